@@ -50,6 +50,8 @@ _RELEASE_SECONDS = 2.0
 _FORGET_SECONDS = 2.0
 _MARKER_SECONDS = 60
 """Time for which the end of a lease stays readable to a watcher that was disconnected, in seconds."""
+_RELEASED_SECONDS = 24 * 3600
+"""The same for its release, in seconds: a watcher that starts later tells a stopped holder from one that died."""
 _WATCH_BATCH = 500
 OPEN_SECONDS = 5.0
 """Time for which a watch that is not patient retries its opening, in seconds."""
@@ -239,13 +241,23 @@ class Lease:
     async def _give_back(self) -> None:
         try:
             try:
-                await _release(self._nc, self._bucket, self.key, expected=self._sequence, seconds=_RELEASE_SECONDS)
+                await self._release()
             except ApiError:  # a cancelled renewal may have been stored
                 await self._find_own()
-                await _release(self._nc, self._bucket, self.key, expected=self._sequence, seconds=_RELEASE_SECONDS)
+                await self._release()
         except (ApiError, UnavailableError, LeaseLostError) as error:
             # Lost, or out of reach: it expires by itself.
             log.debug("A lease was not released", action="lease_left", key=self.key, why=error.message)
+
+    async def _release(self) -> None:
+        await _release(
+            self._nc,
+            self._bucket,
+            self.key,
+            expected=self._sequence,
+            seconds=_RELEASE_SECONDS,
+            readable=_RELEASED_SECONDS,
+        )
 
     def _lost(self, why: str) -> LeaseLostError:
         return LeaseLostError(
@@ -253,9 +265,17 @@ class Lease:
         )
 
 
-async def _release(nc: Client, bucket: str, key: str, *, expected: int | None = None, seconds: float = 5.0) -> None:
+async def _release(
+    nc: Client,
+    bucket: str,
+    key: str,
+    *,
+    expected: int | None = None,
+    seconds: float = 5.0,
+    readable: int = _MARKER_SECONDS,
+) -> None:
     """Mark the key as released, if its last sequence is the expected one. Raises UnavailableError, ApiError."""
-    headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{_MARKER_SECONDS}s"}
+    headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{readable}s"}
     if expected is not None:
         headers[_EXPECTED] = str(expected)
     await publish(nc, f"$KV.{bucket}.{key}", b"", headers, seconds=seconds)
@@ -292,6 +312,7 @@ class LeaseWatch:
         self._keys = keys
         self._consumer: PullConsumer | None = None
         self._held: dict[str, _Held] = {}
+        self._released: set[str] = set()
         self._changes: deque[LeaseChange] = deque()
 
     @property
@@ -303,6 +324,11 @@ class LeaseWatch:
     def stored(self) -> dict[str, int]:
         """Time at which each held key was last written: nanoseconds since 1970 by the server's clock."""
         return {key: held.nanoseconds for key, held in self._held.items()}
+
+    @property
+    def released(self) -> set[str]:
+        """The keys that were released and not taken again, in the last day or while this watch was open."""
+        return set(self._released)
 
     def __aiter__(self) -> LeaseWatch:
         return self
@@ -348,7 +374,7 @@ class LeaseWatch:
             await consumer.close()
             raise
         before, first = self._held, self._consumer is None
-        self._held = {}
+        self._held, self._released = {}, set()
         ended: dict[str, LeaseChange] = {}
         for delivery in found:
             change = self._apply(delivery)
@@ -386,7 +412,9 @@ class LeaseWatch:
             return LeaseChange(key, "expired", b"", delivery.sequence, delivery.nanoseconds)
         if "KV-Operation" in headers or "Nats-Marker-Reason" in headers:
             self._held.pop(key, None)
+            self._released.add(key)
             return LeaseChange(key, "released", b"", delivery.sequence, delivery.nanoseconds)
+        self._released.discard(key)
         self._held[key] = _Held(delivery.sequence, message.data, delivery.nanoseconds)
         return LeaseChange(key, "held", message.data, delivery.sequence, delivery.nanoseconds)
 

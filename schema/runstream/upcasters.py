@@ -44,6 +44,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("RunStopRequested", 1): _with(reason=""),
     ("ExecutorRegistered", 1): _with(sandbox=""),
     ("ExecutorLost", 1): _with(last_seen=None),
+    ("ExecutorLost", 2): _with(released=False),
     ("ExecutorTaskAssigned", 1): _with(attempt=1, workspaces={}),
     ("ExecutorTaskArchiveStored", 1): _with(warnings=[]),
 }

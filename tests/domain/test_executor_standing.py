@@ -48,6 +48,7 @@ def seen(what: Offer = OFFER, silent: float = 0.0) -> Sighting:
         (ExecutorState.REGISTERED, False, None, 1, "offline"),
         (ExecutorState.REGISTERED, True, None, 0, "offline"),
         (ExecutorState.LOST, False, None, 0, "lost"),
+        (ExecutorState.OFFLINE, False, None, 0, "offline"),
         (ExecutorState.REGISTERED, True, seen(), 1, "draining"),
         (ExecutorState.REGISTERED, True, seen(replace(OFFER, open_tasks={"0": 1})), 0, "draining"),
         (ExecutorState.REGISTERED, True, seen(), 0, "drained"),
@@ -80,3 +81,12 @@ def test_a_drain_lasts_until_it_is_ended_or_the_executor_is_deleted() -> None:
     assert not undrained.draining
     assert deleted is not None
     assert not deleted.draining
+
+
+def test_a_stopped_executor_stays_offline_until_it_registers_again() -> None:
+    stopped = evolve(Executor("ex1", REGISTERED, ExecutorState.REGISTERED), "ex1", ExecutorLost(NOW, released=True))
+    assert stopped is not None
+    assert (stopped.last_seen, standing(stopped, None, 0)) == (NOW, "offline")
+    again = evolve(stopped, "ex1", REGISTERED, NOW)
+    assert again is not None
+    assert standing(again, seen(), 0) == "ready"

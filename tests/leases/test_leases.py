@@ -50,9 +50,12 @@ async def test_a_lease_is_seen_while_it_is_held_and_when_it_is_given_back(nats_u
             async with board.watching() as late:
                 assert late.held == {"ex1": b"hello"}
         assert await until(watch, "released") == LeaseChange("ex1", "released", b"")
-        assert watch.held == {}
+        assert (watch.held, watch.released) == ({}, {"ex1"})
         async with board.watching() as late:
-            assert late.held == {}
+            assert (late.held, late.released) == ({}, {"ex1"})
+            async with held(board.lease("ex1", lambda: b"again")):
+                await until(late, "held")
+                assert late.released == set()
 
 
 async def test_a_lease_that_is_renewed_does_not_end(nats_url: str, namespace: str) -> None:

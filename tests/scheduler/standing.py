@@ -82,7 +82,7 @@ class Standing:
     configs: dict[str, str] = field(default_factory=dict)
     """The run config of each run."""
 
-    async def scheduler(self, members: Members | None = None) -> Scheduler:
+    async def scheduler(self, members: Members | None = None, *, grace: float = 2) -> Scheduler:
         return Scheduler(
             self.log,
             self.database,
@@ -91,7 +91,7 @@ class Standing:
             await open_timers(self.nats, self.log.subjects.namespace),
             Questions(self.nats),
             Notices(self.nats),
-            grace=2,
+            grace=grace,
         )
 
     async def create(self, content: RunConfig, group: str = "/project/p/branch/main") -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from runstream.commits import Head, Position
+from runstream.database.runs import list_executors
+from runstream.domain.executor import ExecutorState
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import RunPhase, RunTaskStatus
+from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunResult
 from runstream.events.run_config import Depend
 from runstream.projections.fold import Tracked
-from runstream.subjects import partition_of
+from runstream.subjects import Address, partition_of
 from tests.domain.world import config, task
 from tests.servers import Servers
 
@@ -94,6 +100,28 @@ async def test_the_tasks_of_a_lost_executor_fail_with_end_times(servers: Servers
         assert lost.end_time is not None
         assert lost.setup_step.end_time is not None
         assert fold.runs[run].state.result is RunResult.FAILED
+
+
+async def test_an_executor_that_was_stopped_while_no_scheduler_ran_is_offline_and_not_lost(servers: Servers) -> None:
+    async with standing(servers) as around:
+        address = Address(partition("e1"), "executor", "e1")
+        registered = ExecutorRegistered((), {}, False, True, False, 1, False, "e1", "0.2.0")
+        await around.log.append(Head().next_commit(address, (registered,), time=datetime.now(UTC), actor="e1"))
+        async with FakeExecutor(around, "e1").alive():
+            pass
+        async with running(around.freshness), running(await around.scheduler(grace=0.05)):
+            fold = await around.folded_until(
+                address.partition,
+                lambda fold: any(e.state.state is not ExecutorState.REGISTERED for e in fold.executors.values()),
+            )
+            stopped = fold.executors["e1"]
+            assert stopped.state.state is ExecutorState.OFFLINE
+            await around.freshness.wait_for(
+                Position(around.log.epoch, address.partition, stopped.head.sequence), timeout=10
+            )
+            async with around.database.snapshot() as transaction:
+                (listed,) = await list_executors(transaction)
+    assert listed.executor == stopped.state
 
 
 async def test_a_time_out_reaches_the_task(servers: Servers) -> None:

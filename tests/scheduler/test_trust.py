@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, cast
@@ -74,6 +74,7 @@ class _Leases:
         self.changes: asyncio.Queue[LeaseChange] = asyncio.Queue()
         self.held: dict[str, bytes] = {}
         self.stored: dict[str, int] = {}
+        self.released: set[str] = set()
 
     @asynccontextmanager
     async def watching(self, *, patient: bool) -> AsyncIterator[_Leases]:
@@ -114,8 +115,12 @@ def renewal() -> bytes:
 
 
 @asynccontextmanager
-async def hearing(grace: float, on_time: Callable[[float], None] = lambda _: None) -> AsyncIterator[_Board]:
+async def hearing(
+    grace: float, on_time: Callable[[float], None] = lambda _: None, released: Collection[str] = ()
+) -> AsyncIterator[_Board]:
+    """Run a registry; the leases of `released` were released before it started."""
     made = _Board(grace, on_time)
+    made.leases.released.update(released)
     task = asyncio.create_task(made.board.run())
     try:
         yield made
@@ -133,6 +138,29 @@ async def test_no_executor_is_lost_before_its_whole_lease_has_passed_here(what: 
         await it.offered.get()
         assert await it.gone.get() == "ex1"
         assert asyncio.get_running_loop().time() - begun >= 0.199  # clocks of the loop have milliseconds
+
+
+@pytest.mark.parametrize(("what", "released"), [("expired", False), ("released", True)])
+async def test_an_executor_that_released_its_lease_was_stopped(
+    what: Literal["expired", "released"], released: bool
+) -> None:
+    async with hearing(0.01) as it:
+        it.say("held")
+        it.say(what)
+        assert await it.gone.get() == "ex1"
+        assert it.board.loss("ex1").released is released
+        it.say("held")
+        it.say("expired")
+        assert await it.gone.get() == "ex1"
+        assert not it.board.loss("ex1").released
+
+
+async def test_a_scheduler_that_starts_later_knows_who_was_stopped() -> None:
+    async with hearing(0.01, released=["ex1"]) as it:
+        for executor in ("ex1", "ex2"):
+            assert it.board.gone(executor) is None
+            assert await it.gone.get() == executor
+        assert [it.board.loss(executor).released for executor in ("ex1", "ex2")] == [True, False]
 
 
 async def test_an_executor_that_renews_late_is_suspect_and_gets_no_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,8 +236,8 @@ class Decider:
     _queue: FairQueue
     _gone: Callable[[str], str | None]
     """Returns why the executor with this id is lost; None while it may be alive."""
-    _last_seen: Callable[[str], datetime | None] = lambda _: None
-    """Returns when the lease of the executor with this id was renewed last."""
+    _loss: Callable[[str], ExecutorLost] = lambda _: ExecutorLost()
+    """Returns the event that declares the executor with this id lost."""
     _groups: Groups = field(default_factory=Groups)
     _dirty: dict[str, None] = field(default_factory=dict)
     """The runs to decide, in order."""
@@ -469,8 +469,8 @@ class Decider:
         for executor_id in executors:
             head = self.fold.executors[executor_id].head
             address = Address(self.fold.partition, "executor", executor_id)
-            gone = ExecutorLost(self._last_seen(executor_id))
-            yield head.next_commit(address, (gone,), time=at, actor=ACTOR, cause=f"lost:{executor_id}")
+            event = self._loss(executor_id)
+            yield head.next_commit(address, (event,), time=at, actor=ACTOR, cause=f"lost:{executor_id}")
         lost, self._lost = self._lost, {}
         for task_id, reason in lost.items():
             tracked = self.fold.executor_tasks.get(task_id)

@@ -6,6 +6,8 @@
     registered or given a task, but never seen --> missing --grace--> lost
     missing, lost --lease taken again--> live
 
+An executor that released its lease was stopped: once it is lost, users see it as offline.
+
 The time since a renewal is measured by this process's monotonic clock, from the moment when the renewal was read. The
 executor's own trust window began earlier and ends before it, so a lost executor has ended its tasks. A server whose
 clock jumps expires a lease early; then the rest of its duration is waited for. An executor whose lease expired while
@@ -23,6 +25,7 @@ import structlog
 
 from runstream.domain.executor import SKEW_SECONDS, SUSPECT_SECONDS, ExecutorState, Offer
 from runstream.errors import InternalError
+from runstream.events.executor import ExecutorLost
 from runstream.leases import LeaseBucket, LeaseChange, decode_offer
 from runstream.lifecycle import BackgroundTasks
 from runstream.projections.fold import Changes
@@ -50,7 +53,7 @@ class ExecutorRegistry:
     """Gets the server's time of each renewal that has just arrived, in seconds since 1970."""
     offers: dict[str, Offer] = field(default_factory=dict)
     """Offers of the executors that may get tasks."""
-    last_seen: dict[str, datetime] = field(default_factory=dict)
+    _last_seen: dict[str, datetime] = field(default_factory=dict)
     """Time of the last renewal of each executor that was ever seen."""
     _renewed: dict[str, float] = field(default_factory=dict)
     """Time at which the last renewal of each living executor was read, by the event loop's clock."""
@@ -58,6 +61,8 @@ class ExecutorRegistry:
     _suspecting: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     _missing: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     _gone: set[str] = field(default_factory=set)
+    _released: set[str] = field(default_factory=set)
+    """The executors whose last lease was released."""
     _to_delete: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     _reconnects: int = 0
     _uncertain_until: float = 0.0
@@ -78,10 +83,15 @@ class ExecutorRegistry:
         """Return how far the executor's clock is ahead of the log's server, in seconds; None if it was never seen."""
         return self._skews.get(executor_id)
 
+    def loss(self, executor_id: str) -> ExecutorLost:
+        """Return the event that declares the executor lost."""
+        return ExecutorLost(self._last_seen.get(executor_id), executor_id in self._released)
+
     async def run(self) -> None:
         """Follow the leases until cancelled."""
         try:
             async with BackgroundTasks() as background, self.leases.watching(patient=True) as watch:
+                self._released |= watch.released
                 stored = watch.stored
                 for executor_id, value in watch.held.items():
                     self._offered(executor_id, value, stored[executor_id])
@@ -126,6 +136,8 @@ class ExecutorRegistry:
                 self.on_time(change.nanoseconds / 1e9)
             self._offered(change.key, change.value, change.nanoseconds)
             return
+        if change.what == "released":
+            self._released.add(change.key)
         self._withdraw(change.key)
         renewed = self._renewed.pop(change.key, None)
         if renewed is None:
@@ -143,10 +155,11 @@ class ExecutorRegistry:
         if (timer := self._missing.pop(executor_id, None)) is not None:
             timer.cancel()
         self._gone.discard(executor_id)
+        self._released.discard(executor_id)
         self._note_clock(offer, nanoseconds / 1e9)
         loop = asyncio.get_running_loop()
         self._renewed[executor_id] = loop.time()
-        self.last_seen[executor_id] = datetime.now(UTC)
+        self._last_seen[executor_id] = datetime.now(UTC)
         self._withdraw(executor_id)
         self._suspecting[executor_id] = loop.call_later(SUSPECT_SECONDS, self._suspect, executor_id)
         self.offers[executor_id] = offer
@@ -189,5 +202,8 @@ class ExecutorRegistry:
         if (timer := self._missing.pop(executor_id, None)) is not None:
             timer.cancel()
         self._gone.add(executor_id)
-        logger.warning("An executor is lost", action="executor_given_up", executor=executor_id)
+        if executor_id in self._released:
+            logger.info("An executor was stopped", action="executor_offline", executor=executor_id)
+        else:
+            logger.warning("An executor is lost", action="executor_given_up", executor=executor_id)
         self.on_gone(executor_id, GONE)

@@ -151,7 +151,7 @@ class _Session:
         PARKED_COMMITS.set(len(self.parked), PROJECTION, str(fold.partition))
         self._intake = Intake(fold, self._feed, context.database, context.log.subjects, self.unstorable.reasons)
         self._projector = Projector(ProjectionStore(context.database), self._projected, self.progress.failed)
-        self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen.get)
+        self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.loss)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
         self._intake_lock = asyncio.Lock()

@@ -237,7 +237,7 @@ async def _with_open_tasks(transaction: Transaction, rows: Sequence[RowMapping])
     counts = {row["executor_id"]: int(row["open"]) for row in await transaction.rows(counting)}
     executors = [ExecutorRow(**row) for row in rows]
     latest = func.max(func.coalesce(tasks.end_time, tasks.start_time)).label("latest")
-    away = [row.id for row in executors if row.state == ExecutorState.LOST.value]
+    away = [row.id for row in executors if row.state != ExecutorState.REGISTERED.value]
     ended = select(tasks.executor_id, latest).where(tasks.executor_id.in_(away)).group_by(tasks.executor_id)
     last = {row["executor_id"]: row["latest"] for row in await transaction.rows(ended)} if away else {}
     return tuple(

@@ -26,6 +26,8 @@ class ExecutorState(StrEnum):
     """The liveness of an executor."""
 
     REGISTERED = "registered"
+    OFFLINE = "offline"
+    """It was stopped, and released its lease."""
     LOST = "lost"
     DELETED = "deleted"
 
@@ -99,7 +101,7 @@ def standing(executor: Executor, sighting: Sighting | None, open_tasks: int) -> 
         return "lost"
     if executor.state is ExecutorState.DELETED:
         return "deleted"
-    if sighting is None:
+    if executor.state is ExecutorState.OFFLINE or sighting is None:
         return "offline"
     if sighting.silent > SUSPECT_SECONDS:
         return "suspect"
@@ -116,8 +118,9 @@ def evolve(
         case ExecutorRegistered():
             draining = executor is not None and executor.draining
             return Executor(executor_id, event, ExecutorState.REGISTERED, draining, at)
-        case ExecutorLost(seen):
-            return executor and replace(executor, state=ExecutorState.LOST, last_seen=seen or executor.last_seen)
+        case ExecutorLost(seen, released):
+            state = ExecutorState.OFFLINE if released else ExecutorState.LOST
+            return executor and replace(executor, state=state, last_seen=seen or executor.last_seen)
         case ExecutorDrained():
             return executor and replace(executor, draining=True)
         case ExecutorUndrained():

@@ -30,12 +30,14 @@ class ExecutorRegistered(Event, frozen=True):
 
 
 class ExecutorLost(Event, frozen=True):
-    """Its lease expired."""
+    """It has held no lease for a whole lease time."""
 
-    SCHEMA_VERSION: ClassVar[int] = 2
+    SCHEMA_VERSION: ClassVar[int] = 3
 
     last_seen: datetime | None = None
     """When the scheduler last saw it; None if never."""
+    released: bool = False
+    """Whether it released its lease, in an orderly stop; if not, the lease expired."""
 
 
 class ExecutorDrained(Event, frozen=True):
