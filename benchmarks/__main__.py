@@ -86,6 +86,10 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
         if "i" in options.parts:
             console.print("(i) workspace archives, and lines of a large log")
             await files.measure(options.folder, figures, options.repetitions)
+            async with standing.log("files"):
+                deployment = Deployment(standing, "files", profiled=options.profile)
+                async with deployment.running(**SHELL):
+                    await files.measure_live(deployment, figures, options.repetitions)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)

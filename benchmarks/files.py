@@ -1,4 +1,4 @@
-"""(i) Workspace archives of a gibibyte beside `tar | zstd`, and lines of a log of a million lines.
+"""(i) Workspace archives of a gibibyte beside `tar | zstd`, lines of a log of a million lines, logs of running steps.
 
     python -m benchmarks.files pack FOLDER ARCHIVE
     python -m benchmarks.files unpack ARCHIVE FOLDER
@@ -8,6 +8,7 @@ are what the executor does for a task without a sandbox, each as a process of it
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import sys
@@ -18,7 +19,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.children import Took, run_timed
-from benchmarks.figures import Figures
+from benchmarks.figures import Figures, percentile
+from benchmarks.standing import Deployment
+from benchmarks.workloads import Workload
+from runstream.client import Client, NewRun, Run, Task
 from runstream.events.run_config import SaveContent
 from runstream.executor.steps.archives import Unpacking, compressed, pack, plain
 from runstream.executor.task_root import TaskRoot
@@ -32,6 +36,9 @@ from runstream.subjects import StepLogKey
 MEBIBYTES = 1024
 RATE_AIM, MEMORY_AIM, LINES_AIM = 150.0, 150.0, 50.0
 LOG_LINES = 1_000_000
+LOG_BYTES = 100_000_000
+TIMED_LINES = 100
+FOLLOWER_AIM, LOG_RATE_AIM = 50.0, 50.0
 _SECONDS = 300.0
 _PYTHON = (sys.executable, "-m", "benchmarks.files")
 
@@ -86,6 +93,55 @@ async def _measure_log(folder: Path, figures: Figures, repetitions: int) -> None
         assert [line.number for line in found.lines] == [LOG_LINES - 1]
     figures.add("i", "1,000 lines within a log of a million", "ms", lines, aim=LINES_AIM, better="less")
     figures.add("i", "search of that log", "MiB/s", searches)
+
+
+async def measure_live(deployment: Deployment, figures: Figures, repetitions: int) -> None:
+    """Follow a step that prints the time, and run one that prints 100 MB."""
+    latencies, rates = [], []
+    async with Client(deployment.url, token=deployment.token) as client:
+        with tempfile.TemporaryDirectory() as made:
+            file = Path(made) / "log"
+            await asyncio.to_thread(file.write_bytes, b"%080d\n" % 7 * (LOG_BYTES // 81))
+            for _ in range(repetitions):
+                latencies.append(percentile(await _latencies(client), 50))
+                rates.append(await _log_rate(client, file))
+    figures.add("i", "from a line written to a follower: p50", "ms", latencies, aim=FOLLOWER_AIM, better="less")
+    figures.add("i", "100 MB of log of one step", "MB/s", rates, aim=LOG_RATE_AIM)
+
+
+async def _latencies(client: Client) -> list[float]:
+    """Milliseconds from when a step writes a line, which is the time, until a follower has it."""
+    command = f"i=0; while [ $i -lt {TIMED_LINES} ]; do date +%s%N; sleep 0.03; i=$((i+1)); done"
+    run, task = await _started(client, command)
+    passed: list[float] = []
+    text = b""
+    async for chunk in client.logs.follow(run.id, task.id, 0):
+        now = time.time_ns()
+        *lines, text = (text + chunk).split(b"\n")
+        passed += [(now - int(line)) / 1e6 for line in lines]
+    assert len(passed) == TIMED_LINES
+    return passed
+
+
+async def _log_rate(client: Client, file: Path) -> float:
+    run, task = await _started(client, f"cat {file}")
+    followed = 0
+    async for chunk in client.logs.follow(run.id, task.id, 0):
+        followed += len(chunk)
+    while run.phase != "finished":
+        run = await client.runs.get(run.id)
+    step = run.tasks[task.id].steps[0]
+    assert step.phase == "success"
+    assert step.start_time is not None
+    assert step.end_time is not None
+    assert followed >= LOG_BYTES - 81
+    return LOG_BYTES / 1e6 / (step.end_time - step.start_time).total_seconds()
+
+
+async def _started(client: Client, command: str) -> tuple[Run, Task]:
+    workload = Workload("log", ((command,),))
+    run = await client.runs.create(NewRun(workload.group(0), workload.name, workload.tasks()))
+    return run, next(iter(run.tasks.values()))
 
 
 def _make_files(folder: Path) -> None:
