@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from runstream.subjects import MAX_PARTITIONS
 
 COMPONENTS = ("gateway", "scheduler", "executor", "datamanager")
-SECTION = "executor"
-"""The setting that groups further settings."""
+SECTIONS = ("executor", "retention", "retention.runs", "retention.caches")
+"""The settings that group further settings."""
 OPTION_GROUPS = (
     "What runs", "Servers (embedded ones are started where no URL is given)", "HTTP", "Executor", "Watching",
 )  # fmt: skip
@@ -147,6 +147,37 @@ class ExecutorSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetainedRuns:
+    """What is kept of the runs of each group root."""
+
+    keep: int = _setting(0, between=(0, 1_000_000),
+        help="Number of ended runs to keep of each project, or of each user's direct runs; 0: all.")
+    age: str = _setting("never", help="Age at which an ended run is deleted, such as 90d or 36h; or `never`.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetainedCaches:
+    """What is kept of the caches."""
+
+    age: str = _setting("7d", help="Age at which a cache is removed, or `never`.")
+    size: str = _setting("",
+        help="Size of all caches, such as 10GiB, above which the oldest are removed; none: no limit.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """What is kept, and how long. Ages count from the end of a run."""
+
+    runs: RetainedRuns = field(default_factory=RetainedRuns)
+    logs: str = _setting("30d", page="how-to/keep-the-disk-small.md",
+        help="Age at which the logs of an ended run are removed; `never`: with the run.")
+    archives: str = _setting("7d", help="Age at which the archives of an ended run are removed; `never`: with the run.")
+    caches: RetainedCaches = field(default_factory=RetainedCaches)
+    groups: dict[str, str] = field(default_factory=dict, metadata=_declaration(
+        help="What differs for a project or user, such as `/project/web: runs.keep=10 logs=365d`."))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of one process."""
 
@@ -192,6 +223,7 @@ class Settings:
         help="Files of public keys (PEM), the same for all gateways; with some, an import takes only snapshots signed "
              "with one of them.")
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _WATCHING,
         help="Lowest level of messages to log.")
     log_format: Literal["console", "json"] = _setting("console", _WATCHING, help="Format of the messages.")
@@ -217,9 +249,10 @@ class Settings:
         return self.secrets_key_file or self.data_dir / "secrets.key"
 
 # fmt: on
+_Section = Settings | ExecutorSettings | RetentionSettings | RetainedRuns | RetainedCaches
 
 
-def _declared(cls: type[Settings | ExecutorSettings], section: str, components: tuple[str, ...]) -> Iterator[Setting]:
+def _declared(cls: type[_Section], section: str, components: tuple[str, ...]) -> Iterator[Setting]:
     kinds = get_type_hints(cls)
     for each in fields(cls):
         if (found := each.metadata.get("setting")) is not None:
@@ -233,6 +266,13 @@ def _declared(cls: type[Settings | ExecutorSettings], section: str, components: 
 
 
 SETTINGS: Mapping[str, Setting] = {
-    one.key: one for one in (*_declared(Settings, "", ()), *_declared(ExecutorSettings, f"{SECTION}.", (SECTION,)))
+    one.key: one
+    for one in (
+        *_declared(Settings, "", ()),
+        *_declared(ExecutorSettings, "executor.", ("executor",)),
+        *_declared(RetainedRuns, "retention.runs.", ("scheduler",)),
+        *_declared(RetentionSettings, "retention.", ("scheduler",)),
+        *_declared(RetainedCaches, "retention.caches.", ("datamanager",)),
+    )
 }
 """All settings by key."""

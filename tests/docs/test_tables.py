@@ -18,7 +18,14 @@ from runstream.gateway.errors import STATUS_OF_CODE
 from runstream.gateway.middleware import OPEN_PATHS
 from runstream.gateway.requests import CreateRunsBody
 from runstream.service.configuration import KEYS, ServeOptions, load_settings
-from runstream.settings import COMPONENTS, ExecutorSettings, Settings
+from runstream.settings import (
+    COMPONENTS,
+    ExecutorSettings,
+    RetainedCaches,
+    RetainedRuns,
+    RetentionSettings,
+    Settings,
+)
 from runstream.telemetry import metrics
 from runstream.telemetry.metrics import Counter, Gauge, Histogram
 from tests.docs import python_reference
@@ -75,8 +82,11 @@ def test_every_variable_that_is_named_is_taken() -> None:
 
 
 def _all() -> Iterator[tuple[str, Field[Any]]]:
-    yield from ((f.name, f) for f in fields(Settings) if f.name not in ("executor", "file"))
+    yield from ((f.name, f) for f in fields(Settings) if f.name not in ("executor", "retention", "file"))
     yield from ((f"executor.{f.name}", f) for f in fields(ExecutorSettings))
+    yield from ((f"retention.{f.name}", f) for f in fields(RetentionSettings) if f.name not in ("runs", "caches"))
+    yield from ((f"retention.runs.{f.name}", f) for f in fields(RetainedRuns))
+    yield from ((f"retention.caches.{f.name}", f) for f in fields(RetainedCaches))
 
 
 def _option(key: str) -> str:

@@ -21,7 +21,8 @@ class FoldedLog:
 
     log: MemoryLog
 
-    async def _partitions(self) -> list[PartitionFold]:
+    async def partitions(self) -> list[PartitionFold]:
+        """Return the fold of each partition, without deleted runs."""
         return [await self._fold(partition) for partition in range(self.log.partitions)]
 
     async def _fold(self, partition: int) -> PartitionFold:
@@ -36,21 +37,21 @@ class FoldedLog:
         return fold
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
-        for fold in await self._partitions():
+        for fold in await self.partitions():
             if run_id in fold.runs:
                 return _read(fold, run_id)
         await require_not_deleted(self.log, await locate_run(self.log, run_id))
         raise NotExistError(f"run {run_id} doesn't exist", code="runDoesNotExist", hint="look at the list")
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
-        for fold in await self._partitions():
+        for fold in await self.partitions():
             for run in fold.runs.values():
                 if group_root(run.state.group) == group_root(group) and run.state.counter == counter:
                     return _read(fold, run.state.id)
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
 
     async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
-        runs = [tracked.state for fold in await self._partitions() for tracked in fold.runs.values()]
+        runs = [tracked.state for fold in await self.partitions() for tracked in fold.runs.values()]
         runs = [run for run in runs if not query.phases or run.phase in query.phases]
         runs = [run for run in runs if query.name in ("", run.name) and _in_groups(run.group, query.groups)]
         if query.waiting_approval:
@@ -66,7 +67,7 @@ class FoldedLog:
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         return tuple(
             ExecutorRecord(tracked.state, tracked.head, fold.partition, 0)
-            for fold in await self._partitions()
+            for fold in await self.partitions()
             for tracked in fold.executors.values()
             if tracked.state.state != "deleted"
         )

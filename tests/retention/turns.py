@@ -81,6 +81,9 @@ class SteppedObjects:
             await turn()
             self.paths[path] = self._clock.now()
 
+    async def create(self, path: str, source: object, *, size: int = -1) -> bool:
+        raise NotImplementedError
+
     async def delete(self, path: str) -> None:
         await turn()
         if self.paths.pop(path, None) is None:
@@ -97,15 +100,19 @@ class SteppedObjects:
 def play(actors: list[Coroutine[Any, Any, None]], choose: Callable[[int], int], killed: Callable[[], bool]) -> None:
     """Run coroutines step by step: `choose(n)` says which of n goes on, `killed()` whether it dies instead."""
     actors = list(actors)
-    while actors:
-        index = choose(len(actors))
-        if killed():
-            actors.pop(index).close()
-            continue
-        try:
-            actors[index].send(None)
-        except StopIteration:
-            del actors[index]
+    try:
+        while actors:
+            index = choose(len(actors))
+            if killed():
+                actors.pop(index).close()
+                continue
+            try:
+                actors[index].send(None)
+            except StopIteration:
+                del actors[index]
+    finally:
+        for actor in actors:
+            actor.close()
 
 
 def finish(work: Coroutine[Any, Any, None]) -> None:

@@ -109,13 +109,19 @@ async def drop_reference(
     Safe to repeat, and to do twice at the same time.
     """
     await _delete(objects, shared.reference(run_id))
-    for found in [found async for found in objects.list(shared.references)]:
-        held = await holds(found.path.removeprefix(shared.references), shared.kind)
-        if held:
-            return None
-        if held is None and found.modified + GRACE > now:
-            return found.modified + GRACE
-        await _delete(objects, found.path)
+    held, again = False, []
+    # Until a list is empty: while one was looked through, a restart of its last run may have added another reference.
+    while references := [found async for found in objects.list(shared.references)]:
+        for found in references:
+            match await holds(found.path.removeprefix(shared.references), shared.kind):
+                case True:
+                    held = True
+                case None if found.modified + GRACE > now:
+                    again.append(found.modified + GRACE)
+                case _:
+                    await _delete(objects, found.path)
+        if held or again:
+            return min(again, default=None)
     for path in [found.path async for found in objects.list(shared.data)]:
         await _delete(objects, path)
     return None

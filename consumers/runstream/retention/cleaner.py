@@ -20,10 +20,13 @@ from runstream.database.removals import load_mark, move_mark
 from runstream.ids import new_id
 from runstream.lifecycle import BackgroundTasks, Component, keep_running
 from runstream.log.port import Log, RawMessage
+from runstream.objects.caches import Caches
 from runstream.objects.port import ObjectStorage
 from runstream.projections.ownership import PartitionOwnership
+from runstream.retention.caches import CachePolicy, CacheRetention
 from runstream.retention.removal import Release, Removal, release_of
 
+KEEP_CACHES = CachePolicy()
 MAX_CONCURRENT = 8
 """Runs whose data is removed at once."""
 MARK_MESSAGES = 5000
@@ -36,8 +39,17 @@ class Cleaner(Component):
 
     name = "cleaner"
 
-    def __init__(self, log: Log, objects: ObjectStorage, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        objects: ObjectStorage,
+        database: Database,
+        clock: Callable[[], datetime],
+        caches: CachePolicy = KEEP_CACHES,
+    ) -> None:
+        """`caches` says which caches are kept."""
         super().__init__()
+        self._caches = CacheRetention(Caches(objects), caches, clock)
         self._log = log
         self._objects = objects
         self._database = database
@@ -83,6 +95,7 @@ class Cleaner(Component):
 
     async def _clean(self) -> None:
         async with BackgroundTasks() as background:
+            background.keep(keep_running("retention of caches", self._caches.run))
             for partition in range(self._log.partitions):
                 cleaning = PartitionCleaning(
                     self._log, self._objects, self._database, self._clock, partition, self._positions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from runstream.jetstream.messaging import Notices, Questions
 from runstream.leases import LeaseBucket
 from runstream.lifecycle import BackgroundTasks, Component, keep_running, only_asked_cancellation
 from runstream.log.port import Log
+from runstream.policies import Policies
 from runstream.projections.ownership import PartitionOwnership
 from runstream.projections.store import FencedError
 from runstream.scheduler.capacity import Capacity
@@ -69,6 +70,8 @@ class Scheduler(Component):
     notices: Notices
     grace: float
     """In seconds."""
+    policies: Policies = field(default_factory=Policies)
+    """What is kept of ended runs."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -86,7 +89,9 @@ class Scheduler(Component):
         self._queue = FairQueue(Capacity(registry.offers))
         self._gossip = Gossip(self._queue, self.notices, self.log.subjects.notices(), self.membership.id)
         timeouts = TaskTimeouts(self.timers, self.log, clock, registry.skew)
-        self._context = WorkerContext(self.log, self.database, self._queue, registry, timeouts, self.questions, clock)
+        self._context = WorkerContext(
+            self.log, self.database, self._queue, registry, timeouts, self.questions, clock, self.policies
+        )
 
     async def run(self) -> None:
         """Schedule until `stopping` is set, then release the partitions."""

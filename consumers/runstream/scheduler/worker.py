@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -22,6 +22,7 @@ from runstream.feed import PartitionFeed, read_skips
 from runstream.jetstream.messaging import ConsumerProgress, Questions
 from runstream.lifecycle import BackgroundTasks, wait_for_event
 from runstream.log.port import Log, RawMessage, Reader
+from runstream.policies import Policies
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.parked import ParkedCommit, list_parked, parked_lock
 from runstream.projections.store import ProjectionStore, load_partition, storable
@@ -31,6 +32,7 @@ from runstream.scheduler.executor_registry import ExecutorRegistry
 from runstream.scheduler.fair_queue import FairQueue
 from runstream.scheduler.intake import Intake, Unstorable
 from runstream.scheduler.projector import Projector
+from runstream.scheduler.retention import Retention
 from runstream.scheduler.timeouts import TaskTimeouts
 from runstream.tables import PROJECTION
 from runstream.telemetry.metrics import DECIDED_RUNS, PARKED_COMMITS, PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
@@ -61,6 +63,8 @@ class WorkerContext:
     questions: Questions
     clock: Callable[[], datetime]
     """The clock of decisions."""
+    policies: Policies = field(default_factory=Policies)
+    """What is kept of ended runs."""
 
 
 class PartitionWorker:
@@ -150,6 +154,7 @@ class _Session:
         self._feed = PartitionFeed(self.reader, {one.aggregate for one in self.parked}, fold.skips)
         PARKED_COMMITS.set(len(self.parked), PROJECTION, str(fold.partition))
         self._intake = Intake(fold, self._feed, context.database, context.log.subjects, self.unstorable.reasons)
+        self._retention = Retention(fold.partition, context.log, context.database, context.policies, context.clock)
         self._projector = Projector(ProjectionStore(context.database), self._projected, self.progress.failed)
         self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.loss)
         self.due = asyncio.Event()
@@ -174,6 +179,7 @@ class _Session:
             background.once(self._decide(background))
             background.keep(self._retry_parked())
             background.keep(self._answer_why())
+            background.keep(self._retention.run())
             self.context.timeouts.arm(task.state for task in self.fold.executor_tasks.values())
             self.due.set()
             while True:
@@ -184,6 +190,7 @@ class _Session:
     async def drain(self) -> None:
         """End the rounds, then the reading, then the projecting; none of them continues afterwards."""
         self._draining = True
+        await self._retention.drain()
         for _ in range(ROUNDS):
             await self._rounds.acquire()
         await self._intake_lock.acquire()
@@ -341,6 +348,7 @@ class _Session:
     def _projected(self, changes: Changes) -> None:
         """Forget ended runs that are in the database."""
         self.progress.moved()
+        self._retention.projected(changes)
         for run_id in changes.runs:
             tracked = self.fold.runs.get(run_id)
             if tracked is None or not tracked.state.archived or self._projector.waits_for(run_id):

@@ -7,6 +7,8 @@ settings file is YAML (1.2) or TOML:
     components: [gateway, scheduler]
     executor:
       active_tasks_limit: 4
+    retention:
+      runs: {keep: 100}
 """
 
 from __future__ import annotations
@@ -28,8 +30,18 @@ from runstream.errors import BadRequestError, RunstreamError
 from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
 from runstream.objects.s3_location import parse_location
+from runstream.policies import parse_age, parse_size, policies_of
 from runstream.runconfig.amounts import parse_duration
-from runstream.settings import COMPONENTS, OPTION_GROUPS, SECTION, SETTINGS, ExecutorSettings, Setting, Settings
+from runstream.settings import (
+    COMPONENTS,
+    OPTION_GROUPS,
+    SECTIONS,
+    SETTINGS,
+    ExecutorSettings,
+    RetentionSettings,
+    Setting,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from runstream.runconfig.nodes import MappingNode
@@ -94,10 +106,10 @@ def _toml(path: Path, text: str) -> Iterator[Assignment]:
 def _flat(
     path: Path, document: Mapping[str, Any], node: MappingNode | None = None, prefix: str = ""
 ) -> Iterator[Assignment]:
-    """Yield the values of a map and of its section; `node` has the lines of a YAML file."""
+    """Yield the values of a map and of its sections; `node` has the lines of a YAML file."""
     for name, value in document.items():
         key = f"{prefix}{name}"
-        if key == SECTION and isinstance(value, Mapping):
+        if key in SECTIONS and isinstance(value, Mapping):
             section = node.entries[name] if node is not None else None
             yield from _flat(path, value, cast("MappingNode | None", section), f"{key}.")
         else:
@@ -155,8 +167,9 @@ def load_settings(options: Mapping[str, object], environ: Mapping[str, str], fil
             details={"problems": problems},
             hint=_hint(problems),
         )
-    executor = {k.removeprefix("executor."): v for k, v in values.items() if k.startswith("executor.")}
-    plain: dict[str, Any] = {k: v for k, v in values.items() if not k.startswith("executor.")}
+    plain = _nested(values)
+    executor = msgspec.convert(plain.pop("executor", {}), ExecutorSettings)
+    retention = msgspec.convert(plain.pop("retention", {}), RetentionSettings)
     data_dir = plain.pop("data_dir", None)
     if not data_dir:
         # A service needs the client for nothing else, and importing it is slow.
@@ -165,10 +178,23 @@ def load_settings(options: Mapping[str, object], environ: Mapping[str, str], fil
         data_dir = default_data_dir(environ)
     return Settings(
         data_dir=Path(data_dir).expanduser().resolve(),
-        executor=msgspec.convert(executor, ExecutorSettings),
+        executor=executor,
+        retention=retention,
         file=file.resolve() if file is not None else None,
         **plain,
     )
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, Any]:
+    """Return values by key as sections within sections."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        into = nested
+        for section in sections:
+            into = into.setdefault(section, {})
+        into[name] = value
+    return nested
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Assignment]:
@@ -277,12 +303,30 @@ def _check_places(key: str, value: Any) -> None:
             raise ValueError(f"{key} has {place!r}, of which a sandbox has its own; name what is below it")
 
 
+def _check_age(_key: str, value: Any) -> None:
+    parse_age(value)
+
+
+def _check_size(_key: str, value: Any) -> None:
+    parse_size(value)
+
+
+def _check_groups(_key: str, value: Any) -> None:
+    policies_of(RetentionSettings(groups=value))
+
+
 _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "namespace": lambda _, value: require_namespace(value),
     "database_schema": _check_schema,
     "objects_url": lambda _, value: value and parse_location(value),
     "wait_for_dependencies": _check_wait,
     "components": _check_components,
+    "retention.runs.age": _check_age,
+    "retention.logs": _check_age,
+    "retention.archives": _check_age,
+    "retention.caches.age": _check_age,
+    "retention.caches.size": _check_size,
+    "retention.groups": _check_groups,
     "executor.sandbox_readonly": _check_places,
     "executor.sandbox_writable": _check_places,
 }

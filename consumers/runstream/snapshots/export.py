@@ -231,6 +231,8 @@ class _Export:
     objects: list[ObjectList] = field(default_factory=list)
     parked: tuple[FirstParked, ...] = ()
     referenced: ReferencedObjects = field(init=False)
+    reached: dict[int, int] = field(default_factory=dict)
+    """The last sequence of each partition that is surely exported."""
 
     def __post_init__(self) -> None:
         self.referenced = ReferencedObjects(self.header.objects)
@@ -279,6 +281,7 @@ class _Export:
                 if len(wanted) < len(batch):
                     break
                 after = batch[-1].position.sequence
+        self.reached[partition] = after
         if not writer.empty:
             await drafts.put(writer.take())
         await drafts.put(None)
@@ -305,6 +308,14 @@ class _Export:
         async for listed in objects(self.stream, self.referenced.found):
             self.objects.append(listed)
             self.progress.objects += listed.objects
+        for partition, after in self.reached.items():
+            end = await self.log.end(partition)
+            runs = [f"{self.log.subjects.prefix(partition)}.run.>"]
+            async with self.log.read(partition, after, filters=runs) as reader:
+                while after < end and reader.pending():
+                    batch = await reader.next_batch(_BATCH)
+                    self.referenced.take_removals(batch)
+                    after = batch[-1].position.sequence
         self.referenced.require_all()
 
     async def finish(self, key: SigningKey | None) -> Manifest:

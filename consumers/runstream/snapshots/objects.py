@@ -1,7 +1,8 @@
 """Step logs and workspace archives in a snapshot: one file each, and a list with the hashes of every few thousand.
 
 A list is one zstd frame of JSON lines {"bytes", "name", "sha256"}, in the order of the files before it. An export also
-compares the objects that it wrote with those that the log refers to, and fails when one is missing.
+compares the objects that it wrote with those that runs refer to, and fails when one is missing. What retention has
+removed, also during the export, is not missed.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import structlog
 
 from runstream.codec import decode, zstd
 from runstream.counting import counted
+from runstream.domain.holders import Holders
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.events.executor_task import ExecutorTaskArchiveStored, ExecutorTaskAssigned, ExecutorTaskLogStored
+from runstream.events.run import DataKind
 from runstream.ids import attempt_id
 from runstream.log.port import RawMessage
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.objects.port import chunks as stored_chunks
+from runstream.retention.removal import release_of
 from runstream.snapshots.container import MAX_NAME, SnapshotStream, TarEntry, chunks, content, entries, is_name
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import MANIFEST, ObjectKind, ObjectList
@@ -38,15 +42,17 @@ class ReferencedObjects:
 
     def __init__(self, kinds: Collection[ObjectKind]) -> None:
         self._kinds = kinds
-        self._stored_ids: dict[str, str] = {}
-        self._expected: dict[bytes, tuple[str, str, int | None]] = {}
+        self._run_tasks: dict[str, tuple[str, int]] = {}
+        """Run task and attempt of each executor task."""
+        self._expected: dict[bytes, tuple[DataKind, str, int, int | None]] = {}
+        self._holders = Holders()
 
     def take(self, messages: Iterable[RawMessage]) -> None:
         """Add the references of a partition's commits; they must come in order."""
         if not self._kinds:
             return
         for message in messages:
-            if ".task." in message.subject:
+            if ".task." in message.subject or ".run." in message.subject:
                 self._take(message)
 
     def _take(self, message: RawMessage) -> None:
@@ -56,27 +62,36 @@ class ReferencedObjects:
             return  # an unreadable commit refers to nothing
         task = commit.address.id
         for event in commit.events:
+            self._holders.take(task, event)
             match event:
                 case ExecutorTaskAssigned(run_task_id=run_task, attempt=attempt):
-                    self._stored_ids[task] = attempt_id(run_task, attempt)
+                    self._run_tasks[task] = (run_task, attempt)
                 case ExecutorTaskLogStored(step=step) if "logs" in self._kinds:
                     self._expect("logs", task, step)
                 case ExecutorTaskArchiveStored(step=step) if "archives" in self._kinds:
                     self._expect("archives", task, step)
 
-    def _expect(self, kind: str, task: str, step: int | None) -> None:
-        if (stored := self._stored_ids.get(task)) is not None:
-            self._expected[_hash(_path(kind, stored, step))] = (kind, stored, step)
+    def take_removals(self, messages: Iterable[RawMessage]) -> None:
+        """Note what was removed after the exported commits, while the objects were written."""
+        for message in messages:
+            if release_of(message) is not None:
+                for event in decode(message).commit.events:
+                    self._holders.take(message.subject.rpartition(".")[2], event)
+
+    def _expect(self, kind: DataKind, task: str, step: int | None) -> None:
+        if (known := self._run_tasks.get(task)) is not None:
+            run_task, attempt = known
+            self._expected[_hash(_path(kind, run_task, attempt, step))] = (kind, run_task, attempt, step)
 
     def found(self, path: str) -> None:
         """Note that the export wrote an object."""
         self._expected.pop(_hash(path), None)
 
     def require_all(self) -> None:
-        """Raise InternalError with the missing objects, if there are any."""
-        if not self._expected:
+        """Raise InternalError with the missing objects to which a run refers, if there are any."""
+        missing = sorted(_path(*each) for each in self._expected.values() if self._holders.held(each[1], each[0]))
+        if not missing:
             return
-        missing = sorted(_path(*each) for each in self._expected.values())
         more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise InternalError(
             f"the object storage lacks {counted(len(missing), 'object')} that the log refers to: "
@@ -87,7 +102,8 @@ class ReferencedObjects:
         )
 
 
-def _path(kind: str, stored: str, step: int | None) -> str:
+def _path(kind: DataKind, run_task: str, attempt: int, step: int | None) -> str:
+    stored = attempt_id(run_task, attempt)
     return paths.archive(stored, step) if kind == "archives" and step is not None else paths.step_log(stored, step)
 
 

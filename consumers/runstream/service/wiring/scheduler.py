@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runstream.jetstream.messaging import Notices, Questions
 from runstream.maintenance.instances import Instance
+from runstream.policies import policies_of
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.platform import Platform
 from runstream.service.wiring import executor_leases
@@ -22,4 +23,5 @@ async def make_scheduler(platform: Platform, instance: Instance) -> Scheduler:
         Questions(platform.nats),
         Notices(platform.nats),
         grace=settings.executor.lease_seconds,
+        policies=policies_of(settings.retention),
     )

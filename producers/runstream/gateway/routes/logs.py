@@ -24,14 +24,17 @@ from runstream.gateway.responses import run_answer
 from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
-from runstream.log.runs import FoundRun, find_run, locate_run
+from runstream.log.port import Log
+from runstream.log.runs import FoundRun, find_run, locate_run, task_of
 from runstream.log_lines import MAX_LINE_BYTES, MAX_LINES, LinePage, NumberedLine
 from runstream.log_search import MAX_MATCHES, MAX_QUERY_BYTES, compile_query
 from runstream.log_times import StampedLines, TimedBytes, milliseconds, moment
-from runstream.subjects import StepLogKey
+from runstream.subjects import Address, StepLogKey
 
 MAX_OFFSET = 1 << 53
 MAX_TAIL_LINES = 10_000
+MAX_RESTARTS = 20
+"""Earlier runs that are asked for the reason why the log of a kept task is missing."""
 MAX_FAILURES = 100
 """Failed tasks in one response."""
 FAILURE_LINES = 50
@@ -129,7 +132,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
             else:
                 chunks = await context.step_logs.open(key, follow=flag(follow), offset=offset)
         except NotExistError as error:
-            raise _no_log(error) from error
+            raise await _no_log(context.log, runid, taskid, error) from error
         return _text(context, chunks, {OFFSET_HEADER: str(offset)})
 
     @router.get("/logs/lines", openapi_extra=documented(None, LogLines))
@@ -157,7 +160,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
             run = await find_run(context.log, await locate_run(context.log, runid))
             page = await context.step_logs.lines(_key(run, taskid, attempt, number), first, count)
         except NotExistError as error:
-            raise _no_log(error) from error
+            raise await _no_log(context.log, runid, taskid, error) from error
         return json_response(_lines(page))
 
     @router.get("/logs/search", openapi_extra=documented(None, LogLines))
@@ -192,7 +195,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
             run = await find_run(context.log, await locate_run(context.log, runid))
             page = await context.step_logs.search(_key(run, taskid, attempt, number), first, count, query)
         except NotExistError as error:
-            raise _no_log(error) from error
+            raise await _no_log(context.log, runid, taskid, error) from error
         return json_response(LogLines(_log_lines(page.lines), page.next))
 
     @router.get("/runs/{run_id}/failures", openapi_extra=documented(None, Failures))
@@ -327,8 +330,32 @@ def _kept(task: RunTask, attempt: int) -> str:
     return task.executor_task_id if attempt == task.attempt else ""
 
 
-def _no_log(error: NotExistError) -> NotExistError:
+async def _removed(log: Log, run_id: str, task_id: str) -> NotExistError | None:
+    """Return the error for a log that retention removed from this run, or from the one whose task it keeps."""
+    found = await find_run(log, await locate_run(log, run_id))
+    task = task_of(found.run, task_id)
+    for _ in range(MAX_RESTARTS):
+        run = found.run
+        at, rule = (run.deleted_at, "the run") if run.deleted_at is not None else (run.logs_removed_at, "its logs")
+        if at is not None:
+            return NotExistError(
+                f"log doesn't exist: retention removed {rule} at {at:%Y-%m-%d %H:%M:%S} UTC",
+                code="logRemoved",
+                details={"run": run.id, "at": at.isoformat()},
+                hint="retention.logs in the settings says how long logs are kept",
+            )
+        if not task.kept or run.restart is None:
+            break
+        earlier = Address(found.address.partition, "run", run.restart.run_id)
+        found = await find_run(log, earlier, also_deleted=True)
+        task = found.run.tasks[task.name]
+    return None
+
+
+async def _no_log(log: Log, run_id: str, task_id: str, error: NotExistError) -> NotExistError:
     """Return the error for a missing log, with the reason in its message."""
+    if error.code == "logDoesNotExist" and (removed := await _removed(log, run_id, task_id)) is not None:
+        return removed
     why = "" if error.message == "log doesn't exist" else f": {error.message}"
     return NotExistError(
         f"log doesn't exist{why}",
