@@ -37,6 +37,8 @@ _TIMES = re.compile(r"[0-9]{1,19}:[0-9]{1,15}(,[0-9]{1,19}:[0-9]{1,15})*")
 
 FLUSH_SECONDS = 0.1
 """Time over which bytes are gathered. A log that becomes an object within it is never published."""
+NEXT_FLUSH_SECONDS = 0.04
+"""The same for a task that has published something: its followers are waiting."""
 _RECONNECT_SECONDS = 0.25
 MESSAGE_BYTES = 64 << 10
 PENDING_BYTES = 1 << 20
@@ -173,7 +175,8 @@ class LiveLogs:
         connections = self._nats.stats["reconnects"]
         while True:
             await self._wake.wait()
-            await asyncio.sleep(FLUSH_SECONDS)
+            followed = any(live.executor_task in self._published for live in self._dirty)
+            await asyncio.sleep(NEXT_FLUSH_SECONDS if followed else FLUSH_SECONDS)
             if not self._nats.is_connected:
                 # Pending bytes are bounded here; in the connection's buffer they would delay other publishers.
                 await asyncio.sleep(_RECONNECT_SECONDS)
