@@ -484,6 +484,28 @@ class CacheList(Answer, frozen=True):
     """For the following ones; empty if there are none."""
 
 
+class StoredKind(Answer, frozen=True):
+    """The objects of one kind."""
+
+    kind: str
+    """`logs`, `indexes`, `archives`, `references`, `caches`, `log` (the archive of the log), `other`; or `runs`, which
+    have ended."""
+    objects: int
+    bytes: int | None
+    """None for runs."""
+    next_removal: datetime | None
+    """When retention removes the next one; None for never."""
+    next_group: str
+    """Of which project or user; empty for kinds without one."""
+
+
+class StorageStatus(Answer, frozen=True):
+    """What the object storage holds, and what retention removes next."""
+
+    measured_at: datetime
+    kinds: tuple[StoredKind, ...]
+
+
 class Readiness(Answer, frozen=True):
     """Whether a service is ready, and if not, why."""
 

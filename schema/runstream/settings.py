@@ -270,9 +270,9 @@ SETTINGS: Mapping[str, Setting] = {
     for one in (
         *_declared(Settings, "", ()),
         *_declared(ExecutorSettings, "executor.", ("executor",)),
-        *_declared(RetainedRuns, "retention.runs.", ("scheduler",)),
-        *_declared(RetentionSettings, "retention.", ("scheduler",)),
-        *_declared(RetainedCaches, "retention.caches.", ("datamanager",)),
+        *_declared(RetainedRuns, "retention.runs.", ("gateway", "scheduler")),
+        *_declared(RetentionSettings, "retention.", ("gateway", "scheduler")),
+        *_declared(RetainedCaches, "retention.caches.", ("gateway", "datamanager")),
     )
 }
 """All settings by key."""

@@ -19,7 +19,7 @@ from tests.gateway.world import TOKEN
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (("",), "run config log executor events maintenance init serve stop status env doctor fsck rebuild parked"),
+        (("",), "run config log cache executor events maintenance init serve stop status env doctor fsck rebuild"),
         (("ru",), "run"),
         (("--d",), "--data-dir --detailed-errors"),
         (("--detailed-errors", "--data-dir", "/x", "executor", "d"), "drain delete"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from runstream.client import Client, ClientError, Run
-from runstream.objects import PosixObjects
+from runstream.objects import PosixObjects, paths
 from tests.acceptance.deployment import Deployment, in_one_process
 
 COMPONENTS = "gateway,scheduler,executor,datamanager"
@@ -54,6 +55,16 @@ async def created(deployment: Deployment, client: Client, folder: Path, project:
     assert done.code == 1, done
     (latest,) = (await client.runs.page(groups=[group], limit=1)).runs
     return await client.runs.get(latest.id)
+
+
+async def spoil(folder: Path, run: Run, deleted: Run) -> None:
+    """Lose a log, and leave a log and a reference that were removed."""
+    tasks = {task.name: task.id for task in run.tasks.values()}
+    gone = next(task.id for task in deleted.tasks.values())
+    (folder / "data" / paths.step_log(tasks["build"], 0)).unlink()
+    for path in (paths.step_log(gone, 0), paths.log_reference(tasks["test"], deleted.id)):
+        (folder / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "data" / path).touch()
 
 
 async def test_runs_go_by_count_and_logs_by_age(open_path: Path) -> None:
@@ -111,5 +122,16 @@ async def test_runs_go_by_count_and_logs_by_age(open_path: Path) -> None:
         assert (await deployment.run("snapshot", "verify", str(snapshot))).code == 0
         assert (await deployment.fsck()).code == 0
         assert await owners(fourth)
+        checked = await deployment.beside("fsck", "--objects-dir", str(open_path / "objects"))
+        assert re.search(r"^\d+ objects of runs, [\d,]+ bytes: no difference$", checked.out, re.MULTILINE), checked
+        used = {kind.kind: kind for kind in (await client.storage()).kinds}
+        assert used["runs"].objects == 3
+        assert used["logs"].next_removal is not None
+        assert (await deployment.run("storage", "status")).out.count("KiB") >= 1
+        await spoil(open_path / "objects", fourth, first)
+        checked = await deployment.beside("fsck", "--objects-dir", str(open_path / "objects"))
+        assert checked.code == 1
+        for finding in ("missing, run", "no run refers to it", "a reference of a run that does not refer to it"):
+            assert checked.out.count(finding) == 1, checked
         with pytest.raises(ClientError, match="was deleted by retention"):
             await client.runs.restart(first.id)

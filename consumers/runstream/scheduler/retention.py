@@ -20,6 +20,7 @@ from runstream import tables
 from runstream.commits import Head, NewCommit
 from runstream.counting import counted
 from runstream.database.database import Database
+from runstream.database.removals import ages_count_from
 from runstream.domain.retention import EndedRun, Policy, decide_retention, next_retention
 from runstream.errors import InternalError
 from runstream.ids import commit_id
@@ -103,21 +104,14 @@ class Retention:
 
     async def _since(self) -> datetime:
         """Return when ages begin to count; look at every root once."""
+        since = await ages_count_from(self._database, self._log.subjects.service, self._log.epoch)
         async with self._database.snapshot() as transaction:
-            known = await transaction.first(select(tables.retention.c.since))
-            epochs = tables.epochs.c
-            begun = await transaction.first(
-                select(epochs.created_at).where(
-                    epochs.service == self._log.subjects.service, epochs.epoch == self._log.epoch
-                )
-            )
             counters = tables.counters.c
             roots = await transaction.rows(select(counters.root).where(counters.partition == self._partition))
         now = self._clock()
         for root in roots:
             self._sooner(root["root"], now)
-        times = [row[name] for row, name in ((known, "since"), (begun, "created_at")) if row is not None]
-        return max(times, default=now)
+        return since
 
     async def _something_due(self) -> None:
         while (first := self._due.first) is None or first[0] > self._clock():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -29,6 +29,7 @@ from runstream.objects.open import open_objects
 from runstream.projections.as_of import position_at
 from runstream.projections.fsck import FsckReport, fsck
 from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into
+from runstream.retention.checking import ObjectsCheck, ObjectsReport
 from runstream.service.configuration import ServerOptions, StorageOptions, settings_of
 from runstream.service.connections import Connections, connected, migrated_database
 from runstream.service.progress import steps
@@ -43,6 +44,8 @@ class _Found:
     rows: FsckReport
     archive: ArchiveReport | None
     """None with --no-archive."""
+    objects: ObjectsReport | None
+    """None with --no-objects."""
     stalls: list[Stall]
     """Stalled consumers; not a difference, because rows and archive are compared only up to their positions."""
 
@@ -51,10 +54,11 @@ def fsck_command(
     *,
     partition: Annotated[list[int] | None, Parameter(negative="")] = None,
     archive: bool = True,
+    objects: bool | None = None,
     output: Output = "table",
     options: StorageOptions | None = None,
 ) -> int:
-    """Compare the whole log with every row of the database, and with the archive. Exits 1 when something differs.
+    """Compare the whole log with the database, the archive, and the objects of runs. Exits 1 when something differs.
 
     Folds the log up to the position of the rows, and reads every segment of the archive. An archive that ends before
     the log, parked commits, and a stalled projection or archive are reported, but are no differences.
@@ -65,32 +69,40 @@ def fsck_command(
         Only this partition; repeatable.
     archive
         Also check the archive.
+    objects
+        Also check that logs and archives to which runs refer are stored, and no others. Default: with the archive,
+        unless --partition is given.
     """
     settings = settings_of(options)
-    found = uvloop.run(_fsck(settings, partition, with_archive=archive))
+    with_objects = archive and not partition if objects is None else objects
+    found = uvloop.run(_fsck(settings, partition, with_archive=archive, with_objects=with_objects))
     if output == "json":
         print_json(_json(found))
     else:
         archived = found.archive.lines() if found.archive is not None else []
+        stored = found.objects.lines() if found.objects is not None else []
         stalled = [line for stall in found.stalls for line in (str(stall), f"  {with_program(stall.todo)}")]
-        say("\n".join([*found.rows.lines(), *archived, *stalled]))
-    return max(found.rows.exit_status, found.archive.exit_status if found.archive is not None else 0)
+        say("\n".join([*found.rows.lines(), *archived, *stored, *stalled]))
+    return max(part.exit_status for part in (found.rows, found.archive, found.objects) if part is not None)
 
 
-async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archive: bool) -> _Found:
+async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archive: bool, with_objects: bool) -> _Found:
     async with connected(settings, "runstream fsck", pool_size=2) as at:
-        storage = await _storage(at.settings) if with_archive else None
+        storage = await _storage(at.settings) if with_archive or with_objects else None
         _require_partitions(at.log, partitions)
         rows = await fsck(at.database, at.log, partitions)
-        archive = None if storage is None else await _archive(storage, at, partitions)
-        return _Found(rows, archive, await Consumed(at.log, at.database, Questions(at.nats), storage).stalls())
+        archive = await _archive(storage, at, partitions) if storage is not None and with_archive else None
+        objects: ObjectsReport | None = None
+        if storage is not None and with_objects:
+            objects = await ObjectsCheck(at.log, storage, at.database, datetime.now(UTC)).run()
+        return _Found(rows, archive, objects, await Consumed(at.log, at.database, Questions(at.nats), storage).stalls())
 
 
 async def _storage(settings: Settings) -> ObjectStorage:
     try:
         return await open_objects(settings, make=False)
     except InternalError as error:
-        hint = f"{error.hint}; --no-archive leaves the archive out"
+        hint = f"{error.hint}; --no-archive leaves archive and objects out"
         raise InternalError(error.message, code=error.code, details=error.details, hint=hint) from error
 
 
@@ -119,6 +131,7 @@ def _json(found: _Found) -> dict[str, object]:
         "count": rows.count,
         "differences": [str(difference) for difference in rows.differences],
         "archive": None if archive is None else asdict(archive),
+        "objects": None if found.objects is None else asdict(found.objects),
         "stalls": [msgspec.structs.asdict(stall) for stall in found.stalls],
     }
 

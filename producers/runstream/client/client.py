@@ -12,7 +12,7 @@ from typing import Self
 
 import httpx2
 
-from runstream.api import Readiness, Service
+from runstream.api import Readiness, Service, StorageStatus
 from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
 from runstream.client.operations import Caches, Executors, MaintenanceMode, Snapshots
@@ -106,6 +106,10 @@ class Client:
     def url(self) -> str:
         """The service's URL, without a slash at its end."""
         return self._session.url
+
+    async def storage(self) -> StorageStatus:
+        """Return what the object storage holds, measured within the last minute. Raises ClientError."""
+        return await self._session.read("/storage", StorageStatus)
 
     async def version(self) -> Service:
         """Return the service's name and version. Needs no token."""

@@ -1,13 +1,32 @@
-"""The cleaner's mark in each partition: the objects that commits up to it release are removed."""
+"""What retention keeps beside the log: from when ages count, and the cleaner's mark in each partition."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from runstream.database.database import Database
+from runstream.errors import InternalError
 from runstream.subjects import Subjects
-from runstream.tables import removals
+from runstream.tables import epochs, removals, retention
+
+
+async def ages_count_from(database: Database, service: str, epoch: int) -> datetime:
+    """Return the time from which ages count at the earliest: the upgrade, or the import of this epoch's log."""
+    known = epochs.c
+    begun = select(known.created_at).where(known.service == service, known.epoch == epoch).scalar_subquery()
+    async with database.snapshot() as transaction:
+        row = await transaction.first(select(func.greatest(retention.c.since, begun).label("since")))
+    if row is None:
+        raise InternalError(
+            "the table retention is empty",
+            code="retentionUnknown",
+            hint="restore its row: `INSERT INTO retention DEFAULT VALUES`",
+        )
+    since: datetime = row["since"]
+    return since
 
 
 async def load_mark(database: Database, subjects: Subjects, partition: int) -> int:

@@ -33,6 +33,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.LogLines,
     api.Failures,
     api.CacheList,
+    api.StorageStatus,
     api.Service,
     api.ErrorEntry,
     MaintenanceBody,

@@ -11,6 +11,7 @@ from runstream.database.epochs import remember_export
 from runstream.embedded.process import free_port
 from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
+from runstream.gateway.routes.storage import storage_routes
 from runstream.importing.epochs import tell_nats
 from runstream.importing.importer import ServedImports
 from runstream.importing.trusted_keys import announce_trusted_keys, fingerprints
@@ -24,8 +25,11 @@ from runstream.maintenance.occupation import maintained_service
 from runstream.maintenance.request import MaintenanceControl
 from runstream.objects.caches import Caches
 from runstream.objects.references import SharedObjects
+from runstream.policies import parse_age, parse_size, policies_of
 from runstream.projections.as_of import RunsAsOf
 from runstream.projections.parked import ParkedCommit, parked_at
+from runstream.retention.caches import CachePolicy
+from runstream.retention.usage import StorageUse
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
 from runstream.service.wiring import executor_leases, keyring_of
@@ -67,7 +71,12 @@ async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instan
         facts=platform.facts(),
         mode=mode,
         keyring=keyring_of(settings),
-        routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],
+        routers=[
+            maintenance_routes(overview),
+            export_routes(exports),
+            import_routes(imports),
+            storage_routes(_storage_use(platform)),
+        ],
     )
     overview.ending = gateway.stopping
     return overview.roster, gateway
@@ -81,6 +90,14 @@ def _overview(platform: Platform, instance: Instance) -> Overview:
 
     control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
     return Overview(control, Roster(instance.board), instance.modes)
+
+
+def _storage_use(platform: Platform) -> StorageUse:
+    kept = platform.settings.retention
+    caches = CachePolicy(parse_age(kept.caches.age), parse_size(kept.caches.size))
+    return StorageUse(
+        platform.log, platform.objects, platform.pool(), policies_of(kept), caches, lambda: datetime.now(UTC)
+    )
 
 
 async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
