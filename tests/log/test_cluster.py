@@ -14,7 +14,8 @@ from runstream.commits import Position
 from runstream.errors import InternalError
 from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.failover import ELECTION_SECONDS, Answers
+from runstream.jetstream.failover import ELECTION_SECONDS, STORED_SECONDS, Answers, majority_silence
+from runstream.jetstream.pull import ConsumerLostError, PullConsumer
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.service.doctor import log_streams
 from runstream.settings import Settings
@@ -83,6 +84,40 @@ def test_a_server_through_which_other_things_are_stored_is_given_the_time_of_an_
     assert times == [100.0 + ELECTION_SECONDS]
 
 
+def test_a_connection_through_which_nothing_is_stored_asks_for_each_stream_that_its_readers_wait_for() -> None:
+    now = 100.0
+    answers = Answers(clock=lambda: now)
+    assert answers.to_ask() is None
+    answers.stored()
+    answers.awaited("a")
+    assert answers.to_ask() is None
+    now += STORED_SECONDS
+    asked = []
+    for _ in range(3):
+        answers.awaited("a")
+        answers.awaited("b")
+        asked.append(answers.to_ask())
+    assert asked == ["a", "b", "a"]
+    answers.connected()
+    assert answers.to_ask() is None
+
+
+@pytest.mark.parametrize(
+    ("active", "silence"),
+    [
+        ((), 0.0),
+        ((0.1, 9.0), 0.1),
+        ((4.0, 9.0), 4.0),
+        ((0.1, 0.2, 4.0, 9.0), 0.2),
+        ((0.1, 4.0, 9.0), 4.0),
+        ((5.0,), 5.0),
+    ],
+)
+def test_a_leader_without_a_majority_says_since_when(active: tuple[float, ...], silence: float) -> None:
+    """Of itself and its replicas, two of three, three of four and five, two of two."""
+    assert majority_silence({"replicas": [{"active": int(each * 1e9)} for each in active]}) == silence
+
+
 async def test_a_node_that_is_cut_off_is_left_and_what_it_lacks_is_asked_again(tmp_path: Path) -> None:
     async with (
         cluster(tmp_path) as three,
@@ -103,6 +138,29 @@ async def test_a_node_that_is_cut_off_is_left_and_what_it_lacks_is_asked_again(t
             assert await asked >= position.sequence
             following = await log.append(created(run_address()))
             assert await reading == following
+
+
+async def test_a_connection_that_only_reads_leaves_a_node_without_peers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its consumer is on that node, which keeps on sending heartbeats."""
+    monkeypatch.setattr("runstream.jetstream.connection._ASK_SECONDS", 0.5)
+    async with (
+        cluster(tmp_path) as three,
+        nats_connection(three.url) as nc,
+        await open_log(nc, "idle", create=True, partitions=1, replicas=NODES) as log,
+    ):
+        stream = log.subjects.stream(0)
+        async with nats_connection(three.url) as reading:
+            node = _server_of(three, reading)
+            consumer = PullConsumer(reading, stream, {})
+            while (await consumer.open())["cluster"]["leader"] != f"n{node.number}":
+                await consumer.close()
+                consumer = PullConsumer(reading, stream, {})
+            node.cut_off()
+            with pytest.raises(ConsumerLostError):
+                await consumer.deliveries(1)
+            assert _server_of(three, reading) is not node
 
 
 async def _next(log: JetStreamLog, after: int) -> Position:

@@ -20,8 +20,8 @@ import structlog
 from nats.aio.client import Client, Server
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import header_lines, header_text
-from runstream.jetstream.failover import Answers
+from runstream.jetstream.api import header_lines, header_text, request
+from runstream.jetstream.failover import LEAVE_SECONDS, Answers, majority_silence
 from runstream.lifecycle import keep_running
 from runstream.telemetry.logs import without_secrets
 
@@ -31,6 +31,8 @@ _PENDING_BYTES = 32 << 20
 _PING_SECONDS = 1.0
 SILENCE_SECONDS = 3.0
 """Maximum wait for the answer to a ping, in seconds."""
+_ASK_SECONDS = 3.0
+"""Interval between questions for the leader of a stream that is only read, in seconds."""
 _AVOID_SECONDS = 30.0
 """Time for which a server that was left is the last one to try, in seconds."""
 log = structlog.get_logger()
@@ -61,12 +63,16 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
         asking.cancel()
         connecting.cancel()
     events.connected = True
-    pinging = asyncio.create_task(keep_running("NATS ping", partial(_ping, client)), name="NATS ping")
+    beside = [
+        asyncio.create_task(keep_running("NATS ping", partial(_ping, client)), name="NATS ping"),
+        asyncio.create_task(keep_running("NATS leaders", partial(_ask_for_leaders, client)), name="NATS leaders"),
+    ]
     try:
         yield client
     finally:
         events.closing = True
-        pinging.cancel()
+        for task in beside:
+            task.cancel()
         await client.close()
 
 
@@ -88,6 +94,19 @@ async def _ping(client: _Client) -> None:
         finally:
             asking.cancel()
             asking.add_done_callback(_forget)
+
+
+async def _ask_for_leaders(client: _Client) -> None:
+    """Leave a server whose leader of a stream that is only read has no majority, or does not answer."""
+    while True:
+        await asyncio.sleep(_ASK_SECONDS)
+        if len(client.servers) == 1 or (stream := client.answers.to_ask()) is None:
+            continue
+        with contextlib.suppress(InternalError):
+            found = await request(client, f"STREAM.INFO.{stream}", seconds=LEAVE_SECONDS + 1)
+            silence = majority_silence(found.get("cluster") or {})
+            if silence > LEAVE_SECONDS:
+                await client.leave(f"the leader of {stream} has not heard of a majority for {silence:.1f} seconds")
 
 
 def _forget(asked: asyncio.Future[float]) -> None:

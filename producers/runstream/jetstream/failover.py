@@ -4,12 +4,17 @@ A node that is cut off from its peers keeps its clients. Their appends and heart
 although the rest of the cluster has elected other leaders. So unanswered requests count, for each kind separately: the
 node may still answer for streams that it believes to lead. A node without peers can never store a replicated message.
 So a server that stores other messages is not cut off: one of its streams is electing a leader, which takes a while.
+
+A reader asks nothing while it waits, and a node without peers goes on sending the heartbeats of its consumer. So a
+connection through which nothing is stored asks for one of the streams that its readers wait for, each in turn. A node
+that led the stream before the cut answers this, too: it says how long it has not heard of its peers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 LEAVE_SECONDS = 3.0
 """Silence of a stream, or time without a leader, after which the connection leaves the server, in seconds."""
@@ -30,6 +35,8 @@ class Answers:
         self._clock = clock
         self._silent: dict[str, tuple[float, float]] = {}
         """Times of the first and the last unanswered request of each kind."""
+        self._awaited: dict[str, None] = {}
+        """Streams whose readers have waited since they were last asked for, in that order."""
         self._not_before = 0.0
         self._stored_at = float("-inf")
         self.full = ""
@@ -39,6 +46,21 @@ class Answers:
         """Note that a message was stored."""
         self.full = ""
         self._stored_at = self._clock()
+
+    def awaited(self, stream: str) -> None:
+        """Note that a reader of this stream waits and hears heartbeats alone."""
+        self._awaited[stream] = None
+
+    def to_ask(self) -> str | None:
+        """Return a stream to ask for, as it may have no leader without any reader noticing; each in turn.
+
+        None without such a stream, or if the server stores messages.
+        """
+        if not self._awaited or self._clock() - self._stored_at < STORED_SECONDS:
+            return None
+        stream = next(iter(self._awaited))
+        del self._awaited[stream]
+        return stream
 
     def answered(self, what: str) -> None:
         """Note an answer, be it a refusal."""
@@ -66,7 +88,14 @@ class Answers:
     def connected(self) -> None:
         """Forget all, at a new connection."""
         self._silent.clear()
+        self._awaited.clear()
         self._stored_at = float("-inf")
+
+
+def majority_silence(cluster: Mapping[str, Any]) -> float:
+    """Return how long the leader of a stream has not heard of a majority, in seconds; from the stream's information."""
+    silences = sorted(int(replica.get("active", 0)) for replica in cluster.get("replicas") or ())
+    return silences[(len(silences) + 1) // 2 - 1] / 1e9 if silences else 0.0
 
 
 _UNUSED = Answers()

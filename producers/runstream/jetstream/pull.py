@@ -23,6 +23,7 @@ from nats.aio.subscription import Subscription
 
 from runstream.errors import InternalError
 from runstream.jetstream.api import REQUEST_SECONDS, UnavailableError, first_answer, request
+from runstream.jetstream.failover import answers_of
 from runstream.lifecycle import wait_for_event
 
 WINDOW = 1000
@@ -174,6 +175,8 @@ class PullConsumer:
                 self._go_on()
             elif silent > _SILENCE_SECONDS:
                 self._lost = f"the server was silent for {silent:.1f} seconds"
+            else:
+                answers_of(self._nc).awaited(self._stream)
 
     def _go_on(self) -> None:
         """Request messages of the same consumer over a new connection.
