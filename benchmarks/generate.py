@@ -20,7 +20,7 @@ import uvloop
 
 from runstream.codec import encode
 from runstream.commits import Head, NewCommit, Position
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import (
     ExecutorTaskAssigned,
@@ -30,15 +30,7 @@ from runstream.events.executor_task import (
     ExecutorTaskSetupFinished,
     ExecutorTaskStarted,
 )
-from runstream.events.run import (
-    RunArchived,
-    RunCreated,
-    RunFinished,
-    RunNumbered,
-    RunResult,
-    RunResultSet,
-    RunStarted,
-)
+from runstream.events.run import RunArchived, RunCreated, RunFinished, RunNumbered, RunResultSet, RunStarted
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask, Runtime
 from runstream.ids import commit_id, derived_id, executor_task_id, run_task_id
 from runstream.jetstream.connection import nats_connection
@@ -46,6 +38,7 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.loading import Load, StreamLoader
 from runstream.log.port import RawMessage
+from runstream.run_states import RunResult
 from runstream.runconfig.resolve import config_hash
 from runstream.subjects import Address, Subjects, group_root, partition_of
 
@@ -108,14 +101,14 @@ class GeneratedPartition:
             ended = (RunResultSet(RunResult.SUCCESS), RunFinished(), RunArchived())
             yield [self._commit(runs[n], _at(n, 5), *ended) for n in good]
 
-    def _commit(self, aggregate: _Aggregate, at: datetime, *events: Event) -> NewCommit:
+    def _commit(self, aggregate: _Aggregate, at: datetime, *events: DomainEvent) -> NewCommit:
         cause = commit_id("generated", aggregate.address.aggregate, aggregate.head.version)
         commit = aggregate.head.next_commit(aggregate.address, events, time=at, actor="generator", cause=cause)
         self.sequence += 1
         aggregate.head = Head(commit.version, self.sequence)
         return commit
 
-    def _begun(self, number: int) -> tuple[Event, ...]:
+    def _begun(self, number: int) -> tuple[DomainEvent, ...]:
         self._numbers += 1
         root = group_root(_group(number))
         self._counters[root] = self._counters.get(root, 0) + 1
@@ -152,7 +145,7 @@ def _created(number: int) -> RunCreated:
     return RunCreated("generated", _group(number), _CONFIG_ID, {"number": str(number)}, errors, "")
 
 
-def _done(at: datetime) -> tuple[Event, ...]:
+def _done(at: datetime) -> tuple[DomainEvent, ...]:
     success = ExecutorTaskPhase.SUCCESS
     return ExecutorTaskSetupFinished(at, success), ExecutorTaskLogLost(None), ExecutorTaskFinished(at, success, "")
 

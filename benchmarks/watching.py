@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Iterable
 
 from runstream.codec import decode
 from runstream.commits import LogPosition
-from runstream.events.run import RunFinished, RunResult, RunResultSet
+from runstream.events.run import RunFinished, RunResultSet
 from runstream.log.port import Log
+from runstream.run_states import RunResult
 
 FINISH_SECONDS = 90.0
 _FINISHED = b'"type":"RunFinished"'

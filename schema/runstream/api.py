@@ -8,29 +8,11 @@ field, and OpenAPI says so (`runstream.gateway.openapi`).
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-
-class RunPhase(StrEnum):
-    """The phase of a run."""
-
-    SETUP_ERROR = "setuperror"
-    QUEUED = "queued"
-    CANCELLED = "cancelled"
-    RUNNING = "running"
-    FINISHED = "finished"
-
-
-class RunResult(StrEnum):
-    """The result of a run; it can be known while tasks still run."""
-
-    UNKNOWN = "unknown"
-    STOPPED = "stopped"
-    SUCCESS = "success"
-    FAILED = "failed"
+from runstream.run_states import RunPhase, RunResult
 
 
 def _one_of(*values: str) -> Meta:

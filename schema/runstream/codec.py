@@ -19,9 +19,9 @@ import msgspec
 import orjson
 from msgspec.structs import astuple
 
-from runstream.commits import Commit, NewCommit, Position, StoredCommit
+from runstream.commits import DecodedCommit, NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.registry import EVENT_TYPES
 from runstream.subjects import parse_subject
 from runstream.upcasters import UPCASTERS, EventData, Upcasters, upcast
@@ -74,7 +74,7 @@ class _Body(msgspec.Struct, Generic[Written], forbid_unknown_fields=True, gc=Fal
 class _EventCodec:
     """The wire format of one event type: the event with its type and version, which are not fields of the event."""
 
-    def __init__(self, event: type[Event]) -> None:
+    def __init__(self, event: type[DomainEvent]) -> None:
         fields = msgspec.structs.fields(event)
         if {"type", "version"} & {field.name for field in fields}:
             raise TypeError(f"{event.__name__} has a field that the format of events uses itself")
@@ -90,7 +90,7 @@ class _EventCodec:
             gc=False,
         )
 
-    def written(self, event: Event) -> msgspec.Struct:
+    def written(self, event: DomainEvent) -> msgspec.Struct:
         for name in self.moments:
             _require_utc(getattr(event, name), f"{self.cls.__name__}.{name}")
         return self.wire(self.cls.SCHEMA_VERSION, *astuple(event))
@@ -106,7 +106,7 @@ _MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 _STRICT: dict[object, object] = {int: _INT, datetime: _MOMENT, datetime | None: _MOMENT | None}
 """Decode fields of these types: numbers that other programs can read, times with a time zone."""
 _CODECS: dict[str, _EventCodec] = {name: _EventCodec(cls) for name, cls in EVENT_TYPES.items()}
-_OF_WIRE: dict[type[msgspec.Struct], type[Event]] = {codec.wire: codec.cls for codec in _CODECS.values()}
+_OF_WIRE: dict[type[msgspec.Struct], type[DomainEvent]] = {codec.wire: codec.cls for codec in _CODECS.values()}
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode_current = msgspec.json.Decoder(_Body[reduce(or_, _OF_WIRE)]).decode  # type: ignore[misc]
 
@@ -157,14 +157,14 @@ def _decode(message: Message, upcasters: Upcasters) -> tuple[StoredCommit, tuple
     except (orjson.JSONDecodeError, msgspec.ValidationError, BadRequestError) as error:
         raise _unreadable(message, error) from error
     trace = message.headers.get(TRACE_HEADER, "") if message.headers else ""
-    commit = Commit(body.id, address, body.version, body.time, body.actor, body.cause, events, trace)
+    commit = DecodedCommit(body.id, address, body.version, body.time, body.actor, body.cause, events, trace)
     return StoredCommit(commit, message.position, message.stored_at), body.events
 
 
-def _decode_any(plain: bytes, upcasters: Upcasters) -> tuple[_Body[EventData], tuple[Event, ...]]:
+def _decode_any(plain: bytes, upcasters: Upcasters) -> tuple[_Body[EventData], tuple[DomainEvent, ...]]:
     """Decode a body whose events may have earlier versions. Raises ValidationError and BadRequestError."""
     body = msgspec.convert(orjson.loads(plain), _Body[EventData])
-    events: list[Event] = []
+    events: list[DomainEvent] = []
     for index, data in enumerate(body.events):
         try:
             if "type" not in data or "version" not in data:
@@ -178,7 +178,7 @@ def _decode_any(plain: bytes, upcasters: Upcasters) -> tuple[_Body[EventData], t
     return body, tuple(events)
 
 
-def _current(data: EventData) -> Event:
+def _current(data: EventData) -> DomainEvent:
     """Return an upcast event as its type. Raises ValidationError for an unknown one."""
     kind, version = data["type"], data["version"]
     codec = _CODECS.get(kind) if isinstance(kind, str) else None

@@ -1,7 +1,7 @@
 """Commits: the events of one decision about one aggregate, before and after they are in the log.
 
-A `NewCommit` is to be appended; a `Commit` is decoded from a message of the log; a `StoredCommit` is a commit with its
-position. One commit is one message, appended or refused as a whole.
+A `NewCommit` is to be appended; a `DecodedCommit` is decoded from a message of the log; a `StoredCommit` is a decoded
+commit with its position. One commit is one message, appended or refused as a whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from runstream.errors import BadRequestError
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.ids import commit_id, new_id
 from runstream.subjects import Address
 
@@ -108,14 +108,14 @@ class NewCommit(Struct, frozen=True, gc=False):
     """The author of the decision: `user:<name>`, `scheduler`, `executor:<id>` …"""
     cause: str
     """The id of the commit that caused this one; empty for a cause outside the log."""
-    events: tuple[Event, ...]
+    events: tuple[DomainEvent, ...]
     expected: int
     """The last sequence of the aggregate's subject when the decision was made; 0 for a new aggregate."""
     trace: str = ""
     """W3C traceparent of the run, or empty."""
 
 
-class Commit(Struct, frozen=True, gc=False):
+class DecodedCommit(Struct, frozen=True, gc=False):
     """A commit as the log says it."""
 
     id: str
@@ -124,14 +124,14 @@ class Commit(Struct, frozen=True, gc=False):
     time: datetime
     actor: str
     cause: str
-    events: tuple[Event, ...]
+    events: tuple[DomainEvent, ...]
     trace: str = ""
 
 
 class StoredCommit(Struct, frozen=True, gc=False):
     """A commit with its position in the log."""
 
-    commit: Commit
+    commit: DecodedCommit
     position: Position
     stored_at: datetime
     """The server's time in UTC; for lag only, never for decisions."""
@@ -146,7 +146,7 @@ class Head(Struct, frozen=True, gc=False):
     def next_commit(
         self,
         address: Address,
-        events: Sequence[Event],
+        events: Sequence[DomainEvent],
         *,
         time: datetime,
         actor: str,

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import cast
 
-from runstream.commits import Commit, StoredCommit
+from runstream.commits import DecodedCommit, StoredCommit
 from runstream.domain import executor as executors
 from runstream.domain import executor_task as executor_tasks
-from runstream.domain.executor import Executor
+from runstream.domain.executor import RegisteredExecutor
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import ConflictError
 from runstream.events.executor import ExecutorEvent
@@ -43,7 +43,7 @@ class fitting:  # noqa: N801  it reads as `with fitting(commit)`
 
     __slots__ = ("_commit",)
 
-    def __init__(self, commit: Commit) -> None:
+    def __init__(self, commit: DecodedCommit) -> None:
         self._commit = commit
 
     def __enter__(self) -> None:
@@ -61,7 +61,7 @@ class fitting:  # noqa: N801  it reads as `with fitting(commit)`
         ) from error
 
 
-def fold_executor_task(task: ExecutorTask | None, commit: Commit) -> ExecutorTask:
+def fold_executor_task(task: ExecutorTask | None, commit: DecodedCommit) -> ExecutorTask:
     """Return the executor task after a commit of its own. Raises UnfitCommitError."""
     with fitting(commit):
         for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
@@ -89,7 +89,7 @@ def executor_task_of(history: Iterable[StoredCommit]) -> ExecutorTask | None:
     return task
 
 
-def fold_executor(executor: Executor | None, commit: Commit) -> Executor:
+def fold_executor(executor: RegisteredExecutor | None, commit: DecodedCommit) -> RegisteredExecutor:
     """Return the executor after a commit of its own. Raises UnfitCommitError."""
     with fitting(commit):
         for event in cast("tuple[ExecutorEvent, ...]", commit.events):

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.registry import EVENT_TYPES
 
 FOLDER = Path("docs/formats/events")
@@ -24,7 +24,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _WORDS = frozenset({"title", "description"})
 
 
-def schemas(types: Iterable[type[Event]] = tuple(EVENT_TYPES.values())) -> dict[str, dict[str, object]]:
+def schemas(types: Iterable[type[DomainEvent]] = tuple(EVENT_TYPES.values())) -> dict[str, dict[str, object]]:
     """Return the schema of each event type by `<type>.<version>`."""
     return {f"{event.__name__}.{event.SCHEMA_VERSION}": _schema(event) for event in types}
 
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
     file.write_bytes(text(released))
 
 
-def _schema(event: type[Event]) -> dict[str, object]:
+def _schema(event: type[DomainEvent]) -> dict[str, object]:
     _, components = msgspec.json.schema_components([event])
     own: dict[str, object] = components.pop(event.__name__)
     properties, required = own["properties"], own["required"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from runstream.codec import ID_HEADER, Message
-from runstream.commits import Commit, StoredCommit
+from runstream.commits import DecodedCommit, StoredCommit
 from runstream.errors import BadRequestError
 from runstream.events.skip import CommitSkipped
 from runstream.glance import body_of
@@ -100,5 +100,5 @@ def _without_events(message: Message, version: int) -> StoredCommit:
     except BadRequestError:  # There is no such aggregate: only the position changes.
         address = skip_address(message.position.partition, message.subject)
     commit_id = message.headers.get(ID_HEADER, "") if message.headers else ""
-    commit = Commit(commit_id, address, version, message.stored_at, actor="", cause="", events=())
+    commit = DecodedCommit(commit_id, address, version, message.stored_at, actor="", cause="", events=())
     return StoredCommit(commit, message.position, message.stored_at)

@@ -40,9 +40,9 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from runstream.commits import Head
 from runstream.domain.executor import ExecutorState
-from runstream.domain.run import RunPhase, RunTaskStatus
+from runstream.domain.run import RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.events.run import RunResult
+from runstream.run_states import RunPhase, RunResult
 
 PROJECTION = "runs"
 """The name of the projection of the runs service in `checkpoints` and `parked`."""

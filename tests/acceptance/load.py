@@ -10,7 +10,7 @@ import httpx2
 
 from runstream.commits import Position
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.events.run import RunResult
+from runstream.run_states import RunResult
 from tests.acceptance.deployment import TOKEN, Deployment
 from tests.acceptance.story import Story, reread
 

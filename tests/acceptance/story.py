@@ -17,18 +17,11 @@ from runstream.commits import Position, StoredCommit
 from runstream.domain.executor_task import ExecutorTask, assigned, evolve
 from runstream.events.executor import ExecutorLost
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent, ExecutorTaskStarted
-from runstream.events.run import (
-    RunArchived,
-    RunCancelled,
-    RunCreated,
-    RunFinished,
-    RunResult,
-    RunResultSet,
-    RunStarted,
-)
+from runstream.events.run import RunArchived, RunCancelled, RunCreated, RunFinished, RunResultSet, RunStarted
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import RawMessage
+from runstream.run_states import RunResult
 
 
 class Story:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runstream.client import Client, NewRun, Reason
-from runstream.events.run import RunResult
+from runstream.run_states import RunResult
 from runstream.subjects import partition_of
 from tests.acceptance.deployment import deployed
 from tests.acceptance.load import task, was_orderly

@@ -15,8 +15,8 @@ import pytest
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.events.run import RunResult
 from runstream.executor.process_tree import MARK
+from runstream.run_states import RunResult
 from tests.acceptance.deployment import Deployment, Process, deployed
 from tests.acceptance.load import Load, all_succeeded, chain, nothing_is_missing, was_orderly
 from tests.acceptance.load import task as asked

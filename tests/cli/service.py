@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from runstream import codec
 from runstream.commits import StoredCommit
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor_task import (
     ExecutorTaskFinished,
     ExecutorTaskLogStored,
@@ -26,7 +26,6 @@ from runstream.events.run import (
     RunCreated,
     RunFinished,
     RunNumbered,
-    RunResult,
     RunResultSet,
     RunStarted,
     RunStopRequested,
@@ -37,6 +36,7 @@ from runstream.events.run import (
 )
 from runstream.ids import executor_task_id, run_task_id
 from runstream.log.runs import find_run
+from runstream.run_states import RunResult
 from runstream.subjects import Address
 from tests.factories import task_assigned
 from tests.gateway.folding import FoldedLog
@@ -136,7 +136,7 @@ async def _run_task(
     task = Address(run.partition, "task", executor_task_id(run.id, run_task, attempt), "e1")
     success = ExecutorTaskPhase.SUCCESS
     status = 0 if phase is success else 3
-    happened: list[Event] = [
+    happened: list[DomainEvent] = [
         task_assigned(
             run_id=run.id,
             run_task_id=run_task,

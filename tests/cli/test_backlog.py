@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.cli.screen import FRAME_CHARS, FRAME_LINES, HELD_LINES, PAUSE_SECONDS, Backlog, TaskLines
+from runstream.cli.screen import FRAME_CHARS, FRAME_LINES, HELD_LINES, PAUSE_SECONDS, QueuedLines, TaskLines
 
 _STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 500), st.floats(0, 2)), max_size=20)
 
 
 @given(_STEPS)
 def test_every_line_is_drawn_in_order_or_counted_as_left_out(steps: list[tuple[str, int, float]]) -> None:
-    backlog, now = Backlog(), 0.0
+    backlog, now = QueuedLines(), 0.0
     written, drawn = {"a": 0, "b": 0}, {"a": 0, "b": 0}
 
     def see(shown: list[TaskLines]) -> None:
@@ -33,13 +33,13 @@ def test_every_line_is_drawn_in_order_or_counted_as_left_out(steps: list[tuple[s
 
 
 def test_a_frame_is_bounded_in_characters() -> None:
-    backlog = Backlog()
+    backlog = QueuedLines()
     backlog.add("a", ["x" * (FRAME_CHARS // 2 + 1)] * 5)
     assert [len(shown.lines) for shown in backlog.take(0)] == [2]
 
 
 def test_a_task_that_writes_too_much_is_shown_once_a_second_and_holds_no_other_up() -> None:
-    backlog, shown = Backlog(), []
+    backlog, shown = QueuedLines(), []
     for frame in range(25):
         backlog.add("flood", ["line"] * 10_000)
         backlog.add("quiet", [str(frame)])

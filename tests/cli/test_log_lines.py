@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.cli.log_text import LogLines
+from runstream.cli.log_text import SafeLines
 
 _PIECES = ("text ", "é", "\n", "\r", "\x1b[31m", "\x1b[0m", "\x1b[K", "x" * 150, "y" * 299)
 _LOGS = st.lists(st.sampled_from(_PIECES)).map(lambda pieces: "".join(pieces).encode())
 
 
 def lines_of(chunks: Sequence[bytes], line_chars: int = 300) -> list[str]:
-    lines = LogLines(line_chars=line_chars)
+    lines = SafeLines(line_chars=line_chars)
     return [line for chunk in chunks for line in lines.feed(chunk)] + lines.end()
 
 
@@ -42,7 +42,7 @@ def test_lines(chunks: tuple[bytes, ...], lines: list[str]) -> None:
 
 
 def test_a_line_that_has_not_ended_can_be_seen_as_it_is_now() -> None:
-    lines = LogLines()
+    lines = SafeLines()
     seen = [(lines.feed(chunk), lines.unfinished) for chunk in (b"Conti", b"nue? ", b"y\n", b"\r10%", b"\r20", b"%\r")]
     assert seen == [([], "Conti"), ([], "Continue? "), (["Continue? y"], ""), ([], "10%"), ([], "20"), ([], "20%")]
     assert lines.end() == ["20%"]
@@ -64,7 +64,7 @@ def test_a_long_line_goes_on_in_the_next_and_nothing_of_it_is_lost(log: bytes) -
 
 
 def test_what_is_kept_of_a_line_is_bounded() -> None:
-    lines = LogLines()
+    lines = SafeLines()
     shown = sum(len(line) for _ in range(160) for line in lines.feed(b"x" * 100_000))
     assert 16_000_000 - (64 << 10) <= shown <= 16_000_000
     assert shown + len(lines.unfinished) == 16_000_000

@@ -12,10 +12,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from runstream.domain.restart import decide_restart
-from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus, created, evolve
-from runstream.events.run import RunResult
+from runstream.domain.run import RestartOrigin, RunState, RunTask, RunTaskStatus, created, evolve
 from runstream.events.run_config import Depend, RunConfig
 from runstream.gateway.responses import run_answer
+from runstream.run_states import RunPhase, RunResult
 from runstream.runconfig.graph import with_levels
 from tests.factories import run_created
 
@@ -35,7 +35,7 @@ def config_of(given: dict[str, Any]) -> RunConfig:
     return RunConfig("run", with_levels(tasks), {}, {}, "")
 
 
-def run_of(given: dict[str, Any], names: dict[str, str]) -> Run:
+def run_of(given: dict[str, Any], names: dict[str, str]) -> RunState:
     run = created("oldrun", CREATED, RunConfig("run", {}, {}, {}, ""), AT, lambda _run, name: name)
     tasks = {
         names[task["id"]]: RunTask(task["id"], names[task["id"]], RunTaskStatus(task["status"]), skip=False)
@@ -49,7 +49,7 @@ def test_restart(case: dict[str, Any]) -> None:
     config = config_of(case["run_config"]["tasks"])
     names = {task["id"]: task["name"] for task in case["run_config"]["tasks"].values()}
     from_start = case["request"].get("from_start", False)
-    asked = Restart("oldrun", "all" if from_start else "failed", (), descendants=False, fresh=False)
+    asked = RestartOrigin("oldrun", "all" if from_start else "failed", (), descendants=False, fresh=False)
     restarted = decide_restart(run_of(case["run"]["tasks"], names), config, asked)
     new = evolve(created("newrun", CREATED, config, AT, lambda _run, name: f"$out:{name}"), restarted, AT)
     answer = run_answer(new, config, {})

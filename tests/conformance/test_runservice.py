@@ -20,14 +20,14 @@ import uvloop
 
 from runstream.database import Database
 from runstream.database.runs import MAX_LIMIT, RunQuery, list_runs
-from runstream.domain.run import RunPhase
-from runstream.events.event import Event
-from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted
+from runstream.events.event import DomainEvent
+from runstream.events.run import RunFinished, RunResultSet, RunStarted
 from runstream.gateway.requests import CreateRunBody
 from runstream.gateway.runs.create import CreatedRun, RunCreation
 from runstream.gateway.runs.prepare import prepare_run
 from runstream.log.port import Log
 from runstream.projections.store import ProjectionStore, load_partition
+from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import Address
 from tests.conftest import drop_schema
 from tests.domain.world import World, config
@@ -48,7 +48,7 @@ def ten_runs() -> World:
     for number in range(10):
         run = world.create(config(), GROUPS[number % 2])
         result = {1: RunResult.SUCCESS, 2: RunResult.FAILED}.get(number % 3)
-        events: tuple[Event, ...] = (RunStarted(), RunResultSet(result), RunFinished()) if result else ()
+        events: tuple[DomainEvent, ...] = (RunStarted(), RunResultSet(result), RunFinished()) if result else ()
         if events:
             head = world.truth.runs[run].head
             assert world.append(head.next_commit(Address(0, "run", run), events, time=world.now(), actor="scheduler"))

@@ -11,9 +11,9 @@ from typing import Any
 
 from runstream.domain.advance import advance_run_tasks, tasks_to_run
 from runstream.domain.executor import Offer, choose_executor, demand_of
-from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus, evolve
-from runstream.events.run import RunResult
+from runstream.domain.run import RunState, RunTask, RunTaskStatus, evolve
 from runstream.events.run_config import Container, Depend, RunConfig, RunConfigTask, Runtime
+from runstream.run_states import RunPhase, RunResult
 
 from .cases import cases
 
@@ -49,7 +49,7 @@ def config_task(task: dict[str, Any]) -> RunConfigTask:
     )
 
 
-def run_of(data: dict[str, Any], config: RunConfig, scheduled: list[dict[str, Any]]) -> Run:
+def run_of(data: dict[str, Any], config: RunConfig, scheduled: list[dict[str, Any]]) -> RunState:
     given = {task["run_task_id"]: task["id"] for task in scheduled}
     tasks = {
         name: RunTask(
@@ -63,7 +63,7 @@ def run_of(data: dict[str, Any], config: RunConfig, scheduled: list[dict[str, An
         )
         for name, task in data["tasks"].items()
     }
-    return Run(
+    return RunState(
         id="run",
         name="run",
         group="/project/p/branch/main",

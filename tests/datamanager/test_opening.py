@@ -8,7 +8,7 @@ import pytest
 
 from runstream.datamanager.errors import ContradictionError, DamagedArchiveError, NoDataStatusError
 from runstream.errors import NotExistError
-from runstream.jetstream.publisher import Outcome, Unanswered
+from runstream.jetstream.publisher import PublishOutcome, Unanswered
 from runstream.log import streams
 from runstream.log.jetstream import open_log
 from runstream.log.loading import Load, StreamLoader
@@ -110,7 +110,7 @@ def _break_after(patched: pytest.MonkeyPatch, batches: int) -> None:
     sent = StreamLoader.send
     left = [batches]
 
-    async def broken(self: StreamLoader, messages: list[Load]) -> Outcome:
+    async def broken(self: StreamLoader, messages: list[Load]) -> PublishOutcome:
         if not left[0]:
             left[0] = batches
             await sent(self, messages)
@@ -130,7 +130,7 @@ async def test_what_cannot_be_loaded_is_an_error_and_tried_again(
         await place.ship()
         await place.lose_nats()
 
-        async def unanswered(self: StreamLoader, messages: list[Load]) -> Outcome:
+        async def unanswered(self: StreamLoader, messages: list[Load]) -> PublishOutcome:
             return Unanswered("the disk is full")
 
         with monkeypatch.context() as patched:

@@ -21,17 +21,17 @@ from runstream.domain.actions import (
 from runstream.domain.advance import tasks_to_run
 from runstream.domain.executor import (
     Demand,
-    Executor,
     ExecutorState,
     Lack,
     Offer,
+    RegisteredExecutor,
     choose_executor,
     demand_of,
     evolve,
     is_full,
     unfit,
 )
-from runstream.domain.run import RunPhase, RunTaskStatus, created
+from runstream.domain.run import RunTaskStatus, created
 from runstream.domain.run import evolve as evolve_run
 from runstream.events.executor import ExecutorDeleted, ExecutorLost
 from runstream.events.run import (
@@ -47,6 +47,7 @@ from runstream.events.run import (
     RunTaskApproved,
 )
 from runstream.events.run_config import Container, Runtime
+from runstream.run_states import RunPhase
 from tests.factories import executor_registered, run_created
 
 from .test_advance import run_of
@@ -163,7 +164,7 @@ def test_an_executor_comes_and_goes() -> None:
     assert evolve(None, "e", ExecutorLost()) is None
     assert evolve(None, "e", ExecutorDeleted()) is None
     executor = evolve(None, "e", registered)
-    assert executor == Executor("e", registered, ExecutorState.REGISTERED)
+    assert executor == RegisteredExecutor("e", registered, ExecutorState.REGISTERED)
     for event, state in ((ExecutorLost(), ExecutorState.LOST), (ExecutorDeleted(), ExecutorState.DELETED)):
         gone = evolve(executor, "e", event)
         assert gone is not None

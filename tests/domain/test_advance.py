@@ -8,17 +8,17 @@ import pytest
 from msgspec.structs import replace
 
 from runstream.domain.advance import advance, advance_run, advance_run_tasks, tasks_to_run
-from runstream.domain.run import FINAL_STATUSES, Run, RunPhase, RunTaskStatus, created, with_tasks
+from runstream.domain.run import FINAL_STATUSES, RunState, RunTaskStatus, created, with_tasks
 from runstream.events.run import (
     RunArchived,
     RunFinished,
-    RunResult,
     RunResultSet,
     RunTaskApprovalRequested,
     RunTasksCancelled,
     RunTasksSkipped,
 )
 from runstream.events.run_config import Condition, Depend, RunConfig
+from runstream.run_states import RunPhase, RunResult
 from tests.factories import run_created
 
 from .world import config, task
@@ -31,7 +31,7 @@ ALL_THREE: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped")
 UNMET: tuple[tuple[str, Condition], ...] = (("undo", "on_failure"), ("else", "on_skipped"))
 
 
-def run_of(content: RunConfig, *, phase: RunPhase = RunPhase.RUNNING, **statuses: RunTaskStatus) -> Run:
+def run_of(content: RunConfig, *, phase: RunPhase = RunPhase.RUNNING, **statuses: RunTaskStatus) -> RunState:
     event = run_created(content.name, run_config="hash")
     run = replace(created("r", event, content, AT, lambda run, name: f"{run}-{name}"), phase=phase)
     tasks = {name: replace(run.tasks[name], status=status) for name, status in statuses.items()}
@@ -110,7 +110,7 @@ def matrix(*, behind: str, conditions: tuple[Condition, ...], fail_fast: bool) -
     return replace(config(*first, *tasks, report), fail_fast=fail_fast)
 
 
-def failed_matrix(content: RunConfig, *succeeded: str) -> Run:
+def failed_matrix(content: RunConfig, *succeeded: str) -> RunState:
     """The run of a matrix of which a failed."""
     run = run_of(content, a=RunTaskStatus.FAILED)
     return with_tasks(run, [name for name in succeeded if name], status=RunTaskStatus.SUCCESS)

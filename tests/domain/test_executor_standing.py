@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from runstream.domain.executor import (
     Demand,
-    Executor,
     ExecutorState,
     Offer,
+    RegisteredExecutor,
     Sighting,
     Standing,
     choose_executor,
@@ -58,7 +58,7 @@ def seen(what: Offer = OFFER, silent: float = 0.0) -> Sighting:
 def test_what_can_be_expected(
     state: ExecutorState, draining: bool, sighting: Sighting | None, tasks: int, said: Standing
 ) -> None:
-    assert standing(Executor("ex1", REGISTERED, state, draining), sighting, tasks) == said
+    assert standing(RegisteredExecutor("ex1", REGISTERED, state, draining), sighting, tasks) == said
 
 
 @pytest.mark.parametrize("changes", [{"draining": True}, {"full": "disk full: 3 MB left"}])
@@ -84,7 +84,9 @@ def test_a_drain_lasts_until_it_is_ended_or_the_executor_is_deleted() -> None:
 
 
 def test_a_stopped_executor_stays_offline_until_it_registers_again() -> None:
-    stopped = evolve(Executor("ex1", REGISTERED, ExecutorState.REGISTERED), "ex1", ExecutorLost(NOW, released=True))
+    stopped = evolve(
+        RegisteredExecutor("ex1", REGISTERED, ExecutorState.REGISTERED), "ex1", ExecutorLost(NOW, released=True)
+    )
     assert stopped is not None
     assert (stopped.last_seen, standing(stopped, None, 0)) == (NOW, "offline")
     again = evolve(stopped, "ex1", REGISTERED, NOW)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runstream.commits import Commit, Position, StoredCommit
-from runstream.events.event import Event
+from runstream.commits import DecodedCommit, Position, StoredCommit
+from runstream.events.event import DomainEvent
 from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskAssigned, ExecutorTaskStepFinished
 from runstream.events.registry import EVENT_TYPES
 from runstream.executor.executor import Holdings
@@ -43,17 +43,17 @@ def hostile_values() -> Iterator[None]:
         st.register_type_strategy(kind, usual)
 
 
-def commits(kind: str, history: list[list[Event]]) -> list[StoredCommit]:
+def commits(kind: str, history: list[list[DomainEvent]]) -> list[StoredCommit]:
     address = Address(0, kind, ID, "e1" if kind == "task" else "")  # type: ignore[arg-type]
     return [
-        StoredCommit(Commit(f"c{n}", address, n, START, "", "", tuple(events)), Position(1, 0, n), START)
+        StoredCommit(DecodedCommit(f"c{n}", address, n, START, "", "", tuple(events)), Position(1, 0, n), START)
         for n, events in enumerate(history, start=1)
     ]
 
 
 @given(st.sampled_from(KINDS), st.lists(st.lists(EVENTS, min_size=1, max_size=3), max_size=5), st.booleans())
 @ANY_ORDER
-def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[list[Event]], begun: bool) -> None:
+def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[list[DomainEvent]], begun: bool) -> None:
     fold = PartitionFold(0, 1, configs={"a": config(task("a")), "": config()})
     if begun and kind == "run":
         history = [[run_created("main", run_config="a")], *history]
@@ -64,7 +64,7 @@ def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[lis
 
 @given(st.lists(st.lists(OF_TASKS, min_size=1, max_size=3), max_size=5))
 @ANY_ORDER
-def test_every_reader_folds_a_task_alike_or_leaves_it_unchanged(history: list[list[Event]]) -> None:
+def test_every_reader_folds_a_task_alike_or_leaves_it_unchanged(history: list[list[DomainEvent]]) -> None:
     stored = commits("task", [[assignment()], *history])
     assert executor_task_of(stored) is not None
     fate, holdings = LogState(StepLogKey(0, ID, "a", ID, ID, 0)), Holdings()
@@ -75,7 +75,7 @@ def test_every_reader_folds_a_task_alike_or_leaves_it_unchanged(history: list[li
 
 @given(st.lists(st.lists(EVENTS, min_size=1, max_size=3), max_size=4))
 @ANY_ORDER
-def test_the_gateway_reads_a_run_or_says_that_it_cannot(history: list[list[Event]]) -> None:
+def test_the_gateway_reads_a_run_or_says_that_it_cannot(history: list[list[DomainEvent]]) -> None:
     first = run_created("main", run_config="a")
     stored = commits("run", [[first], *history])
     with contextlib.suppress(UnfitCommitError):

@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from runstream.domain.group import Neighbour, Place, decide_in_group
-from runstream.domain.run import Run, RunPhase
+from runstream.domain.run import RunState
 from runstream.events.run import RunCancelled, RunStarted, RunStopRequested
 from runstream.events.run_config import Concurrency
+from runstream.run_states import RunPhase
 
 from .test_advance import run_of
 from .world import config, task
@@ -24,7 +25,7 @@ ALONE = Place(first=OWN, earlier=None, waiting=0, replaced_by=None, stopped_by=N
 BEHIND = replace(ALONE, first=OLD, earlier=OLD)
 
 
-def run(phase: RunPhase = RunPhase.QUEUED) -> Run:
+def run(phase: RunPhase = RunPhase.QUEUED) -> RunState:
     return replace(run_of(config(task("a")), phase=phase), id="r")
 
 

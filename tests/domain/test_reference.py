@@ -56,7 +56,7 @@ class Agreement(RuleBasedStateMachine):
     """One run in both worlds; what a rule does to one it does to the other."""
 
     content: RunConfig
-    run: runs.Run
+    run: runs.RunState
     reference: Reference
     executor_tasks: dict[str, ExecutorTask]
 

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from runstream.domain.actions import NotAllowed
 from runstream.domain.advance import advance, tasks_to_run
 from runstream.domain.restart import can_restart, decide_restart
-from runstream.domain.run import Restart, Run, RunPhase, RunTaskStatus, created, evolve
-from runstream.events.run import RunRestarted, RunResult, RunResultSet, RunStarted
+from runstream.domain.run import RestartOrigin, RunState, RunTaskStatus, created, evolve
+from runstream.events.run import RunRestarted, RunResultSet, RunStarted
 from runstream.events.run_config import Depend, RunConfig
+from runstream.run_states import RunPhase, RunResult
 from tests.factories import run_created
 
 from .test_advance import run_of
@@ -23,27 +24,27 @@ from .world import config, random_config, task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SUCCESS, FAILED, SKIPPED = RunTaskStatus.SUCCESS, RunTaskStatus.FAILED, RunTaskStatus.SKIPPED
-ALL = Restart("r", "all", (), descendants=False, fresh=False)
+ALL = RestartOrigin("r", "all", (), descendants=False, fresh=False)
 FROM_FAILED = replace(ALL, scope="failed")
 CHAIN = config(
     task("build"), task("test", Depend("build", ("on_success",))), task("deploy", Depend("test", ("on_success",)))
 )
 
 
-def chosen(*names: str, descendants: bool = False) -> Restart:
+def chosen(*names: str, descendants: bool = False) -> RestartOrigin:
     return replace(ALL, scope="chosen", tasks=names, descendants=descendants)
 
 
-def ended(content: RunConfig, result: RunResult = RunResult.FAILED, **statuses: RunTaskStatus) -> Run:
+def ended(content: RunConfig, result: RunResult = RunResult.FAILED, **statuses: RunTaskStatus) -> RunState:
     return replace(run_of(content, phase=RunPhase.FINISHED, **statuses), result=result)
 
 
-def again(run: Run, content: RunConfig, asked: Restart) -> list[str]:
+def again(run: RunState, content: RunConfig, asked: RestartOrigin) -> list[str]:
     kept = {kept.task for kept in decide_restart(run, content, asked).kept}
     return [name for name in run.tasks if name not in kept]
 
 
-def started(restart: RunRestarted, content: RunConfig) -> Run:
+def started(restart: RunRestarted, content: RunConfig) -> RunState:
     """The new run, once it has started and all that follows at once has happened."""
     event = run_created(run_config="hash")
     run = created("new", event, content, AT, lambda run, name: f"{run}-{name}")
@@ -125,7 +126,9 @@ def test_all_kept_is_over_at_once() -> None:
         ),
     ],
 )
-def test_what_cannot_be_restarted_says_what_can(run: Run, asked: Restart, message: str, allowed: str) -> None:
+def test_what_cannot_be_restarted_says_what_can(
+    run: RunState, asked: RestartOrigin, message: str, allowed: str
+) -> None:
     with pytest.raises(NotAllowed, match=message) as refused:
         decide_restart(run, CHAIN, asked)
     assert refused.value.code == "runCannotBeRestarted"

@@ -11,12 +11,11 @@ from msgspec.structs import replace
 from runstream.domain.advance import advance, tasks_to_run
 from runstream.domain.clocks import next_due
 from runstream.domain.retries import MAX_BACKOFF, backoff, decide_retries
-from runstream.domain.run import Attempt, Run, RunPhase, RunTaskStatus, created, evolve
+from runstream.domain.run import FailedAttempt, RunState, RunTaskStatus, created, evolve
 from runstream.events.run import (
     RunEvent,
     RunFinished,
     RunPaused,
-    RunResult,
     RunResultSet,
     RunResumed,
     RunStarted,
@@ -27,6 +26,7 @@ from runstream.events.run import (
     RunTimedOut,
 )
 from runstream.events.run_config import Depend, Retry, RetryReason, RunConfig
+from runstream.run_states import RunPhase, RunResult
 from tests.factories import run_created
 
 from .world import SECOND, config, task
@@ -40,12 +40,12 @@ def after(seconds: float) -> datetime:
     return AT + timedelta(seconds=seconds)
 
 
-def started(content: RunConfig) -> Run:
+def started(content: RunConfig) -> RunState:
     event = run_created(content.name, run_config="hash")
     return evolve(created("r", event, content, AT, lambda run, name: f"{run}-{name}"), RunStarted(), AT)
 
 
-def failed(run: Run, name: str, reason: RetryReason = "failure", **changes: object) -> Run:
+def failed(run: RunState, name: str, reason: RetryReason = "failure", **changes: object) -> RunState:
     """The run after the present attempt at the task failed and settled."""
     one = run.tasks[name]
     fields: dict[str, object] = {
@@ -60,7 +60,7 @@ def failed(run: Run, name: str, reason: RetryReason = "failure", **changes: obje
     return replace(run, tasks={**run.tasks, name: replace(one, **fields)})
 
 
-def told(run: Run, events: Sequence[RunEvent], at: datetime = AT) -> Run:
+def told(run: RunState, events: Sequence[RunEvent], at: datetime = AT) -> RunState:
     for event in events:
         run = evolve(run, event, at)
     return run
@@ -188,7 +188,7 @@ def test_a_wait_that_was_over_before_the_pause_is_over_after_it() -> None:
     run, _ = advance(failed(started(content), "a"), content, AT)
     run = told(told(run, [RunPaused()], after(11)), [RunResumed()], after(100))
     assert tasks_to_run(run, content, after(100)) == ["a"]
-    untold = Attempt("x", "failure", False, None, None)
+    untold = FailedAttempt("x", "failure", False, None, None)
     run = replace(run, paused_at=after(5), tasks={"a": replace(run.tasks["a"], attempts=(untold,))})
     assert evolve(run, RunResumed(), after(105)).tasks["a"].not_before == after(110)
 

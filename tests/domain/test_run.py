@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from runstream.domain.execution import with_executor_task
 from runstream.domain.executor_task import assigned
 from runstream.domain.executor_task import evolve as evolve_executor_task
-from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTaskStatus, created, evolve
+from runstream.domain.run import FailedAttempt, RestartOrigin, RunState, RunTaskStatus, created, evolve
 from runstream.events.executor_task import (
     ExecutorTaskFinished,
     ExecutorTaskLogStored,
@@ -30,6 +30,7 @@ from runstream.events.run import (
     RunTasksCancelled,
     RunTimedOut,
 )
+from runstream.run_states import RunPhase
 from tests.factories import run_created, task_assigned
 
 from .world import config, task
@@ -40,12 +41,12 @@ GROUP = "/project/p/branch/main"
 CONTENT = replace(config(task("a", save=True), task("b")), priority=7)
 
 
-def new_run() -> Run:
+def new_run() -> RunState:
     event = run_created(group=GROUP, run_config="hash", request="digest")
     return created("r", event, CONTENT, AT, lambda run, name: f"{run}-{name}")
 
 
-def failed_attempt(number: int, executor_task: str) -> list[Run]:
+def failed_attempt(number: int, executor_task: str) -> list[RunState]:
     """The run after each event of an attempt at task a that fails, before its log is stored."""
     run = replace(new_run(), phase=RunPhase.RUNNING)
     event = task_assigned("e", "r", "r-a", task="a", run_config="hash", group=GROUP, attempt=number)
@@ -64,7 +65,7 @@ def test_it_begins_with_what_was_asked() -> None:
 def test_a_restart_keeps_tasks_as_they_were() -> None:
     kept = KeptTask("a", "old-a", "success", "old-task", 2, False, {"n": "1"}, ("user:ada",), AT, AT, LATER)
     run = evolve(new_run(), RunRestarted("old", "chosen", ("b",), True, False, (kept,)), AT)
-    assert run.restart == Restart("old", "chosen", ("b",), True, False)
+    assert run.restart == RestartOrigin("old", "chosen", ("b",), True, False)
     one = run.tasks["a"]
     assert (one.id, one.status, one.executor_task_id, one.attempt) == ("old-a", RunTaskStatus.SUCCESS, "old-task", 2)
     assert (one.approved, one.approvers, one.start_time, one.end_time) == (True, ("user:ada",), AT, LATER)
@@ -114,7 +115,7 @@ def test_another_attempt_begins_anew_and_the_earlier_one_is_kept() -> None:
     run = evolve(run, RunTaskRetried("a", 2, "failure", LATER), LATER)
     one = run.tasks["a"]
     assert one.executions == ("t1",)
-    assert one.attempts == (Attempt("t1", "failure", open=True, start_time=AT, end_time=LATER),)
+    assert one.attempts == (FailedAttempt("t1", "failure", open=True, start_time=AT, end_time=LATER),)
     assert (one.status, one.attempt, one.not_before) == (RunTaskStatus.NOT_STARTED, 2, LATER)
     assert (one.executor_task_id, one.start_time, one.end_time) == ("", None, None)
     assert one.unsettled

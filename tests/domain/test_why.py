@@ -8,19 +8,19 @@ import pytest
 from msgspec.structs import replace
 
 from runstream.domain.executor import Offer
-from runstream.domain.run import Run, RunPhase, RunTaskStatus, evolve
-from runstream.domain.why import MAX_REASONS, Reason, View, ended, explain
+from runstream.domain.run import RunState, RunTaskStatus, evolve
+from runstream.domain.why import MAX_REASONS, View, WaitReason, ended, explain
 from runstream.events.run import (
     RunCancelled,
     RunFinished,
     RunPaused,
-    RunResult,
     RunResultSet,
     RunStopRequested,
     RunTaskApprovalRequested,
     RunTimedOut,
 )
 from runstream.events.run_config import Container, Depend, RunConfig, Runtime
+from runstream.run_states import RunPhase, RunResult
 
 from .test_advance import AT, ON_SUCCESS, run_of
 from .world import config, offer, task
@@ -29,21 +29,23 @@ DONE, FAILED, BUSY = RunTaskStatus.SUCCESS, RunTaskStatus.FAILED, RunTaskStatus.
 CHAIN = config(task("a", save=True), task("b", ON_SUCCESS, level=1))
 
 
-def view(run: Run, *offers: Offer, first: Run | None = None, before: int = 0, **changes: object) -> View:
+def view(run: RunState, *offers: Offer, first: RunState | None = None, before: int = 0, **changes: object) -> View:
     there = {one.executor_id: one for one in offers}
     plain = View(AT, first or run, before, there, {}, {}, {})
     return replace(plain, **changes)
 
 
-def why(run: Run, content: RunConfig, *offers: Offer, **changes: object) -> list[Reason]:
+def why(run: RunState, content: RunConfig, *offers: Offer, **changes: object) -> list[WaitReason]:
     return explain(run, content, view(run, *offers, **changes)).reasons  # type: ignore[arg-type]
 
 
-def told(run: Run, content: RunConfig, *offers: Offer, **changes: object) -> list[tuple[str, tuple[str, ...], str]]:
+def told(
+    run: RunState, content: RunConfig, *offers: Offer, **changes: object
+) -> list[tuple[str, tuple[str, ...], str]]:
     return [(one.code, one.tasks, one.message) for one in why(run, content, *offers, **changes)]
 
 
-def with_task(run: Run, name: str, **changes: object) -> Run:
+def with_task(run: RunState, name: str, **changes: object) -> RunState:
     return replace(run, tasks={**run.tasks, name: replace(run.tasks[name], **changes)})
 
 

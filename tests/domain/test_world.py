@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from runstream.domain.advance import runs_always
 from runstream.domain.executor_task import NOBODY
-from runstream.domain.run import Run, RunPhase, RunTaskStatus
+from runstream.domain.run import RunState, RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted, ExecutorTaskStopRequested
-from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStarted, RunStopRequested, RunTaskRetried
+from runstream.events.run import RunCancelled, RunFinished, RunStarted, RunStopRequested, RunTaskRetried
 from runstream.names import numbered_name
 from runstream.projections.fold import PartitionFold
+from runstream.run_states import RunPhase, RunResult
 from runstream.scheduler.decisions import ACTOR
 
 from .world import Scheduler, World, random_config
@@ -51,11 +52,11 @@ def play(world: World, random: Random, moves: int) -> None:
             world.work(random.choice(tasks))
 
 
-def _name(run: Run) -> str:
+def _name(run: RunState) -> str:
     return numbered_name(run.group, run.counter, run.id)
 
 
-def check_policy(fold: PartitionFold, run: Run, event: RunCancelled | RunStopRequested) -> None:
+def check_policy(fold: PartitionFold, run: RunState, event: RunCancelled | RunStopRequested) -> None:
     """A run is only ended for the sake of a later one that asks for it, or by its own policy for an earlier one."""
     others = [t.state for t in fold.runs.values() if (t.state.group, t.state.name) == (run.group, run.name)]
     wanted = {other.id: fold.configs[other.run_config].concurrency for other in others}

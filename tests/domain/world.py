@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from runstream.commits import Commit, Head, NewCommit, Position, StoredCommit
+from runstream.commits import DecodedCommit, Head, NewCommit, Position, StoredCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.actions import (
     NotAllowed,
@@ -27,7 +27,7 @@ from runstream.domain.actions import (
 from runstream.domain.executor import Offer
 from runstream.domain.executor_task import ExecutorTask, decide_abandoned, decide_report, decide_start
 from runstream.domain.restart import decide_restart
-from runstream.domain.run import Restart, Run, RunTaskStatus
+from runstream.domain.run import RestartOrigin, RunState, RunTaskStatus
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskEvent,
@@ -219,7 +219,7 @@ class World:
             found = next(behind, None)
             return found.position.sequence if found is not None and found.commit.id == commit.id else 0
         position = Position(1, 0, len(self.log) + 1)
-        done = Commit(
+        done = DecodedCommit(
             commit.id,
             commit.address,
             commit.version,
@@ -253,7 +253,9 @@ class World:
         run, content = self.run(run_id), self.truth.configs[self.run(run_id).run_config]
         names = tuple(self.random.sample(sorted(run.tasks), self.random.randint(0, len(run.tasks))))
         scope = self.random.choice(SCOPES)
-        asked = Restart(run_id, scope, names if scope == "chosen" else (), self.random.random() < 0.5, fresh=False)
+        asked = RestartOrigin(
+            run_id, scope, names if scope == "chosen" else (), self.random.random() < 0.5, fresh=False
+        )
         try:
             restarted = decide_restart(run, content, asked)
         except NotAllowed:
@@ -383,7 +385,7 @@ class World:
             self.waited += max(min(dues) - self.now(), timedelta(0))
         return bool(dues)
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> RunState:
         return self.truth.runs[run_id].state
 
     def statuses(self, run_id: str) -> dict[str, RunTaskStatus]:

@@ -29,7 +29,7 @@ from runstream.events.run_config import (
     Step,
 )
 from runstream.executor.drivers.port import Driver
-from runstream.executor.executor import Executor, make_driver
+from runstream.executor.executor import TaskExecutor, make_driver
 from runstream.executor.reporter import Clock
 from runstream.executor.runner import PodRunner, Surroundings
 from runstream.executor.spec import Specs
@@ -200,7 +200,7 @@ class Rig:
     folder: Path
     executor_id: str
     leases: FakeLeases
-    executor: Executor | None = None
+    executor: TaskExecutor | None = None
 
     async def assign(
         self,
@@ -300,7 +300,7 @@ async def rig(
         step_log_bytes=settings.step_log_bytes,
         task_disk_bytes=settings.task_disk_bytes,
     )
-    executor = Executor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live, clock or _now)
+    executor = TaskExecutor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live, clock or _now)
     try:
         if start:
             await executor.start()

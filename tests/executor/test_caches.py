@@ -14,7 +14,7 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import SaveContent, Step
 from runstream.objects import paths
-from runstream.objects.caches import Caches, group_of
+from runstream.objects.caches import StoredCaches, group_of
 from tests.executor.rig import SETTINGS, rig, run_step
 from tests.sandboxes import needs_sandbox
 
@@ -47,7 +47,7 @@ async def test_a_miss_then_a_hit_then_a_prefix(tmp_path: Path, sandbox: Literal[
         assert first.task.phase is SUCCESS
         rendered = f"deps-a-{'4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865'}"
         assert await first.log(1) == f"no cache has a key that begins with '{rendered}'\n"
-        (stored,) = [cache async for cache in Caches(it.objects).list()]
+        (stored,) = [cache async for cache in StoredCaches(it.objects).list()]
         assert (stored.group, stored.key) == (GROUP, rendered)
         assert await first.log(3) == f"saved cache '{rendered}': 3 files and folders, {stored.size} bytes\n"
         again = await it.run(
@@ -79,8 +79,8 @@ async def test_the_newest_cache_of_a_prefix_is_restored(tmp_path: Path) -> None:
             assert done.task.phase is SUCCESS, await done.log(1)
         done = await it.run(restore("key-"), run_step("cat file"))
         assert await done.log(1) == "2\n"
-        async for cache in Caches(it.objects).list(GROUP, "key-2"):
-            await Caches(it.objects).delete(cache.group, cache.key)
+        async for cache in StoredCaches(it.objects).list(GROUP, "key-2"):
+            await StoredCaches(it.objects).delete(cache.group, cache.key)
         assert await (await it.run(restore("key-"), run_step("cat file"))).log(1) == "3\n"
 
 
@@ -102,7 +102,7 @@ async def test_a_cache_that_cannot_be_says_why_and_leaves_nothing(tmp_path: Path
         done = await it.run(run_step("echo > file"), step)
         assert (done.task.phase, done.task.steps[1].exit_status) == (FAILED, 1)
         assert said in await done.log(1)
-        assert [cache async for cache in Caches(it.objects).list()] == []
+        assert [cache async for cache in StoredCaches(it.objects).list()] == []
 
 
 async def test_a_stored_cache_that_is_no_archive_fails_the_step(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_the_group_of_caches_is_the_project_or_a_name() -> None:
 @pytest.mark.parametrize("key", ["a/b c%", "é", "..", ".", "a.tar", "$&+=:@"])
 async def test_any_key_is_found_again_in_its_group_alone(tmp_path: Path, key: str) -> None:
     async with rig(tmp_path) as it:
-        caches = Caches(it.objects)
+        caches = StoredCaches(it.objects)
         file = tmp_path / "file"
         file.write_bytes(b"x")
         assert await caches.create(GROUP, key, file)
@@ -138,7 +138,7 @@ async def test_any_key_is_found_again_in_its_group_alone(tmp_path: Path, key: st
 
 async def test_a_list_of_caches_has_pages(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
-        caches = Caches(it.objects)
+        caches = StoredCaches(it.objects)
         file = tmp_path / "file"
         file.write_bytes(b"x")
         for key in ("b", "a", "a/c"):

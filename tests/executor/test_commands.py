@@ -16,7 +16,7 @@ import pytest
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Step
-from runstream.executor.drivers import keys, process
+from runstream.executor.drivers import process, prompt_watch
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.limits import ControlGroups, Limits, control_groups
 from runstream.executor.spec import inherited
@@ -405,8 +405,8 @@ async def test_no_control_group_is_left(tmp_path: Path) -> None:
 async def test_what_waits_for_keys_is_hung_up_and_said(
     tmp_path: Path, settings: ExecutorSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "NUDGES", 1)
-    monkeypatch.setattr(keys, "IDLE_SECONDS", 2)
+    monkeypatch.setattr(prompt_watch, "NUDGES", 1)
+    monkeypatch.setattr(prompt_watch, "IDLE_SECONDS", 2)
     monkeypatch.setattr(process, "_NUDGE_SECONDS", 0.05)
     waits = "import tty, os; tty.setraw(0); [None for _ in iter(lambda: os.read(0, 1), b'')]"
     deaf = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {waits}"

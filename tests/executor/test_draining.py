@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from runstream.commits import Head
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor import ExecutorDrained, ExecutorUndrained
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.subjects import Address, partition_of
@@ -17,7 +17,7 @@ from tests.executor.test_life import appears
 from tests.log.memory import MemoryLog
 
 
-async def say(it: Rig, event: Event) -> None:
+async def say(it: Rig, event: DomainEvent) -> None:
     address = Address(partition_of(it.executor_id, it.log.partitions), "executor", it.executor_id)
     last = await it.log.last(address)
     assert last is not None

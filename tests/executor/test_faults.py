@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.executor.executor import Executor
+from runstream.executor.executor import TaskExecutor
 from runstream.executor.task import plain
 from tests.executor.rig import rig, run_step, save_step, task_of
 
@@ -82,16 +82,16 @@ def _factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyn
 @pytest.mark.usefixtures("quiet")
 async def test_a_task_ends_whatever_is_raised_wherever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points: dict[str, Point] = {}
-    work = Executor.begin
+    work = TaskExecutor.begin
 
-    def faulty_work(self: Executor, held: Any, doing: Any) -> None:
+    def faulty_work(self: TaskExecutor, held: Any, doing: Any) -> None:
         token = POINT.set(points.get(held.known.task.task))
         try:
             work(self, held, doing)
         finally:
             POINT.reset(token)
 
-    monkeypatch.setattr(Executor, "begin", faulty_work)
+    monkeypatch.setattr(TaskExecutor, "begin", faulty_work)
     loop = asyncio.get_running_loop()
     loop.set_task_factory(_factory)
     loop.set_exception_handler(lambda *_: None)  # a fault in a task that nothing waits for any more

@@ -13,8 +13,8 @@ import pytest
 from runstream.client import ClientError
 from runstream.commits import Head, NewCommit, Position
 from runstream.database.runs import ExecutorRecord
-from runstream.domain.executor import Executor, ExecutorState
-from runstream.events.event import Event
+from runstream.domain.executor import ExecutorState, RegisteredExecutor
+from runstream.events.event import DomainEvent
 from runstream.events.executor import ExecutorDeleted, ExecutorDrained, ExecutorRegistered, ExecutorUndrained
 from runstream.events.run import (
     RunArchived,
@@ -94,7 +94,9 @@ async def test_a_run_that_has_ended_is_deleted_once() -> None:
         ((RunStarted(), RunFinished()), "runLogsPending", "the run has ended, and its last logs are not stored yet"),
     ],
 )
-async def test_a_run_that_has_logs_to_store_is_not_deleted(events: tuple[Event, ...], code: str, message: str) -> None:
+async def test_a_run_that_has_logs_to_store_is_not_deleted(
+    events: tuple[DomainEvent, ...], code: str, message: str
+) -> None:
     world = World.make()
     address = await _created(world)
     if events:
@@ -324,7 +326,7 @@ async def test_an_executor_is_deleted_once() -> None:
 
 async def test_executors_are_listed() -> None:
     world = World.make()
-    executor = Executor("e1", REGISTERED, ExecutorState.LOST)
+    executor = RegisteredExecutor("e1", REGISTERED, ExecutorState.LOST)
     world.reads.executor_records = (ExecutorRecord(executor, Head(1, 1), 0, 3),)
     async with world.http() as http:
         (listed,) = (await http.get("/executors")).json()["executors"]

@@ -18,7 +18,7 @@ from runstream.client import Client
 from runstream.gateway.app import Backends, Gateway
 from runstream.jetstream.messaging import Questions
 from runstream.objects import PosixObjects
-from runstream.objects.caches import Caches
+from runstream.objects.caches import StoredCaches
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
@@ -66,7 +66,7 @@ async def place(servers: Servers, folder: Path) -> AsyncIterator[Place]:
         objects = PosixObjects(folder / "objects")
         logs, shared = StepLogReader(around.nats, servers.namespace, around.log, objects), SharedObjects(objects)
         past, questions = RunsAsOf(around.log), Questions(around.nats)
-        behind = Backends(around.log, around.database, past, logs, Caches(objects), shared, questions)
+        behind = Backends(around.log, around.database, past, logs, StoredCaches(objects), shared, questions)
         telemetry = Telemetry("test", CollectorRegistry(), [])
         gateway = Gateway(Settings(data_dir=folder, token=TOKEN), behind, telemetry)
         await gateway.start()

@@ -13,8 +13,7 @@ from runstream import api
 from runstream.client import NewRun
 from runstream.commits import Position
 from runstream.database.runs import ReadRun, RunPage
-from runstream.domain.run import RunPhase
-from runstream.events.run import RunResult
+from runstream.run_states import RunPhase, RunResult
 from tests.gateway.world import World, run_body
 
 DEEP = urlsafe_b64encode(b'{"deep": %b%b}' % (b"[" * 2000, b"]" * 2000)).decode()
@@ -28,8 +27,8 @@ SUMMARY = api.RunSummary(
     run_config_id="c" * 64,
     annotations={},
     setup_errors=(),
-    phase=api.RunPhase.FINISHED,
-    result=api.RunResult.SUCCESS,
+    phase=RunPhase.FINISHED,
+    result=RunResult.SUCCESS,
     stop=False,
     timedout=False,
     reason="",

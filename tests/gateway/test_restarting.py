@@ -15,12 +15,12 @@ from runstream.events.run import (
     RunCreated,
     RunFinished,
     RunRestarted,
-    RunResult,
     RunResultSet,
     RunStarted,
     RunTasksSkipped,
 )
 from runstream.ids import executor_task_id, new_id, run_task_id
+from runstream.run_states import RunResult
 from runstream.subjects import Address, partition_of
 from tests.factories import task_assigned
 from tests.gateway.world import BEGUN, World, run_body, task

@@ -16,10 +16,11 @@ import pytest
 from runstream.client import Client, ClientError, NewRun
 from runstream.client.session import ATTEMPTS
 from runstream.errors import InternalError, NotExistError
-from runstream.events.run import RunFinished, RunNumbered, RunResult, RunResultSet, RunStarted, RunTaskRetried
+from runstream.events.run import RunFinished, RunNumbered, RunResultSet, RunStarted, RunTaskRetried
 from runstream.gateway import middleware
 from runstream.gateway.middleware import MaintenanceGate
 from runstream.ids import executor_task_id, run_task_id
+from runstream.run_states import RunResult
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import BEGUN, TOKEN, World, run_body
 

@@ -21,7 +21,7 @@ from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery
 from runstream.errors import NotExistError
 from runstream.evaluation.program import LIMITS, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.gateway.app import gateway_app
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.middleware import MaintenanceGate
@@ -271,7 +271,7 @@ class World:
         finally:
             await server.stop()
 
-    async def append(self, address: Address, *events: Event) -> Position:
+    async def append(self, address: Address, *events: DomainEvent) -> Position:
         """Append as another component would."""
         history = await self.log.history(address)
         head = Head(len(history), history[-1].position.sequence if history else 0)

@@ -85,3 +85,21 @@ def test_no_test_sleeps() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [path for path in SOURCES if path.stat().st_size > 400 and not path.read_text().lstrip().startswith('"""')]
     assert not silent
+
+
+RELEASED_TWICE = {
+    "Depend": "of the API (OpenAPI, `runstream.client`), and of an event (its JSON Schema)",
+    "Step": "of the API (OpenAPI, `runstream.client`), and of an event (its JSON Schema)",
+}
+"""Names that two classes share because released formats show both."""
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in shared.items() if name not in RELEASED_TWICE} == {}
+    assert shared.keys() == RELEASED_TWICE.keys()

@@ -16,7 +16,7 @@ from runstream.jetstream.messaging import Questions
 from runstream.leases import open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import open_log
-from runstream.maintenance.instances import Instance, Roster
+from runstream.maintenance.instances import Roster, ThisInstance
 from runstream.maintenance.mode import Mode
 from runstream.objects import PosixObjects
 from tests.datamanager.rig import DEPLOYMENT
@@ -150,7 +150,7 @@ async def an_instance(servers: Servers) -> AsyncIterator[Component]:
     async with nats_connection(servers.nats_url) as nc:
         log = await open_log(nc, servers.namespace, create=True, partitions=2)
         board = await open_leases(nc, f"{servers.namespace}_instances", seconds=LEASE_SECONDS)
-        instance = Instance(nc, board, servers.namespace, "i1", ("scheduler",), Mode("runs", log))
+        instance = ThisInstance(nc, board, servers.namespace, "i1", ("scheduler",), Mode("runs", log))
         await instance.start()
         try:
             yield instance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from runstream.commits import Head, NewCommit
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor_task import ExecutorTaskStopRequested
 from runstream.events.run import RunNumbered, RunStarted
 from runstream.ids import new_id
@@ -28,7 +28,7 @@ def created(address: Address, *, cause: str = "", name: str = "build") -> NewCom
     return Head().next_commit(address, [event], time=NOW, actor="user:ada", cause=cause)
 
 
-def after(earlier: NewCommit, sequence: int, event: Event | None = None, *, cause: str = "") -> NewCommit:
+def after(earlier: NewCommit, sequence: int, event: DomainEvent | None = None, *, cause: str = "") -> NewCommit:
     head = Head(earlier.version, sequence)
     return head.next_commit(earlier.address, [event or RunStarted()], time=NOW, actor="scheduler", cause=cause)
 

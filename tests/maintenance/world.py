@@ -13,7 +13,7 @@ from runstream.ids import new_id
 from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.maintenance.instances import Instance, KnownInstance, Overview, Roster
+from runstream.maintenance.instances import KnownInstance, Overview, Roster, ThisInstance
 from runstream.maintenance.mode import Mode, Parkable
 from runstream.maintenance.request import MaintenanceControl, Order
 from tests.log.servers import Connection, connected
@@ -36,7 +36,7 @@ class Member:
     nc: Client
     log: JetStreamLog
     mode: Mode
-    instance: Instance
+    instance: ThisInstance
     parkable: Parkable
 
     async def start(self) -> None:
@@ -74,7 +74,7 @@ class World:
         self.stack.push_async_callback(log.close)
         mode = Mode("runs", log)
         board = await open_leases(nc, self.board.bucket, seconds=LEASE_SECONDS)
-        instance = Instance(nc, board, self.namespace, instance_id or new_id(), components, mode)
+        instance = ThisInstance(nc, board, self.namespace, instance_id or new_id(), components, mode)
 
         async def make() -> Component:
             return Worker()

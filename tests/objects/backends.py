@@ -9,13 +9,13 @@ import pytest
 
 from runstream.objects import ObjectStorage, PosixObjects
 from runstream.objects.posixflat import PosixFlatObjects
-from runstream.objects.s3 import Keys, S3Objects, open_s3
+from runstream.objects.s3 import Credentials, S3Objects, open_s3
 from runstream.objects.s3_location import S3Location, parse_location
 
 BACKENDS = ("posix", "posixflat", "s3")
 PREFIXES = {"objects": "some/where", "elsewhere": "else/where"}
 """Where in a bucket a storage is."""
-KEYS = Keys("test-access", "test-secret")
+KEYS = Credentials("test-access", "test-secret")
 
 Open = Callable[[], Awaitable[ObjectStorage]]
 

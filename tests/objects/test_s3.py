@@ -12,7 +12,7 @@ import pytest
 from runstream.errors import InternalError, NotExistError
 from runstream.objects import BytesSource
 from runstream.objects.port import CHUNK_BYTES
-from runstream.objects.s3 import PART_BYTES, REQUESTS, Keys, S3Objects, open_s3
+from runstream.objects.s3 import PART_BYTES, REQUESTS, Credentials, S3Objects, open_s3
 from runstream.objects.s3_location import S3Location
 from runstream.telemetry.logs import without_secrets
 from tests.objects.backends import KEYS, open_at, s3_location
@@ -241,7 +241,7 @@ async def test_objects_are_copied_while_all_requests_are_wanted(s3_url: str, nam
 
 
 async def test_secret_keys_are_hidden_in_records(s3_url: str, namespace: str) -> None:
-    await open_s3(s3_location(s3_url, namespace), Keys("id", "very-secret-key"))
+    await open_s3(s3_location(s3_url, namespace), Credentials("id", "very-secret-key"))
     assert "very-secret-key" not in without_secrets("made with very-secret-key")
 
 

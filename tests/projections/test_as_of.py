@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from runstream.commits import LogPosition, Position, parse_point
-from runstream.domain.run import RunPhase
 from runstream.errors import BadRequestError, NotExistError
 from runstream.projections.as_of import RunsAsOf, position_at
 from runstream.projections.fold import PartitionFold
+from runstream.run_states import RunPhase
 
 from .playing import played
 from .test_fsck import logged

@@ -12,7 +12,7 @@ from runstream import tables
 from runstream.commits import Head
 from runstream.database import Database
 from runstream.domain.restart import decide_restart
-from runstream.domain.run import Restart, Run
+from runstream.domain.run import RestartOrigin, RunState
 from runstream.events.executor_task import ExecutorTaskLogStored
 from runstream.events.run import RunDeleted, RunRestarted
 from runstream.log.port import Log
@@ -140,8 +140,8 @@ async def test_a_restart_that_comes_a_moment_after_the_deletion_harms_nothing(
             await checked(database, await logged(world))
 
 
-def _restart(world: World, run: Run) -> tuple[Run, RunRestarted] | None:
-    asked = Restart(run.id, "failed", (), descendants=False, fresh=False)
+def _restart(world: World, run: RunState) -> tuple[RunState, RunRestarted] | None:
+    asked = RestartOrigin(run.id, "failed", (), descendants=False, fresh=False)
     try:
         restart = decide_restart(replace(run, archives_removed_at=None), world.truth.configs[run.run_config], asked)
     except Exception:  # noqa: BLE001  it cannot be restarted

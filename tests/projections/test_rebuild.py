@@ -16,12 +16,12 @@ from runstream.database import Database
 from runstream.database.migrating import migrate
 from runstream.database.runs import RunQuery, list_runs
 from runstream.errors import BadRequestError, ConflictError
-from runstream.events.run import RunResult
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fsck import fsck
 from runstream.projections.rebuild import rebuild, rebuild_into, rebuild_lock
 from runstream.projections.rebuild_schema import drop, schema_beside
+from runstream.run_states import RunResult
 from tests.domain.world import config, task
 from tests.scheduler.standing import FakeExecutor, running, standing
 from tests.servers import Servers

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from runstream import tables
 from runstream.commits import Head
 from runstream.database import rows
-from runstream.domain.executor import Executor, ExecutorState
+from runstream.domain.executor import ExecutorState, RegisteredExecutor
 from runstream.domain.executor_task import ExecutorTask, StepState
-from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
+from runstream.domain.run import RunState, RunTask, RunTaskStatus
 from runstream.events.executor import ExecutorRegistered
-from runstream.events.run import RunResult
 from runstream.events.run_config import Container, RunConfig, RunConfigTask, Runtime, Sealed, Step, Volume
+from runstream.run_states import RunPhase, RunResult
 from runstream.tables import Row
 
 times = st.datetimes(datetime(1970, 1, 2), datetime(2300, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # Hypothesis adds UTC
@@ -45,7 +45,7 @@ run_tasks = st.builds(
     end_time=maybe_times,
 )
 runs = st.builds(
-    Run,
+    RunState,
     id=texts,
     name=texts,
     group=st.sampled_from(["/project/a", "/user/é/branch/%_"]),
@@ -88,7 +88,7 @@ registrations = st.builds(
     executor_group=texts,
     runstream_version=texts,
 )
-executors = st.builds(Executor, id=texts, registration=registrations, state=st.sampled_from(ExecutorState))
+executors = st.builds(RegisteredExecutor, id=texts, registration=registrations, state=st.sampled_from(ExecutorState))
 
 volumes = st.builds(Volume, tmpfs_size=numbers)
 containers = st.builds(Container, volumes=st.lists(volumes, max_size=2).map(tuple))
@@ -105,7 +105,7 @@ configs = st.builds(RunConfig, tasks=st.dictionaries(texts, config_tasks, max_si
 
 
 @given(runs, heads)
-def test_a_run_is_what_its_rows_say(run: Run, head: Head) -> None:
+def test_a_run_is_what_its_rows_say(run: RunState, head: Head) -> None:
     row = rows.run_row(run, head, 3)
     assert rows.run_of(row, [rows.run_task_row(run.id, task) for task in run.tasks.values()]) == run
     assert (row.head, row.partition) == (head, 3)
@@ -119,7 +119,7 @@ def test_an_executor_task_is_what_its_row_says(task: ExecutorTask, head: Head) -
 
 
 @given(executors, heads)
-def test_an_executor_is_what_its_row_says(executor: Executor, head: Head) -> None:
+def test_an_executor_is_what_its_row_says(executor: RegisteredExecutor, head: Head) -> None:
     row = rows.executor_row(executor, head, 3)
     assert rows.executor_of(row) == executor
     assert (row.head, row.partition) == (head, 3)

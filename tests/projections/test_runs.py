@@ -19,11 +19,11 @@ from runstream.database.runs import (
     list_executors,
     list_runs,
 )
-from runstream.domain.run import Run, RunPhase
+from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.executor import ExecutorDeleted, ExecutorRegistered
-from runstream.events.run import RunResult
 from runstream.projections.store import ProjectionStore, load_partition
+from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import Address
 from tests.domain.test_world import play
 from tests.domain.world import START, World, config, random_config, task
@@ -58,7 +58,7 @@ async def projected(url: str, schema: str, world: World) -> AsyncIterator[Databa
         yield database
 
 
-def in_group(*groups: str) -> Callable[[Run], bool]:
+def in_group(*groups: str) -> Callable[[RunState], bool]:
     return lambda run: any(run.group == group or run.group.startswith(group + "/") for group in groups)
 
 

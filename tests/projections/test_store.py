@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from runstream.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.database.transaction import WriterTransaction
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.errors import InternalError
 from runstream.projections.fold import Changed, Changes, Needs, PartitionFold, Tracked
 from runstream.projections.parked import list_parked
@@ -162,7 +162,7 @@ async def test_what_postgres_cannot_hold_is_refused(
 ) -> None:
     world = played(11)
     tracked = next(iter(world.truth.runs.values()))
-    bad: Tracked[Run] = Tracked(replace(tracked.state, **change), tracked.head)
+    bad: Tracked[RunState] = Tracked(replace(tracked.state, **change), tracked.head)
     async with migrated(database_url, database_schema) as database:
         await load_partition(database, 0, 1)
         with pytest.raises(UnstorableError):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runstream.api import Cache
 from runstream.objects import PosixObjects
-from runstream.objects.caches import Caches
+from runstream.objects.caches import StoredCaches
 from runstream.retention.caches import CachePolicy, CacheRetention, surplus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ def test_what_is_kept_is_young_and_small_enough(caches: list[Cache], policy: Cac
 
 
 async def test_they_are_removed_from_the_storage(tmp_path: Path) -> None:
-    caches = Caches(PosixObjects(tmp_path / "objects"))
+    caches = StoredCaches(PosixObjects(tmp_path / "objects"))
     for key in ("one", "two"):
         file = tmp_path / key
         file.write_bytes(b"x" * 10)

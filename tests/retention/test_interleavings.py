@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from runstream.commits import Head, NewCommit, Position
 from runstream.domain.actions import NotAllowed, decide_delete
 from runstream.domain.restart import decide_restart
-from runstream.domain.run import Restart, Run
+from runstream.domain.run import RestartOrigin, RunState
 from runstream.errors import ConflictError, NotExistError
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor_task import ExecutorTaskFinished, ExecutorTaskPhase
 from runstream.events.run import (
     DataKind,
@@ -28,7 +28,6 @@ from runstream.events.run import (
     RunEvent,
     RunFinished,
     RunRestarted,
-    RunResult,
     RunResultSet,
     RunStarted,
 )
@@ -40,6 +39,7 @@ from runstream.log.runs import find_run
 from runstream.objects import paths
 from runstream.objects.references import GRACE, Shared, SharedObjects, shared_of
 from runstream.retention.removal import Removal, release_of
+from runstream.run_states import RunResult
 from runstream.subjects import Address
 from tests.domain.world import config, task
 from tests.factories import task_assigned
@@ -65,7 +65,7 @@ class Service:
         self.creation = RunCreation(self.log, self.clock.now, SharedObjects(self.objects))
         self.runs: list[str] = []
 
-    async def append(self, address: Address, *events: Event) -> None:
+    async def append(self, address: Address, *events: DomainEvent) -> None:
         history = await self.log.history(address)
         head = Head(history[-1].commit.version, history[-1].position.sequence) if history else Head()
         await self.log.append(head.next_commit(address, events, time=self.clock.now(), actor="someone"))
@@ -74,7 +74,7 @@ class Service:
         created = await self.creation.create(PreparedRun(GROUP, CONFIG, {}, ()))
         finish(self.execute(created.run))
 
-    async def execute(self, run: Run) -> None:
+    async def execute(self, run: RunState) -> None:
         """Run what is not kept: the build succeeds, the test fails."""
         address = Address(0, "run", run.id)
         await self.append(address, RunStarted())
@@ -100,7 +100,7 @@ class Service:
             projected = (await FoldedLog(self.log).partitions())[0]
             if run_id not in projected.runs:
                 return
-            asked = Restart(run_id, "failed", (), descendants=False, fresh=False)
+            asked = RestartOrigin(run_id, "failed", (), descendants=False, fresh=False)
             restart = decide_restart(projected.runs[run_id].state, CONFIG, asked)
             created = await self.creation.create(PreparedRun(GROUP, CONFIG, {}, (), restart))
             finish(self.execute(created.run))
@@ -110,20 +110,20 @@ class Service:
             await self.decide(run_id, decide_delete)
 
     async def remove(self, run_id: str, kind: DataKind) -> None:
-        def decide(run: Run) -> Sequence[RunEvent]:
+        def decide(run: RunState) -> Sequence[RunEvent]:
             return () if getattr(run, f"{kind}_removed_at") is not None else (RunDataRemoved((kind,), "a rule"),)
 
         with suppress(NotExistError, ConflictError):
             await self.decide(run_id, decide)
 
-    async def decide(self, run_id: str, decide: Callable[[Run], Sequence[RunEvent]]) -> None:
+    async def decide(self, run_id: str, decide: Callable[[RunState], Sequence[RunEvent]]) -> None:
         address = Address(0, "run", run_id)
 
-        async def load(_: Position | None) -> tuple[Run, Head]:
+        async def load(_: Position | None) -> tuple[RunState, Head]:
             found = await find_run(self.log, address)
             return found.run, found.head
 
-        def commit(run: Run, head: Head) -> NewCommit | None:
+        def commit(run: RunState, head: Head) -> NewCommit | None:
             events = decide(run)
             return head.next_commit(address, events, time=self.clock.now(), actor="user") if events else None
 
@@ -193,8 +193,8 @@ class Service:
         """All runs of the log."""
         return {run_id for message in self.log.streams[0].messages for run_id, _ in _events(message)}
 
-    def run(self, run_id: str) -> Run:
-        found: list[Run] = []
+    def run(self, run_id: str) -> RunState:
+        found: list[RunState] = []
 
         async def find() -> None:
             found.append((await find_run(self.log, Address(0, "run", run_id), also_deleted=True)).run)
@@ -203,7 +203,7 @@ class Service:
         return found[0]
 
 
-def _events(message: Any) -> list[tuple[str, Event]]:
+def _events(message: Any) -> list[tuple[str, DomainEvent]]:
     from runstream.codec import decode
 
     commit = decode(message).commit

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from runstream.domain.run import RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.events.run import RunResult
 from runstream.events.run_config import Depend, Retry
 from runstream.ids import executor_task_id, run_task_id
+from runstream.run_states import RunResult
 from tests.domain.world import SECOND, config, task
 from tests.servers import Servers
 

@@ -10,10 +10,10 @@ from sqlalchemy import text
 
 from runstream.commits import Head
 from runstream.database import Transaction
-from runstream.domain.run import RunPhase
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.run_config import RunConfigStored
 from runstream.ids import new_id
+from runstream.run_states import RunPhase
 from runstream.scheduler.scheduler import Scheduler
 from runstream.subjects import Address, group_root, partition_of
 from tests.domain.world import config, task
@@ -24,7 +24,7 @@ from tests.servers import Servers
 GROUP = "/project/p/branch/main"
 
 
-async def begun(around: Standing, kind: Literal["run", "runconfig"], event: Event) -> str:
+async def begun(around: Standing, kind: Literal["run", "runconfig"], event: DomainEvent) -> str:
     """The id of something new in the partition of `GROUP`."""
     key = new_id()
     address = Address(partition_of(group_root(GROUP), around.log.partitions), kind, key)

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from runstream.domain.group import Neighbour, Place
-from runstream.domain.run import Run, RunPhase
-from runstream.events.run import RunResult
+from runstream.domain.run import RunState
 from runstream.events.run_config import Concurrency, GroupPolicy
+from runstream.run_states import RunPhase, RunResult
 from runstream.runconfig.parse import POLICIES
 from runstream.scheduler.groups import Groups
 from tests.domain.test_run import new_run
 from tests.domain.world import World, config, task
 
 
-def slow_place(runs: Sequence[tuple[Run, Concurrency]], at: int) -> Place:
+def slow_place(runs: Sequence[tuple[RunState, Concurrency]], at: int) -> Place:
     """Where the run at this index stands, said as plainly as can be."""
 
     def neighbour(index: int) -> Neighbour:
@@ -46,7 +46,7 @@ def slow_place(runs: Sequence[tuple[Run, Concurrency]], at: int) -> Place:
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_places_are_those_of_a_slow_reference(random: Random, moves: int) -> None:
     groups = Groups()
-    there: dict[str, list[tuple[Run, Concurrency]]] = {"/user/a/x": [], "/user/a/y": []}
+    there: dict[str, list[tuple[RunState, Concurrency]]] = {"/user/a/x": [], "/user/a/y": []}
     for number in range(1, moves + 1):
         group = random.choice(list(there))
         runs = there[group]

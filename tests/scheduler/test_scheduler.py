@@ -8,12 +8,12 @@ from runstream.commits import Head, Position
 from runstream.database.runs import list_executors
 from runstream.domain.executor import ExecutorState
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import RunPhase, RunTaskStatus
+from runstream.domain.run import RunTaskStatus
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.events.run import RunResult
 from runstream.events.run_config import Depend
 from runstream.projections.fold import Tracked
+from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import Address, partition_of
 from tests.domain.world import config, task
 from tests.servers import Servers

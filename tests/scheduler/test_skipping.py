@@ -12,7 +12,6 @@ from runstream import tables
 from runstream.commits import Position
 from runstream.database import Transaction
 from runstream.datamanager.startup import reset_projection
-from runstream.domain.run import RunPhase
 from runstream.errors import ConflictError, NotExistError
 from runstream.gateway.runs.actions import Actions
 from runstream.ids import new_id
@@ -21,6 +20,7 @@ from runstream.projections.as_of import RunsAsOf
 from runstream.projections.fsck import fsck
 from runstream.projections.parked import list_parked, list_skip_decisions, request_retry, skip_commit, skip_decision_of
 from runstream.projections.rebuild import rebuild
+from runstream.run_states import RunPhase
 from runstream.subjects import Address
 from runstream.upcasters import UPCASTERS
 from tests.domain.world import config, task

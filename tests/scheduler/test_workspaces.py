@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from runstream.domain.run import Run, created
+from runstream.domain.run import RunState, created
 from runstream.events.run_config import Depend, RunConfig
 from runstream.ids import attempt_id, run_task_id
 from runstream.runconfig.graph import ancestors_of
@@ -19,7 +19,7 @@ from tests.factories import run_created
 Graph = dict[str, list[str]]
 
 
-def reference(run: Run, content: RunConfig, name: str) -> dict[str, str]:
+def reference(run: RunState, content: RunConfig, name: str) -> dict[str, str]:
     """Looks at every task of the run, and at every ancestor."""
     moved = {
         task.name: attempt_id(task.id, task.attempt)
@@ -39,7 +39,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     }
 
 
-def run_of(graph: Graph) -> tuple[Run, RunConfig]:
+def run_of(graph: Graph) -> tuple[RunState, RunConfig]:
     content = config(*(task(name, *(Depend(one, ()) for one in parents)) for name, parents in graph.items()))
     event = run_created(run_config="c")
     return created("r", event, content, datetime.now(UTC), run_task_id), content

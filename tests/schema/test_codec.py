@@ -22,7 +22,7 @@ from msgspec.structs import asdict, fields, replace
 from runstream import codec
 from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStepFinished
 from runstream.events.registry import EVENT_TYPES
 from runstream.events.run import RunCreated, RunNumbered, RunStarted, RunTaskRetried
@@ -68,7 +68,7 @@ def sample(hint: object, name: str) -> object:
     return {str: f"the {name}", int: 42, bool: True, datetime: NOW}[hint]  # type: ignore[index]
 
 
-def commit_of(event: Event) -> NewCommit:
+def commit_of(event: DomainEvent) -> NewCommit:
     return Head().next_commit(RUN, [event], time=NOW, actor="user:ada", cause="why")
 
 
@@ -87,9 +87,9 @@ def message(**changes: object) -> Message:
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES.values(), ids=lambda t: t.__name__)
-def test_every_event_is_written_as_its_golden_file_says(event_type: type[Event]) -> None:
+def test_every_event_is_written_as_its_golden_file_says(event_type: type[DomainEvent]) -> None:
     event = sample(event_type, "")
-    assert isinstance(event, Event)
+    assert isinstance(event, DomainEvent)
     written, _ = codec.encode(commit_of(event))
     file = GOLDEN / f"{event_type.__name__}.{event_type.SCHEMA_VERSION}.json"
     if not file.exists():
@@ -131,7 +131,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, min_size=1, max_size=3), TIMES)
-def test_whatever_is_written_is_canonical_and_comes_back(events: list[Event], time: datetime) -> None:
+def test_whatever_is_written_is_canonical_and_comes_back(events: list[DomainEvent], time: datetime) -> None:
     commit = Head().next_commit(RUN, events, time=time, actor="user:ada")
     written, _ = codec.encode(commit)
     data = {"id": commit.id, "aggregate": RUN.aggregate, "version": 1, "time": time, "actor": "user:ada", "cause": ""}
@@ -141,9 +141,9 @@ def test_whatever_is_written_is_canonical_and_comes_back(events: list[Event], ti
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES.values(), ids=lambda t: t.__name__)
-def test_reading_in_one_pass_gives_what_reading_step_by_step_gives(event_type: type[Event]) -> None:
+def test_reading_in_one_pass_gives_what_reading_step_by_step_gives(event_type: type[DomainEvent]) -> None:
     event = sample(event_type, "")
-    assert isinstance(event, Event)
+    assert isinstance(event, DomainEvent)
     written, headers = codec.encode(commit_of(event))
     older = orjson.loads(written)
     older["events"] = [{"type": "Before", "version": 1}, *older["events"]]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from runstream.commits import Head
 from runstream.database.runs import ExecutorRecord
-from runstream.domain.executor import Executor, ExecutorState
+from runstream.domain.executor import ExecutorState, RegisteredExecutor
 from runstream.gateway.responses import executor_shape
 from runstream.leases import ExecutorSightings, encode_offer, open_leases
 from runstream.service.doctor import _executor_clocks
@@ -31,7 +31,7 @@ async def test_a_clock_that_is_wrong_is_named(nats_url: str, namespace: str, ske
         holding.cancel()
         await asyncio.wait({holding})
     assert [round(float(one.found.split()[0])) for one in found] == [round(float(one)) for one in shown]
-    record = ExecutorRecord(Executor("ex1", REGISTERED, ExecutorState.REGISTERED), Head(), 0, 0)
+    record = ExecutorRecord(RegisteredExecutor("ex1", REGISTERED, ExecutorState.REGISTERED), Head(), 0, 0)
     assert round(executor_shape(record, sighting).clock_skew) == round(skew)
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from runstream.codec import encode
 from runstream.commits import Head
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor import (
     ExecutorDeleted,
     ExecutorDrained,
@@ -44,7 +44,6 @@ from runstream.events.run import (
     RunNumbered,
     RunPaused,
     RunRestarted,
-    RunResult,
     RunResultSet,
     RunResumed,
     RunStarted,
@@ -62,6 +61,7 @@ from runstream.events.run_config import Depend, RunConfig, RunConfigStored
 from runstream.events.skip import CommitSkipped
 from runstream.ids import derived_id, executor_task_id, run_task_id
 from runstream.log.port import RawMessage
+from runstream.run_states import RunResult
 from runstream.runconfig.resolve import config_hash
 from runstream.skips import hash_of
 from runstream.subjects import Address, group_root, partition_of, skip_address
@@ -97,7 +97,7 @@ class Story:
     def now(self) -> datetime:
         return BEGAN + timedelta(seconds=self.written)
 
-    def write(self, address: Address, *events: Event, cause: str = "", trace: str = "") -> None:
+    def write(self, address: Address, *events: DomainEvent, cause: str = "", trace: str = "") -> None:
         self.written += 1
         head = self.heads.get(address, Head())
         commit = head.next_commit(
@@ -147,7 +147,7 @@ class RunStory:
     config: str
     group: str
 
-    def does(self, *events: Event) -> None:
+    def does(self, *events: DomainEvent) -> None:
         self.story.write(self.address, *events, cause=self.address.id, trace=TRACE)
 
     def starts(self) -> None:
@@ -165,7 +165,7 @@ class RunStory:
         self.story.write(address, event, cause=run)
         return address
 
-    def on(self, executor_task: Address, *events: Event) -> None:
+    def on(self, executor_task: Address, *events: DomainEvent) -> None:
         self.story.write(executor_task, *events, cause=self.address.id)
 
 

@@ -89,7 +89,7 @@ class RestoreLog:
     partitions: tuple[int, ...]
 
 
-Plan: TypeAlias = CreateLog | UseLog | RestoreLog
+StartupPlan: TypeAlias = CreateLog | UseLog | RestoreLog
 
 
 def epoch_of(description: LogDescription | None, database: DatabaseState, current: CurrentEpoch | None) -> int:
@@ -113,7 +113,7 @@ def epoch_of(description: LogDescription | None, database: DatabaseState, curren
     return current.epoch if current is not None else 1
 
 
-def decide(found: StartupState) -> Plan:
+def decide(found: StartupState) -> StartupPlan:
     """Decide what to do. Raises ContradictionError or NoDataStatusError when every choice would lose data.
 
     The caller still compares an existing log with the archive (`require_agreement`).

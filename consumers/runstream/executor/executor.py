@@ -32,7 +32,7 @@ from runstream.executor.reporter import Clock, Known, decoded
 from runstream.executor.runner import PodRunner, Surroundings
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import Specs
-from runstream.executor.task import Execution, Held, Reason, Runner, Stage
+from runstream.executor.task import EndReason, Execution, Held, Runner, Stage
 from runstream.executor.workdir import ExecutorPlace, lack_of_room
 from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation
@@ -61,7 +61,7 @@ def _now() -> datetime:
 
 
 @dataclass(eq=False)
-class Executor(Component):
+class TaskExecutor(Component):
     """An executor; made by `make_executor`."""
 
     name = "executor"
@@ -144,7 +144,7 @@ class Executor(Component):
                 action="tasks_ended",
                 executor=self.id,
             )
-            self._end_tasks(Reason.MAINTENANCE)
+            self._end_tasks(EndReason.MAINTENANCE)
             if self._works:
                 await asyncio.wait(self._works, timeout=_DEADLINE_SECONDS)
         except asyncio.CancelledError:
@@ -194,7 +194,7 @@ class Executor(Component):
     async def _end(self) -> None:
         """Start no more tasks, and end the running ones within a bounded time."""
         self._queue.clear()
-        self._end_tasks(Reason.SHUTDOWN)
+        self._end_tasks(EndReason.SHUTDOWN)
         if self._works:
             await asyncio.wait(self._works, timeout=_END_SECONDS)
         await self._drop_works()
@@ -312,7 +312,7 @@ class Executor(Component):
         self._executions.pop(held.id, None)
         self._changed.set()
 
-    def _end_tasks(self, reason: Reason) -> None:
+    def _end_tasks(self, reason: EndReason) -> None:
         for execution in self._executions.values():
             execution.ending.tell(reason)
 
@@ -416,12 +416,12 @@ CONFIGURATION_FOLDER = Path("/etc/runstream")
 
 def make_executor(
     settings: Settings, nats: Nats, log: Log, objects: ObjectStorage, leases: Leases, keyring: Keyring
-) -> Executor:
+) -> TaskExecutor:
     """Return the executor of this data directory, not started yet. `leases` is the bucket `<namespace>_executors`."""
     place = ExecutorPlace(settings.data_dir)
     offered = settings.executor
     if offered.driver == "noop":
-        return Executor(place, offered, log, leases, NoopRunner())
+        return TaskExecutor(place, offered, log, leases, NoopRunner())
     live = LiveLogs(nats, settings.namespace)
     around = Surroundings(
         *(make_driver(settings, place), log, objects, live, Specs(log, keyring), place.spare),
@@ -431,7 +431,7 @@ def make_executor(
         task_disk_bytes=offered.task_disk_bytes,
     )
     runner: Runner = PodRunner(around, place.tasks)
-    return Executor(place, offered, log, leases, runner, live)
+    return TaskExecutor(place, offered, log, leases, runner, live)
 
 
 def make_driver(settings: Settings, place: ExecutorPlace) -> Driver:

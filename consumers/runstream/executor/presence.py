@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from runstream.commits import StoredCommit
-from runstream.domain.executor import Executor, Offer
+from runstream.domain.executor import Offer, RegisteredExecutor
 from runstream.errors import RunstreamError
 from runstream.events.executor import (
     ExecutorDeleted,
@@ -26,7 +26,7 @@ from runstream.events.executor import (
     ExecutorUndrained,
 )
 from runstream.executor.reporter import Clock
-from runstream.executor.task import Reason, Runner
+from runstream.executor.task import EndReason, Runner
 from runstream.folding import UnfitCommitError, fold_executor
 from runstream.leases import encode_offer
 from runstream.log.port import AppendConflictError, Log
@@ -77,7 +77,7 @@ class Presence:
     leases: Leases
     runner: Runner
     open_tasks: Callable[[], dict[str, int]]
-    end_tasks: Callable[[Reason], None]
+    end_tasks: Callable[[EndReason], None]
     on_held: Callable[[], None]
     """Called each time the lease is acquired."""
     clock: Clock
@@ -124,7 +124,7 @@ class Presence:
         if stored.commit.version > self._version:
             for event in stored.commit.events:
                 if isinstance(event, ExecutorDeleted):
-                    self.end_tasks(Reason.DELETED)
+                    self.end_tasks(EndReason.DELETED)
                 if isinstance(event, ExecutorDeleted | ExecutorLost):
                     self._gone.set()
                 if isinstance(event, ExecutorDrained | ExecutorUndrained):
@@ -140,7 +140,7 @@ class Presence:
                     await self._register()
                     await self._hold()
                 except RunstreamError as error:
-                    self.end_tasks(Reason.LEASE)
+                    self.end_tasks(EndReason.LEASE)
                     log.warning(f"cannot hold the executor's lease; trying again: {error}", action="executor_absent")
                     await asyncio.sleep(_RETRY_SECONDS)
         finally:
@@ -177,7 +177,7 @@ class Presence:
         while True:
             history = await self.log.history(self.address)
             head = head_of(history)
-            known: Executor | None = None
+            known: RegisteredExecutor | None = None
             for stored in history:
                 with contextlib.suppress(UnfitCommitError):  # The commit is parked, and has no effect.
                     known = fold_executor(known, stored.commit)

@@ -45,13 +45,13 @@ from runstream.executor.steps.cache import restore_cache, save_cache
 from runstream.executor.steps.clone import clone
 from runstream.executor.steps.run import DEFAULT_WORKING_DIR, StepContext, run
 from runstream.executor.steps.workspace import restore, save
-from runstream.executor.task import STEP_LIMITS, Ended, Job, Reason, StoppedError, lost_logs, plain
+from runstream.executor.task import STEP_LIMITS, Ended, EndReason, Job, StoppedError, lost_logs, plain
 from runstream.executor.workdir import SpareRoom, TaskFolder, is_full, spread, watch_disk
 from runstream.ids import attempt_id
 from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
-from runstream.objects.caches import Caches
+from runstream.objects.caches import StoredCaches
 from runstream.runconfig.amounts import format_duration
 from runstream.steplogs.live import LiveLogs
 from runstream.steplogs.log_state import CUT_OFF
@@ -270,7 +270,7 @@ class PodTask:
 
     def _too_large(self) -> None:
         self._error = f"its files take more than {self._around.task_disk_bytes} bytes (executor.task_disk_bytes)"
-        self._job.ending.tell(Reason.DISK)
+        self._job.ending.tell(EndReason.DISK)
 
     def _finished(self, success: bool) -> tuple[ExecutorTaskEvent, ...]:
         ending, at = self._job.ending, self._job.clock()
@@ -331,7 +331,7 @@ class PodTask:
         """End the task by this machine's monotonic clock; a scheduler's timer ends it if this machine hangs."""
         if not self._job.ending.requested.is_set():
             self._job.report(ExecutorTaskTimedOut())
-            self._job.ending.tell(Reason.TIMEOUT)
+            self._job.ending.tell(EndReason.TIMEOUT)
 
     async def _run_each(self, spec: ExecutorTaskSpec, steps: Sequence[Step]) -> bool:
         for index, step in enumerate(steps):
@@ -378,16 +378,16 @@ class PodTask:
         """Fail the step if its log cannot be written: a task must not continue without its log."""
         if not self._job.ending.requested.is_set():
             self._error = "disk full: the log cannot be written to its end"
-            self._job.ending.tell(Reason.DISK_FULL)
+            self._job.ending.tell(EndReason.DISK_FULL)
 
     def _passed(self, index: int, step: Step, limit: Limit, log: StepLog) -> None:
         """End the task because a step has exceeded a limit, unless it is ending already."""
         ending = self._job.ending
         if not ending.requested.is_set():
             if limit == "timeout":
-                reason, why = Reason.STEP_TIMEOUT, f"took longer than {format_duration(step.step_timeout_interval)}"
+                reason, why = EndReason.STEP_TIMEOUT, f"took longer than {format_duration(step.step_timeout_interval)}"
             else:
-                reason, why = Reason.NO_OUTPUT, f"wrote nothing for {format_duration(step.no_output_timeout)}"
+                reason, why = EndReason.NO_OUTPUT, f"wrote nothing for {format_duration(step.no_output_timeout)}"
             log.line(f"The step is ended: it {why}.")
             self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
             ending.tell(reason)
@@ -411,9 +411,9 @@ class PodTask:
             case "restore_workspace":
                 return await restore(context, around.objects, around.log)
             case "save_cache":
-                return await save_cache(context, Caches(around.objects), self._masking)
+                return await save_cache(context, StoredCaches(around.objects), self._masking)
             case "restore_cache":
-                return await restore_cache(context, Caches(around.objects), self._masking)
+                return await restore_cache(context, StoredCaches(around.objects), self._masking)
 
     async def _unless_ending(self, work: Coroutine[None, None, T]) -> T:
         """Return the result of `work`. When the task must end, end its pod; raise StoppedError if `work` does not

@@ -77,11 +77,11 @@ class Execution:
     def changed(self, task: ExecutorTask) -> None:
         """Handle a commit of the task by another writer."""
         if task.lost:
-            self.ending.tell(Reason.LOST)
+            self.ending.tell(EndReason.LOST)
         elif task.open and task.timedout:
-            self.ending.tell(Reason.TIMEOUT)
+            self.ending.tell(EndReason.TIMEOUT)
         elif task.open and task.stop:
-            self.ending.tell(Reason.STOP)
+            self.ending.tell(EndReason.STOP)
 
     async def start(self, release: Callable[[], None]) -> None:
         """Start the task unless it has ended meanwhile, and run it to its end; call `release` when it no longer
@@ -164,7 +164,7 @@ class StoppedError(InternalError):
         super().__init__("the task is being ended", code="taskStopped")
 
 
-class Reason(StrEnum):
+class EndReason(StrEnum):
     """The reason why a task must end; the value is shown to users."""
 
     STOP = "it was asked to stop"
@@ -180,9 +180,9 @@ class Reason(StrEnum):
     LEASE = "the executor could not renew its lease in time"
 
 
-STEP_LIMITS = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})
+STEP_LIMITS = frozenset({EndReason.STEP_TIMEOUT, EndReason.NO_OUTPUT})
 """Limits of a step, whose log already says that it was exceeded."""
-_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, Reason.DISK, Reason.DISK_FULL, *STEP_LIMITS})
+_OF_THE_TASK = frozenset({EndReason.STOP, EndReason.TIMEOUT, EndReason.DISK, EndReason.DISK_FULL, *STEP_LIMITS})
 
 
 class Ending:
@@ -192,13 +192,13 @@ class Ending:
         self.requested = asyncio.Event()
         self.stopped = threading.Event()
         """The same signal, for threads."""
-        self.reason: Reason | None = None
+        self.reason: EndReason | None = None
         self.stop = False
         """True once a stop was requested, even if there was another reason first."""
 
-    def tell(self, reason: Reason) -> None:
+    def tell(self, reason: EndReason) -> None:
         """Signal the task to end; the first reason stays."""
-        self.stop = self.stop or reason is Reason.STOP
+        self.stop = self.stop or reason is EndReason.STOP
         if self.reason is None:
             self.reason = reason
         self.requested.set()
@@ -206,9 +206,9 @@ class Ending:
 
     def grace(self, seconds: float) -> float:
         """Return the grace period for this reason, given the usual one, in seconds."""
-        if self.reason is Reason.LEASE:
+        if self.reason is EndReason.LEASE:
             return 0.0  # the scheduler may declare the task lost at any moment
-        return min(seconds, _SHUTDOWN_GRACE_SECONDS) if self.reason is Reason.SHUTDOWN else seconds
+        return min(seconds, _SHUTDOWN_GRACE_SECONDS) if self.reason is EndReason.SHUTDOWN else seconds
 
     @property
     def step_phase(self) -> ExecutorTaskPhase:
@@ -218,7 +218,7 @@ class Ending:
     @property
     def task_phase(self) -> ExecutorTaskPhase:
         """The phase of an unsuccessful task: failed after a timeout, stopped after a stop (rule step-4)."""
-        return ExecutorTaskPhase.FAILED if self.reason is Reason.TIMEOUT else self.step_phase
+        return ExecutorTaskPhase.FAILED if self.reason is EndReason.TIMEOUT else self.step_phase
 
     @property
     def interrupted(self) -> bool:

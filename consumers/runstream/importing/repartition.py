@@ -21,7 +21,7 @@ import msgspec
 from nats.aio.client import Client
 
 from runstream.codec import decode
-from runstream.commits import Commit, Position
+from runstream.commits import DecodedCommit, Position
 from runstream.database.database import Database
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned
@@ -53,7 +53,7 @@ CREATE TABLE sent (hash TEXT, partition INTEGER, PRIMARY KEY (hash, partition)) 
 
 Routed: TypeAlias = tuple[int, RawMessage]
 """A partition of the new log and its next message, which still has its old position."""
-_InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, Commit | None, bool]
+_InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, DecodedCommit | None, bool]
 """The commit's time (never before that of the one before it), old position, message, decoded commit if it is
 readable, and whether it was parked in the source."""
 
@@ -90,7 +90,7 @@ def _by_time(messages: Iterator[RawMessage], skips: Skips, parked: Mapping[str, 
         yield latest, message.position.partition, sequence, message, commit, was_parked
 
 
-def _commit(message: RawMessage, skips: Skips, *, was_parked: bool) -> Commit | None:
+def _commit(message: RawMessage, skips: Skips, *, was_parked: bool) -> DecodedCommit | None:
     skipped = skips.find(message)
     try:
         return decode(message).commit if skipped is None else skipped.commit
@@ -107,7 +107,7 @@ class _Router:
         self._places: dict[str, int] = {}
         self._sent: set[tuple[str, int]] = set()
 
-    def route(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
+    def route(self, message: RawMessage, commit: DecodedCommit) -> Iterator[Routed]:
         """Yield a message with its partition, after the run config that it needs there."""
         address = commit.address
         if address.kind == "runconfig":
@@ -126,7 +126,7 @@ class _Router:
                 yield from self._config(event.run_config, partition)
         yield partition, message
 
-    def route_parked(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
+    def route_parked(self, message: RawMessage, commit: DecodedCommit) -> Iterator[Routed]:
         """Route a readable commit that was parked in the source: what it refers to may be missing."""
         try:
             yield from [*self.route(message, commit)] if commit.address.kind != "runconfig" else [self.home(message)]
@@ -161,7 +161,7 @@ class _Router:
             self._note(address.aggregate, place)
         return place
 
-    def _begun(self, commit: Commit) -> int:
+    def _begun(self, commit: DecodedCommit) -> int:
         """Return the partition of a new aggregate, from its group."""
         for event in commit.events:
             if isinstance(event, RunCreated | ExecutorTaskAssigned):

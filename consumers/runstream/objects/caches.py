@@ -21,7 +21,7 @@ MAX_KEY_BYTES = 200
 _PLAIN = "$&+=:@"
 
 
-class Caches:
+class StoredCaches:
     """The caches in an object storage."""
 
     def __init__(self, objects: ObjectStorage) -> None:

@@ -19,12 +19,12 @@ async def open_objects(settings: Settings, *, make: bool = True) -> ObjectStorag
     """
     if settings.objects_url:
         # Imported here: a process with its objects on disk needs no S3 client.
-        from runstream.objects.s3 import Keys, open_s3
+        from runstream.objects.s3 import Credentials, open_s3
         from runstream.objects.s3_location import parse_location
 
         access, secret = settings.objects_access_key, settings.objects_secret_key
         location = parse_location(settings.objects_url)
-        return await open_s3(location, Keys(access, secret) if access else None, make=make)
+        return await open_s3(location, Credentials(access, secret) if access else None, make=make)
     folder = settings.objects_path
     if not make and not folder.exists():
         raise InternalError(

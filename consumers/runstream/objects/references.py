@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import DataKind
 from runstream.ids import attempt_id
@@ -62,7 +62,7 @@ def shared_of(path: str) -> Shared:
     raise BadRequestError(f"{path[:200]!r} is not the path of a log or an archive", code="invalidObjectPath")
 
 
-def shared_by(run: Run, kind: DataKind) -> list[Shared]:
+def shared_by(run: RunState, kind: DataKind) -> list[Shared]:
     """Return the data of this kind to which a run may refer: that of all attempts at its tasks.
 
     The run's own history is enough: whether a task ran is known of kept ones alone, and asked of the storage otherwise.

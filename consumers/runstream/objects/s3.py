@@ -40,7 +40,7 @@ from runstream.objects.port import (
     impossible,
     source_chunks,
 )
-from runstream.objects.s3_errors import NO_BUCKET, Answer, answer_in, broken, translated
+from runstream.objects.s3_errors import NO_BUCKET, ServiceReply, answer_in, broken, translated
 from runstream.objects.s3_location import S3Location
 from runstream.telemetry.logs import hide_secret
 
@@ -93,7 +93,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Credentials:
     """Credentials."""
 
     access: str
@@ -104,7 +104,7 @@ class Keys:
         return {"access_key_id": self.access, "secret_access_key": self.secret, "token": None, "expires_at": None}
 
 
-async def open_s3(location: S3Location, keys: Keys | None, *, make: bool = True) -> S3Objects:
+async def open_s3(location: S3Location, keys: Credentials | None, *, make: bool = True) -> S3Objects:
     """Open the storage in a bucket; create a missing bucket if `make`, else fail.
 
     Without keys, take AWS's environment variables or the role of the machine. Raises BadRequestError for an invalid
@@ -428,7 +428,7 @@ async def _probe(location: S3Location, store: S3Store) -> None:
         await anext(obstore.list(store, "probes"), None)
 
 
-async def _create(location: S3Location, keys: Keys | None) -> None:
+async def _create(location: S3Location, keys: Credentials | None) -> None:
     """Create the bucket, unless another process just did. The client can sign this request, but not send it."""
     region = region_of(location)
     body = ""
@@ -445,7 +445,7 @@ async def _create(location: S3Location, keys: Keys | None) -> None:
         async with httpx2.AsyncClient(verify=verify, timeout=_CREATE_SECONDS) as client:
             response = await client.put(url, content=body)
     except httpx2.HTTPError as error:
-        raise broken(location, Answer(message=str(error))) from error
+        raise broken(location, ServiceReply(message=str(error))) from error
     if response.is_success:
         log.info(f"created the bucket of {location}", action="objects_bucket_made", bucket=location.bucket)
         return

@@ -102,7 +102,7 @@ _UNREACHABLE = _Meaning(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServiceReply:
     """The answer of a service, as far as the client reports it."""
 
     code: str = ""
@@ -135,11 +135,11 @@ def failure(location: S3Location, path: str, error: Exception) -> RunstreamError
     if isinstance(error, ValueError):
         return impossible(path)
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) and not answer.code:
-        answer = Answer("403", answer.message)
+        answer = ServiceReply("403", answer.message)
     return broken(location, answer)
 
 
-def broken(location: S3Location, answer: Answer) -> InternalError:
+def broken(location: S3Location, answer: ServiceReply) -> InternalError:
     """Return the error for a storage that does not work, with the way out."""
     other = _FAILED if answer.code else _UNREACHABLE
     meaning = next((each for each in _MEANINGS if answer.code in each.answers), other)
@@ -152,16 +152,16 @@ def broken(location: S3Location, answer: Answer) -> InternalError:
     )
 
 
-def answer_in(text: str) -> Answer:
+def answer_in(text: str) -> ServiceReply:
     """Parse the service's answer from the text of the client's error."""
     for part, client_code in _CLIENT_ERRORS.items():
         if part in text:
-            return Answer(client_code)
+            return ServiceReply(client_code)
     code = _CODE.search(text) or _STATUS.search(text)
     message = _MESSAGE.search(text)
     if message is not None:
-        return Answer(code[1] if code else "", message[1])
-    return Answer(code[1] if code else "", "" if code else _reason(text))
+        return ServiceReply(code[1] if code else "", message[1])
+    return ServiceReply(code[1] if code else "", "" if code else _reason(text))
 
 
 def _reason(text: str) -> str:

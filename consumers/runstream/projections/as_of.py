@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from runstream.commits import LogPosition, Position, StoredCommit
 from runstream.database.runs import ReadRun, RunRecord
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunCreated, RunNumbered
 from runstream.feed import classify, commits_of, fold_or_park
@@ -63,7 +63,7 @@ class RunsAsOf:
         present |= await self._kept(partition, tracked.state, skips)
         return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, present), config)
 
-    async def _kept(self, partition: int, run: Run, skips: Skips) -> dict[str, ExecutorTask]:
+    async def _kept(self, partition: int, run: RunState, skips: Skips) -> dict[str, ExecutorTask]:
         """Return the executor tasks of tasks kept from earlier runs, which ended before this run began."""
         ids = [task.executor_task_id for task in run.tasks.values() if task.kept and task.executor_task_id]
         if not ids:
@@ -134,7 +134,7 @@ def _until(commits: Sequence[StoredCommit], bound: int | datetime) -> Sequence[S
     return commits[:late]
 
 
-def _numbered(run: Run, commits: Sequence[StoredCommit]) -> Run:
+def _numbered(run: RunState, commits: Sequence[StoredCommit]) -> RunState:
     """Return the run with its number: it has it from its creation on, but the log records it a moment later."""
     if run.numbered:
         return run

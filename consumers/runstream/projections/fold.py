@@ -15,12 +15,12 @@ from typing import Generic, TypeVar, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runstream.commits import Commit, Head, StoredCommit
+from runstream.commits import DecodedCommit, Head, StoredCommit
 from runstream.domain import run as runs
 from runstream.domain.execution import with_executor_task
-from runstream.domain.executor import Executor
+from runstream.domain.executor import RegisteredExecutor
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskAssigned,
@@ -83,9 +83,9 @@ class Changes:
     """The checkpoint before the batch."""
     after: int
     """The checkpoint after it."""
-    runs: dict[str, Changed[Run]] = field(default_factory=dict)
+    runs: dict[str, Changed[RunState]] = field(default_factory=dict)
     executor_tasks: dict[str, Changed[ExecutorTask]] = field(default_factory=dict)
-    executors: dict[str, Changed[Executor]] = field(default_factory=dict)
+    executors: dict[str, Changed[RegisteredExecutor]] = field(default_factory=dict)
     configs: dict[str, RunConfig] = field(default_factory=dict)
     """New run configs, by content hash."""
     counters: dict[str, int] = field(default_factory=dict)
@@ -141,9 +141,9 @@ class PartitionFold:
     partition: int
     epoch: int
     after: int = 0
-    runs: dict[str, Tracked[Run]] = field(default_factory=dict)
+    runs: dict[str, Tracked[RunState]] = field(default_factory=dict)
     executor_tasks: dict[str, Tracked[ExecutorTask]] = field(default_factory=dict)
-    executors: dict[str, Tracked[Executor]] = field(default_factory=dict)
+    executors: dict[str, Tracked[RegisteredExecutor]] = field(default_factory=dict)
     configs: dict[str, RunConfig] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     """The last number of each group root that a `RunNumbered` records."""
@@ -241,7 +241,7 @@ class PartitionFold:
         elif address.kind == "executor" and (executor := self.executors.get(address.id)) is not None:
             self._put_executor(executor.state, head)
 
-    def _require_next(self, commit: Commit, tracked: Tracked[S] | None) -> None:
+    def _require_next(self, commit: DecodedCommit, tracked: Tracked[S] | None) -> None:
         have = tracked.head.version if tracked is not None else self.skips.begun(commit.address.aggregate)
         if commit.version != have + 1:
             raise UnfitCommitError(
@@ -277,17 +277,17 @@ class PartitionFold:
             self._record(run)
         self._put_run(run, _head(stored))
 
-    def _propose(self, run: Run) -> None:
+    def _propose(self, run: RunState) -> None:
         root = group_root(run.group)
         self._proposed_counters[root] = max(self._proposed_counters.get(root, 0), run.counter)
         self._proposed_sequence = max(self._proposed_sequence, run.sequence)
 
-    def _record(self, run: Run) -> None:
+    def _record(self, run: RunState) -> None:
         root = group_root(run.group)
         self.counters[root] = self.changes.counters[root] = max(self.counters.get(root, 0), run.counter)
         self.run_sequence = self.changes.run_sequence = max(self.run_sequence, run.sequence)
 
-    def _put_run(self, run: Run, head: Head) -> None:
+    def _put_run(self, run: RunState, head: Head) -> None:
         _put(self.runs, self.changes.runs, run.id, Tracked(run, head))
 
     def _apply_executor_task(self, stored: StoredCommit) -> None:
@@ -313,7 +313,7 @@ class PartitionFold:
         executor = fold_executor(tracked.state if tracked is not None else None, commit)
         self._put_executor(executor, _head(stored))
 
-    def _put_executor(self, executor: Executor, head: Head) -> None:
+    def _put_executor(self, executor: RegisteredExecutor, head: Head) -> None:
         _put(self.executors, self.changes.executors, executor.id, Tracked(executor, head))
 
     def _apply_config(self, stored: StoredCommit) -> None:

@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 from sqlalchemy import ColumnElement, Table, exists, not_, select
 
 from runstream import tables
-from runstream.commits import Commit, StoredCommit
+from runstream.commits import DecodedCommit, StoredCommit
 from runstream.counting import counted
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE
@@ -298,7 +298,7 @@ class PartitionCheck:
             elif item.commit.address.kind == "run":
                 self._note_keepers(item.commit)
 
-    def _note_keepers(self, commit: Commit) -> None:
+    def _note_keepers(self, commit: DecodedCommit) -> None:
         """Note which runs keep executor tasks of others, in the order of the log.
 
         A restart that was appended a moment after the deletion of its earlier run may find the rows gone.
@@ -324,7 +324,7 @@ class PartitionCheck:
             else:
                 yield item
 
-    def _is_of_final(self, commit: Commit) -> bool:
+    def _is_of_final(self, commit: DecodedCommit) -> bool:
         """Return whether the commit continues an aggregate that was final by its row, and is compared and forgotten."""
         kind, key = commit.address.kind, commit.address.id
         if commit.version == 1 and commit.events:

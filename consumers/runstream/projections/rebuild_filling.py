@@ -23,7 +23,7 @@ from runstream.database.rows import executor_row, executor_task_row, run_config_
 from runstream.database.runs import get_positions
 from runstream.database.transaction import WriterTransaction
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.errors import InternalError
 from runstream.feed import classify, commits_of, fold_or_park, refuse
 from runstream.log.port import RawMessage
@@ -70,7 +70,7 @@ _CLEAR = (
 class RunWithTasks:
     """A run with its tasks and executor tasks."""
 
-    run: Tracked[Run]
+    run: Tracked[RunState]
     tasks: tuple[Tracked[ExecutorTask], ...]
 
 

@@ -35,7 +35,7 @@ from runstream.database.rows import (
 )
 from runstream.database.transaction import Transaction, WriterTransaction
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.errors import ConflictError, InternalError
 from runstream.events.run_config import RunConfig
 from runstream.projections.fold import Changes, Needs, PartitionFold, Tracked
@@ -284,7 +284,7 @@ LOAD_SECONDS = 60.0
 class Loaded:
     """Aggregates loaded from their rows, those that exist."""
 
-    runs: dict[str, Tracked[Run]] = field(default_factory=dict)
+    runs: dict[str, Tracked[RunState]] = field(default_factory=dict)
     executor_tasks: dict[str, Tracked[ExecutorTask]] = field(default_factory=dict)
     configs: dict[str, RunConfig] = field(default_factory=dict)
 

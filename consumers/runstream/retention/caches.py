@@ -17,7 +17,7 @@ import structlog
 from runstream.api import Cache
 from runstream.counting import counted
 from runstream.errors import NotExistError
-from runstream.objects.caches import Caches
+from runstream.objects.caches import StoredCaches
 
 LIST_SECONDS = 600.0
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ def surplus(caches: Sequence[Cache], policy: CachePolicy, now: datetime) -> list
 class CacheRetention:
     """The retention of all caches of an object storage."""
 
-    def __init__(self, caches: Caches, policy: CachePolicy, clock: Callable[[], datetime]) -> None:
+    def __init__(self, caches: StoredCaches, policy: CachePolicy, clock: Callable[[], datetime]) -> None:
         self._caches = caches
         self._policy = policy
         self._clock = clock

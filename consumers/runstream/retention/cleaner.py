@@ -20,7 +20,7 @@ from runstream.database.removals import load_mark, move_mark
 from runstream.ids import new_id
 from runstream.lifecycle import BackgroundTasks, Component, keep_running
 from runstream.log.port import Log, RawMessage
-from runstream.objects.caches import Caches
+from runstream.objects.caches import StoredCaches
 from runstream.objects.port import ObjectStorage
 from runstream.projections.ownership import PartitionOwnership
 from runstream.retention.caches import CachePolicy, CacheRetention
@@ -49,7 +49,7 @@ class Cleaner(Component):
     ) -> None:
         """`caches` says which caches are kept."""
         super().__init__()
-        self._caches = CacheRetention(Caches(objects), caches, clock)
+        self._caches = CacheRetention(StoredCaches(objects), caches, clock)
         self._log = log
         self._objects = objects
         self._database = database

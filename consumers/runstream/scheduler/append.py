@@ -1,7 +1,7 @@
 """Rounds of appends: the runs' own events first, then the commits that depend on them.
 
 A round takes all decisions that are ready, because the log stores commits that come together with one write to disk.
-Nothing here changes the decider's state: an `Outcome` says what to change. A log that cannot be reached costs a
+Nothing here changes the decider's state: an `RoundOutcome` says what to change. A log that cannot be reached costs a
 round, never a decision: decisions are made again from the same state.
 """
 
@@ -27,7 +27,7 @@ FollowUps = Callable[[Sequence[Decision]], list[list[NewCommit]]]
 
 
 @dataclass(slots=True)
-class Outcome:
+class RoundOutcome:
     """The outcome of a round of decisions."""
 
     done: list[tuple[Decision, int]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Outcome:
         else:
             self.refused.append(commit)
 
-    def merge(self, other: Outcome) -> None:
+    def merge(self, other: RoundOutcome) -> None:
         """Add the outcome of other decisions."""
         self.done += other.done
         self.accepted += other.accepted
@@ -76,9 +76,9 @@ class Outcome:
             decider.still_lost(commit)
 
 
-async def append_decisions(log: Log, decisions: Sequence[Decision], follow_ups: FollowUps) -> Outcome:
+async def append_decisions(log: Log, decisions: Sequence[Decision], follow_ups: FollowUps) -> RoundOutcome:
     """Append the decisions and their follow-ups."""
-    outcome = Outcome()
+    outcome = RoundOutcome()
     try:
         with ExitStack() as spans:
             own = await _append_own(log, [_traced(decision, spans) for decision in decisions], outcome)
@@ -89,7 +89,7 @@ async def append_decisions(log: Log, decisions: Sequence[Decision], follow_ups: 
     except Exception:
         if len(decisions) > 1:
             # One commit that the log does not take, such as one that is too large, fails the call for all of them.
-            outcome = Outcome()
+            outcome = RoundOutcome()
             for decision in decisions:
                 outcome.merge(await append_decisions(log, [decision], follow_ups))
             return outcome
@@ -101,9 +101,9 @@ async def append_decisions(log: Log, decisions: Sequence[Decision], follow_ups: 
     return outcome
 
 
-async def append_losses(log: Log, commits: Sequence[NewCommit]) -> Outcome:
+async def append_losses(log: Log, commits: Sequence[NewCommit]) -> RoundOutcome:
     """Append the commits that declare executors and tasks lost."""
-    outcome = Outcome()
+    outcome = RoundOutcome()
     try:
         sequences = await _append(log, commits)
     except InternalError as error:
@@ -135,7 +135,7 @@ def _traced(decision: Decision, spans: ExitStack) -> Decision:
     return replace(decision, trace=span.traceparent)
 
 
-async def _append_own(log: Log, decisions: Sequence[Decision], outcome: Outcome) -> list[tuple[Decision, int]]:
+async def _append_own(log: Log, decisions: Sequence[Decision], outcome: RoundOutcome) -> list[tuple[Decision, int]]:
     """Append each decision's own commit; return those that were accepted, with the sequence (0 without a commit)."""
     commits = [decision.commit for decision in decisions if decision.commit is not None]
     sequences = iter(await _append(log, commits))
@@ -151,7 +151,7 @@ async def _append_own(log: Log, decisions: Sequence[Decision], outcome: Outcome)
 
 
 async def _append_follow_ups(
-    log: Log, own: Sequence[tuple[Decision, int]], follow_ups: FollowUps, outcome: Outcome
+    log: Log, own: Sequence[tuple[Decision, int]], follow_ups: FollowUps, outcome: RoundOutcome
 ) -> None:
     # Asked for only now: an assignment that precedes the events it rests on in the log could start a task of a run that
     # another scheduler has just cancelled.

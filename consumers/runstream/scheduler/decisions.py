@@ -30,9 +30,9 @@ from runstream.domain.clocks import next_due
 from runstream.domain.executor import ExecutorState, demand_of
 from runstream.domain.executor_task import NOBODY, ExecutorTask, decide_lost, decide_stop
 from runstream.domain.group import Place, decide_in_group
-from runstream.domain.run import Run, RunTaskStatus, evolve
+from runstream.domain.run import RunState, RunTaskStatus, evolve
 from runstream.domain.why import Explanation
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor import ExecutorLost
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskCancelled, ExecutorTaskLost
 from runstream.events.run import RunEvent, RunFinished, RunNumbered, RunTaskRetryDropped
@@ -53,7 +53,7 @@ logger = structlog.get_logger(__name__)
 class RunPlan(Struct, frozen=True, gc=False):
     """The consequences of a run's state."""
 
-    run: Run
+    run: RunState
     """The run once the events are in the log."""
     events: tuple[RunEvent, ...]
     runnable: tuple[str, ...]
@@ -68,7 +68,7 @@ class RunPlan(Struct, frozen=True, gc=False):
 
 
 def plan_run(
-    run: Run, config: RunConfig, place: Place | None, tasks: Mapping[str, Tracked[ExecutorTask]], at: datetime
+    run: RunState, config: RunConfig, place: Place | None, tasks: Mapping[str, Tracked[ExecutorTask]], at: datetime
 ) -> RunPlan:
     """Return the consequences of the run's state and its place in its group; a run that has ended has no place."""
     events: list[RunEvent] = []
@@ -90,7 +90,7 @@ def plan_run(
     return RunPlan(run, (*events, *following), tuple(runnable), tuple(to_stop), tuple(to_withdraw))
 
 
-def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent], list[str]]:
+def _certain(run: RunState, config: RunConfig, at: datetime) -> tuple[RunState, list[RunEvent], list[str]]:
     """Return the run after all events that wait for no withdrawal, these events, and the tasks to withdraw."""
     advanced, following = advance(run, config, at)
     if not any(isinstance(event, RunTaskRetryDropped | RunFinished) for event in following):
@@ -112,7 +112,7 @@ def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEv
 
 
 def _assigned(
-    run: Run, task: PendingTask, config: RunConfig, executor_id: str, workspaces: Mapping[str, str]
+    run: RunState, task: PendingTask, config: RunConfig, executor_id: str, workspaces: Mapping[str, str]
 ) -> ExecutorTaskAssigned:
     content = config.tasks[task.task]
     return ExecutorTaskAssigned(
@@ -131,7 +131,7 @@ def _assigned(
 
 
 def _decided(
-    head: Head, address: Address, events: Sequence[Event], at: datetime, *, cause: str, trace: str
+    head: Head, address: Address, events: Sequence[DomainEvent], at: datetime, *, cause: str, trace: str
 ) -> NewCommit:
     """Return the commit of a decision, with an id that is derived from what was decided."""
     identity = commit_id(cause, address.aggregate, head.version + 1, repr(events))
@@ -145,7 +145,7 @@ class WorkspaceArchives:
     the cost is one step for each task and each dependency.
     """
 
-    def __init__(self, run: Run, config: RunConfig) -> None:
+    def __init__(self, run: RunState, config: RunConfig) -> None:
         self._config = config
         moved = (task for task in run.tasks.values() if task.archive_steps and (task.attempt > 1 or task.kept))
         self._moved = [(task.name, attempt_id(task.id, task.attempt)) for task in moved]
@@ -266,13 +266,13 @@ class Decider:
         self._causes.update(causes)
         for changed_task in changes.executor_tasks.values():
             self._observe_task(changed_task.now.state)
-        runs: list[Changed[Run]] = sorted(changes.runs.values(), key=lambda changed: changed.now.state.sequence)
+        runs: list[Changed[RunState]] = sorted(changes.runs.values(), key=lambda changed: changed.now.state.sequence)
         for changed in runs:
             self._observe_run(changed.now.state)
         for run_id in [run for run, sequence in self._busy.items() if _IN_FLIGHT < sequence <= self.fold.after]:
             del self._busy[run_id]
 
-    def _observe_run(self, run: Run) -> None:
+    def _observe_run(self, run: RunState) -> None:
         if run.finished:
             touched = self._groups.left(run)
         else:
@@ -284,7 +284,7 @@ class Decider:
         else:
             self._dirty[run.id] = None
 
-    def _next_due(self, run: Run) -> datetime | None:
+    def _next_due(self, run: RunState) -> datetime | None:
         try:
             return None if run.finished else next_due(run, self.fold.configs[run.run_config])
         except OverflowError:  # later than the last datetime
@@ -361,7 +361,7 @@ class Decider:
             commit = _decided(tracked.head, address, plan.events, at, cause=cause.commit_id, trace=cause.trace)
         return Decision(run_id, plan, pending, commit, cause.commit_id, cause.trace)
 
-    def _pending(self, run: Run, name: str, config: RunConfig) -> PendingTask:
+    def _pending(self, run: RunState, name: str, config: RunConfig) -> PendingTask:
         """Return the run's task as an entry of the fair queue."""
         task, state, assigned = config.tasks[name], run.tasks[name], self.fold.executor_tasks
         return PendingTask(

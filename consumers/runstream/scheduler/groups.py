@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
 from runstream.domain.group import Neighbour, Place
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.events.run_config import Concurrency
 
 _STOPPING = frozenset({"cancel_running"})
@@ -43,7 +43,7 @@ class Groups:
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
 
-    def joined(self, run: Run, concurrency: Concurrency) -> list[str]:
+    def joined(self, run: RunState, concurrency: Concurrency) -> list[str]:
         """Add an unfinished run; return the runs to decide again because of it."""
         group = self._groups.setdefault(run.group, _Group())
         if run.id in group.runs:
@@ -58,7 +58,7 @@ class Groups:
             named.stopping[run.id] = new
         return earlier
 
-    def left(self, run: Run) -> list[str]:
+    def left(self, run: RunState) -> list[str]:
         """Remove a run that has ended; return the run that is first now, if it was there."""
         group = self._groups.get(run.group)
         if group is None or group.runs.pop(run.id, None) is None:
@@ -72,7 +72,7 @@ class Groups:
             del self._groups[run.group]
         return list(islice(group.runs, 1))
 
-    def place(self, run: Run, concurrency: Concurrency) -> Place:
+    def place(self, run: RunState, concurrency: Concurrency) -> Place:
         """Return the place of a run that joined. Raises KeyError for another run."""
         group = self._groups[run.group]
         named = group.names[run.name]
@@ -87,7 +87,7 @@ class Groups:
             stopped_by=_last_behind(named.stopping, own),
         )
 
-    def before(self, run: Run) -> int:
+    def before(self, run: RunState) -> int:
         """Count the runs of its group that come before it; looks at all of them."""
         return sum(1 for _ in takewhile(lambda other: other != run.id, self._groups[run.group].runs))
 

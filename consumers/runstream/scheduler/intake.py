@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import structlog
 
-from runstream.commits import Commit
+from runstream.commits import DecodedCommit
 from runstream.database.database import Database
 from runstream.events.run import RunFinished, RunResultSet, RunStarted
 from runstream.feed import Batch, PartitionFeed, classify, fold_or_park, read_again, refuse
@@ -135,7 +135,7 @@ class Intake:
             _add_missing(self._fold.executor_tasks, loaded.executor_tasks)
             _add_missing(self._fold.configs, loaded.configs)
 
-    def _note(self, commit: Commit, causes: dict[str, Cause]) -> None:
+    def _note(self, commit: DecodedCommit, causes: dict[str, Cause]) -> None:
         """Add an applied commit to `causes`, metrics and the process's log."""
         if commit.address.kind == "task":
             if (task := self._fold.executor_tasks.get(commit.address.id)) is not None:  # else its run was deleted

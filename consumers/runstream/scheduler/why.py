@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from runstream.domain.run import Run
+from runstream.domain.run import RunState
 from runstream.domain.why import Explanation, View, ended, explain
 from runstream.projections.fold import PartitionFold
 from runstream.scheduler.fair_queue import FairQueue, PendingTask
@@ -13,7 +13,7 @@ from runstream.scheduler.groups import Groups
 
 
 def explain_run(
-    run: Run, fold: PartitionFold, groups: Groups, queue: FairQueue, runnable: Sequence[PendingTask], at: datetime
+    run: RunState, fold: PartitionFold, groups: Groups, queue: FairQueue, runnable: Sequence[PendingTask], at: datetime
 ) -> Explanation:
     """Return why the run waits at this time; `runnable` are its tasks that can run now."""
     if run.finished:

@@ -23,7 +23,7 @@ _COUNTED = 40
 """Bound of counted runs in one phase: one page."""
 
 
-class _Line(NamedTuple):
+class _StatusLine(NamedTuple):
     what: str
     found: str
 
@@ -44,7 +44,7 @@ def status_command(*, output: Output = "table") -> int:
     return int(not running)
 
 
-async def _status() -> tuple[bool, list[_Line]]:
+async def _status() -> tuple[bool, list[_StatusLine]]:
     options = global_options()
     try:
         service = find_service(options, os.environ)
@@ -62,51 +62,55 @@ async def _status() -> tuple[bool, list[_Line]]:
         lines = [*_whereabouts(service), *await _of_api(client)]
     broken = [f"{name}: {found}" for name, found in sorted(readiness.checks.items()) if found != "ok"]
     state = "running" if readiness.ready else f"running, but not ready: {'; '.join(broken)}"
-    return readiness.ready, [_Line("service", state), *lines, *_of_stalls(readiness.stalls)]
+    return readiness.ready, [_StatusLine("service", state), *lines, *_of_stalls(readiness.stalls)]
 
 
-def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_Line]:
+def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_StatusLine]:
     """Yield two lines for each stalled consumer of the log."""
     for stall in stalls:
         state = "has parked commits" if stall.kind == "parked" else "stands still"
         found = f"{state} at {stall.position} since {timestamp(stall.since)} ({stall.commits} waiting): {stall.why}"
-        yield _Line(f"{stall.component} {stall.partition}", found)
-        yield _Line("  what to do", with_program(stall.todo))
+        yield _StatusLine(f"{stall.component} {stall.partition}", found)
+        yield _StatusLine("  what to do", with_program(stall.todo))
 
 
-def _not_reached(data_dir: Path, service: ServiceAddress | None = None) -> list[_Line]:
+def _not_reached(data_dir: Path, service: ServiceAddress | None = None) -> list[_StatusLine]:
     """Return the lines for a data directory whose announced gateway, if it has one, does not answer."""
     pid = holder(data_dir)
     if pid is not None:
         answers = f"does not answer at {service.url}" if service else "is starting, stopping, or has no gateway"
-        return [_Line("service", f"process {pid} {answers}"), _Line("data", str(data_dir))]
+        return [_StatusLine("service", f"process {pid} {answers}"), _StatusLine("data", str(data_dir))]
     ended = f": process {service.pid} ended without stopping" if service else ""
     start = with_program(f"runstream serve{' (it goes on where it was)' if service else ''}")
-    return [_Line("service", f"not running{ended}"), _Line("start it", start), _Line("data", str(data_dir))]
+    return [
+        _StatusLine("service", f"not running{ended}"),
+        _StatusLine("start it", start),
+        _StatusLine("data", str(data_dir)),
+    ]
 
 
-def _whereabouts(service: ServiceAddress) -> Iterator[_Line]:
-    yield _Line("url", service.url)
+def _whereabouts(service: ServiceAddress) -> Iterator[_StatusLine]:
+    yield _StatusLine("url", service.url)
     if service.data_dir is None:
         return
-    yield _Line("data", str(service.data_dir))
+    yield _StatusLine("data", str(service.data_dir))
     if psutil.pid_exists(service.pid):
         since = datetime.fromtimestamp(psutil.Process(service.pid).create_time(), UTC)
-        yield _Line("process", f"{service.pid}, since {timestamp(since)} ({duration(since, None)})")
+        yield _StatusLine("process", f"{service.pid}, since {timestamp(since)} ({duration(since, None)})")
 
 
-async def _of_api(client: Client) -> list[_Line]:
+async def _of_api(client: Client) -> list[_StatusLine]:
     """Return the lines from the API, which in maintenance answers little else than its status."""
     mode = await client.maintenance.status()
     if mode.requested:
         reason = f": {mode.reason}" if mode.reason else ""
-        return [_Line("maintenance", f"enabled since {timestamp(mode.since)}{reason}")]
+        return [_StatusLine("maintenance", f"enabled since {timestamp(mode.since)}{reason}")]
     states = Counter(executor.state for executor in await client.executors.list())
     counts = [(phase, await _count(client, phase)) for phase in ("running", "queued")]
     return [
-        _Line("version", (await client.version()).version),
-        _Line("executors", ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"),
-        _Line("runs", ", ".join(f"{count} {phase}" for phase, count in counts)),
+        _StatusLine("version", (await client.version()).version),
+        _StatusLine("executors", ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"),
+        _StatusLine("runs", ", ".join(f"{count} {phase}" for phase, count in counts)),
     ]
 
 

@@ -21,7 +21,7 @@ from msgspec.structs import fields
 
 from runstream.counting import counted
 from runstream.events import registry
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.segments import Count, Hash, SegmentDescription, Sequence
 from runstream.subjects import MAX_PARTITIONS, Subjects, aggregate_of
@@ -236,7 +236,7 @@ def event_types() -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _row(name: str, event: type[Event]) -> str:
+def _row(name: str, event: type[DomainEvent]) -> str:
     says = " ".join((inspect.getdoc(event) or "").split()).replace("|", "\\|")
     names = ", ".join(f"`{field.name}`" for field in fields(event))
     return f"| `{name}` | {event.SCHEMA_VERSION} | {says} | {names} |"

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Literal
 
 from runstream.codec import decode, decode_with_types
-from runstream.commits import Commit
+from runstream.commits import DecodedCommit
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.executor_task import ExecutorTaskAssigned
@@ -79,7 +79,7 @@ class SegmentRecords:
     _keys: dict[str, bytes] = field(default_factory=dict)
     """Hashes of the aggregates of this segment, by name."""
 
-    def commit(self, commit: Commit, sequence: int) -> None:
+    def commit(self, commit: DecodedCommit, sequence: int) -> None:
         """Add a commit that decodes, and its references."""
         self._add(commit.address.aggregate, sequence, commit.version)
         for event in commit.events:
@@ -292,7 +292,7 @@ def _types_of_commit(
     return types
 
 
-def _misplaced(commit: Commit, partitions: int) -> list[str]:
+def _misplaced(commit: DecodedCommit, partitions: int) -> list[str]:
     """Return a problem for each event that belongs to another partition."""
     for event in commit.events:
         if isinstance(event, RunCreated):

@@ -172,7 +172,7 @@ def _run(pattern: re.Pattern[str], text: str, at: int) -> str:
     return found[0] if found else ""
 
 
-class LogLines:
+class SafeLines:
     """A splitter of a log's chunks into safe lines; a carriage return starts the line again, as on a terminal."""
 
     def __init__(self, *, colours: bool = True, line_chars: int = LINE_CHARS) -> None:

@@ -93,7 +93,7 @@ class LiveScreen(Screen):
         self.colours = shows_colours()
         self.line_chars = _TERMINAL_LINE_CHARS
         self._out = out
-        self._backlog = Backlog()
+        self._backlog = QueuedLines()
         self._run: Run | None = None
         self._reasons: dict[str, str] = {}
         self._unfinished: dict[str, str] = {}
@@ -274,7 +274,7 @@ class _TaskBacklog:
     not_before: float = 0.0
 
 
-class Backlog:
+class QueuedLines:
     """The queued lines of all tasks, in order for each task."""
 
     def __init__(self) -> None:

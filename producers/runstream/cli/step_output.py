@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from runstream.cli.graph import ENDS, approval, log_command, status_text, task_line
-from runstream.cli.log_text import LogLines
+from runstream.cli.log_text import SafeLines
 from runstream.cli.screen import Screen
 from runstream.client import Attempt, Client, ClientError, Reason, Run, Task
 
@@ -210,7 +210,7 @@ class _TaskOutput:
             self._bound.reschedule(asyncio.get_running_loop().time() + self._log_seconds)
 
     async def _copy(self, log: _Log) -> None:
-        lines = LogLines(colours=self._screen.colours, line_chars=self._screen.line_chars)
+        lines = SafeLines(colours=self._screen.colours, line_chars=self._screen.line_chars)
         missing = ""
         try:
             async with (

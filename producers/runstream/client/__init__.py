@@ -29,8 +29,6 @@ from runstream.api import (
     Reason,
     Restart,
     Run,
-    RunPhase,
-    RunResult,
     RunSummary,
     Service,
     SkippedRun,
@@ -43,6 +41,7 @@ from runstream.client.client import Client
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.operations import ImportProgress
 from runstream.client.types import Commit, CreatedRuns, Event, Inputs, NewRun, Source
+from runstream.run_states import RunPhase, RunResult
 
 __all__ = [
     "Attempt",

@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from msgspec.structs import asdict
 
-from runstream.api import ConfigWarning, Failures, Page, Run, RunPhase, RunResult, RunSummary, SkippedRun, Why
+from runstream.api import ConfigWarning, Failures, Page, Run, RunSummary, SkippedRun, Why
 from runstream.client.errors import ClientError
 from runstream.client.session import Session
 from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, Source
+from runstream.run_states import RunPhase, RunResult
 
 MAX_PAGE = 40
 _CHANGES = 10

@@ -16,13 +16,13 @@ from msgspec.structs import asdict
 from sqlalchemy import ARRAY, ColumnElement, Text, func, literal
 
 from runstream.commits import Head
-from runstream.domain.executor import Executor, ExecutorState
+from runstream.domain.executor import ExecutorState, RegisteredExecutor
 from runstream.domain.executor_task import ExecutorTask, StepState
-from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTask, RunTaskStatus
+from runstream.domain.run import FailedAttempt, RestartOrigin, RunState, RunTask, RunTaskStatus
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig
+from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import group_root
 from runstream.tables import ExecutorRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow
 
@@ -38,8 +38,8 @@ _TEXTS_BY_NAME = msgspec.json.Decoder(dict[str, str])
 _STEP = msgspec.json.Decoder(StepState)
 _STEPS = msgspec.json.Decoder(tuple[StepState, ...])
 _REGISTRATION = msgspec.json.Decoder(ExecutorRegistered)
-_RESTART = msgspec.json.Decoder(Restart | None)
-_ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
+_RESTART = msgspec.json.Decoder(RestartOrigin | None)
+_ATTEMPTS = msgspec.json.Decoder(tuple[FailedAttempt, ...])
 _CONFIG = msgspec.json.Decoder(RunConfig)
 _TRACKED = ("partition", "version", "position")
 
@@ -65,7 +65,7 @@ _executor_task_row: Callable[..., ExecutorTaskRow] = _writer(
 )
 
 
-def run_row(run: Run, head: Head, partition: int) -> RunRow:
+def run_row(run: RunState, head: Head, partition: int) -> RunRow:
     """Return the row of a run; its tasks have rows of their own."""
     return _run_row(
         run,
@@ -81,9 +81,9 @@ def run_row(run: Run, head: Head, partition: int) -> RunRow:
     )
 
 
-def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
+def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> RunState:
     """Return the run of these rows."""
-    return Run(
+    return RunState(
         tasks={task.name: run_task_of(task) for task in tasks},
         **_values(
             row,
@@ -153,7 +153,7 @@ def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
     )
 
 
-def executor_row(executor: Executor, head: Head, partition: int) -> ExecutorRow:
+def executor_row(executor: RegisteredExecutor, head: Head, partition: int) -> ExecutorRow:
     """Return the row of an executor."""
     return ExecutorRow(
         executor.id,
@@ -167,9 +167,9 @@ def executor_row(executor: Executor, head: Head, partition: int) -> ExecutorRow:
     )
 
 
-def executor_of(row: ExecutorRow) -> Executor:
+def executor_of(row: ExecutorRow) -> RegisteredExecutor:
     """Return the executor of a row."""
-    return Executor(
+    return RegisteredExecutor(
         row.id, _REGISTRATION.decode(row.registration), ExecutorState(row.state), row.draining, row.last_seen
     )
 

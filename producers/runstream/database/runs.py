@@ -8,17 +8,17 @@ from datetime import datetime
 
 from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, func, literal_column, not_, or_, select
 
-from runstream import api, tables
+from runstream import tables
 from runstream.api import RunSummary
 from runstream.commits import Head, Position
 from runstream.database.rows import any_of, executor_of, executor_task_of, run_config_of, run_of
 from runstream.database.transaction import Transaction
-from runstream.domain.executor import Executor, ExecutorState
+from runstream.domain.executor import ExecutorState, RegisteredExecutor
 from runstream.domain.executor_task import OPEN_PHASES, ExecutorTask
-from runstream.domain.run import Run, RunPhase
+from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
-from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig
+from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import group_root
 from runstream.tables import ExecutorRow, ExecutorTaskRow, RunRow, RunTaskRow
 
@@ -30,7 +30,7 @@ MAX_LIMIT = 40
 class RunRecord:
     """A run with its tasks, and their executor tasks."""
 
-    run: Run
+    run: RunState
     head: Head
     partition: int
     executor_tasks: dict[str, ExecutorTask]
@@ -81,7 +81,7 @@ class RunPage:
 class ExecutorRecord:
     """An executor with the number of its open tasks."""
 
-    executor: Executor
+    executor: RegisteredExecutor
     head: Head
     partition: int
     open_tasks: int
@@ -190,18 +190,18 @@ def _summary(row: RowMapping) -> RunSummary:
     return summary_of(run, tuple(row["waiting"]))
 
 
-_SUMMARIZED = {*RunSummary.__struct_fields__} & {*Run.__struct_fields__} - {"phase", "result"}
+_SUMMARIZED = {*RunSummary.__struct_fields__} & {*RunState.__struct_fields__} - {"phase", "result"}
 
 
-def summary_of(run: Run, waiting: tuple[str, ...]) -> RunSummary:
+def summary_of(run: RunState, waiting: tuple[str, ...]) -> RunSummary:
     """Return the summary of a run; `waiting` are the names of its tasks that wait for an approval."""
     same = {name: getattr(run, name) for name in _SUMMARIZED}
     return RunSummary(
         **same,
         creation_time=run.enqueue_time,
         run_config_id=run.run_config,
-        phase=api.RunPhase(run.phase),
-        result=api.RunResult(run.result),
+        phase=run.phase,
+        result=run.result,
         tasks_waiting_approval=waiting,
     )
 

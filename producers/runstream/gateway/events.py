@@ -13,24 +13,17 @@ from cachetools import LRUCache
 from msgspec.structs import asdict
 
 from runstream.api import Step, Task
-from runstream.commits import Commit, LogPosition, StoredCommit
+from runstream.commits import DecodedCommit, LogPosition, StoredCommit
 from runstream.database.runs import ReadRun
-from runstream.domain.run import RunPhase
 from runstream.errors import NotExistError
-from runstream.events.run import (
-    RunCancelled,
-    RunCreated,
-    RunFinished,
-    RunResult,
-    RunResultSet,
-    RunStarted,
-)
+from runstream.events.run import RunCancelled, RunCreated, RunFinished, RunResultSet, RunStarted
 from runstream.gateway.errors import error_entry
 from runstream.gateway.reads import PastRuns
 from runstream.gateway.responses import run_answer
 from runstream.gateway.streaming import SendBytes
 from runstream.log.port import Log
 from runstream.log.tail import TailedMessage, TailScope, Take, tail
+from runstream.run_states import RunPhase, RunResult
 
 log = structlog.get_logger()
 
@@ -152,7 +145,7 @@ class RunPhases:
         except NotExistError:
             return None
 
-    async def _result(self, commit: Commit) -> RunResult:
+    async def _result(self, commit: DecodedCommit) -> RunResult:
         run = commit.address.id
         if run not in self._results:
             result = RunResult.UNKNOWN

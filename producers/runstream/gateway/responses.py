@@ -17,7 +17,7 @@ from runstream.database.runs import ExecutorRecord, summary_of
 from runstream.domain.executor import Offer, Sighting, standing
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
-from runstream.domain.run import Attempt, Restart, Run, RunTask
+from runstream.domain.run import FailedAttempt, RestartOrigin, RunState, RunTask
 from runstream.events.run_config import Condition, Container, RunConfig, RunConfigTask, Step, Text, shown_text
 from runstream.gateway.requests import (
     ConcurrencyBody,
@@ -146,7 +146,7 @@ APPROVERS = "approvers"
 """The annotation of a task that names its approvers."""
 
 
-def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTask]) -> RunAnswer:
+def run_answer(run: RunState, config: RunConfig, executions: Mapping[str, ExecutorTask]) -> RunAnswer:
     """Return the response for a run and its config; `executions` are its executor tasks, by id."""
     tasks = {task.id: _task(run, task, config.tasks[task.name], executions) for task in run.tasks.values()}
     waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
@@ -160,8 +160,8 @@ def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTas
     return RunAnswer(shape, _run_config(run, config))
 
 
-def _can_restart(run: Run, config: RunConfig, scope: Literal["all", "failed"]) -> bool:
-    return can_restart(run, config, Restart(run.id, scope, (), descendants=False, fresh=False))
+def _can_restart(run: RunState, config: RunConfig, scope: Literal["all", "failed"]) -> bool:
+    return can_restart(run, config, RestartOrigin(run.id, scope, (), descendants=False, fresh=False))
 
 
 def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> api.Executor:
@@ -191,7 +191,7 @@ def step_name(step: Step) -> str:
     return step.name or (step.command.strip()[:100] if step.type == "run" else step.type)
 
 
-def _task(run: Run, task: RunTask, config: RunConfigTask, executions: Mapping[str, ExecutorTask]) -> api.Task:
+def _task(run: RunState, task: RunTask, config: RunConfigTask, executions: Mapping[str, ExecutorTask]) -> api.Task:
     execution = executions.get(task.executor_task_id)
     approvers = {APPROVERS: msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
     return converted(
@@ -212,7 +212,7 @@ def _task(run: Run, task: RunTask, config: RunConfigTask, executions: Mapping[st
     )
 
 
-def _attempt(number: int, attempt: Attempt, config: RunConfigTask, execution: ExecutorTask | None) -> api.Attempt:
+def _attempt(number: int, attempt: FailedAttempt, config: RunConfigTask, execution: ExecutorTask | None) -> api.Attempt:
     return converted(attempt, api.Attempt, attempt=number, failure=attempt.reason, **_of_execution(config, execution))
 
 
@@ -232,17 +232,17 @@ def _step(state: StepState, name: str) -> api.Step:
     return converted(state, api.Step, name=name, phase=state.phase.value, log_phase=log_phase)
 
 
-def _parents(run: Run, task: RunConfigTask) -> Iterator[tuple[str, tuple[Condition, ...]]]:
+def _parents(run: RunState, task: RunConfigTask) -> Iterator[tuple[str, tuple[Condition, ...]]]:
     return ((_task_id(run, depend.task), depend.conditions) for depend in task.depends)
 
 
-def _task_id(run: Run, name: str) -> str:
+def _task_id(run: RunState, name: str) -> str:
     """Return the id of a task in this run; in a run with setup errors, the id that it would have."""
     task = run.tasks.get(name)
     return task.id if task is not None else run_task_id(run.id, name)
 
 
-def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
+def _run_config(run: RunState, config: RunConfig) -> RunConfigShape:
     tasks = (_config_task(run, task) for task in config.tasks.values())
     return converted(
         config,
@@ -258,7 +258,7 @@ def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
     )
 
 
-def _config_task(run: Run, task: RunConfigTask) -> ConfigTaskShape:
+def _config_task(run: RunState, task: RunConfigTask) -> ConfigTaskShape:
     containers = [_container(container) for container in task.runtime.containers]
     return converted(
         task,

@@ -43,7 +43,7 @@ class Unanswered(Struct, frozen=True, gc=False):
     """False when it never left this process."""
 
 
-Outcome: TypeAlias = Ack | Refused | Unanswered
+PublishOutcome: TypeAlias = Ack | Refused | Unanswered
 
 
 class Publisher:
@@ -52,7 +52,7 @@ class Publisher:
     def __init__(self, nc: Client) -> None:
         self._nc = nc
         self._prefix = f"{nc.new_inbox()}."
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._waiting: dict[str, asyncio.Future[PublishOutcome]] = {}
         self._tokens = itertools.count()
         self._inbox: Subscription | None = None
 
@@ -68,10 +68,10 @@ class Publisher:
         if inbox is not None and not (self._nc.is_closed or self._nc.is_draining):
             await inbox.unsubscribe()
 
-    async def publish(self, subject: str, data: bytes, headers: dict[str, str]) -> asyncio.Future[Outcome]:
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str]) -> asyncio.Future[PublishOutcome]:
         """Send a message; the future resolves to its outcome (pass it to `outcomes`, which bounds the wait)."""
         token = format(next(self._tokens), "x")
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[PublishOutcome] = asyncio.get_running_loop().create_future()
         future.add_done_callback(lambda _: self._waiting.pop(token, None))
         self._waiting[token] = future
         try:
@@ -85,7 +85,7 @@ class Publisher:
         """Send a message without an acknowledgement."""
         await self._nc.publish(subject, data, headers=headers)
 
-    async def outcomes(self, futures: Sequence[asyncio.Future[Outcome]], seconds: float) -> list[Outcome]:
+    async def outcomes(self, futures: Sequence[asyncio.Future[PublishOutcome]], seconds: float) -> list[PublishOutcome]:
         """Wait for the outcomes of messages; those pending after `seconds` or a lost connection are unanswered."""
         reconnects = self._nc.stats["reconnects"]
         why = f"no acknowledgement within {seconds:g} seconds"
@@ -103,13 +103,13 @@ class Publisher:
     async def _on_ack(self, message: Msg) -> None:
         self._settle(message.subject[len(self._prefix) :], _outcome(message))
 
-    def _settle(self, token: str, outcome: Outcome) -> None:
+    def _settle(self, token: str, outcome: PublishOutcome) -> None:
         future = self._waiting.get(token)
         if future is not None and not future.done():
             future.set_result(outcome)
 
 
-def _outcome(message: Msg) -> Outcome:
+def _outcome(message: Msg) -> PublishOutcome:
     if message.headers and message.headers.get("Status") == "503":
         return Unanswered("no stream has this subject, or JetStream is not ready")
     answer = orjson.loads(message.data)

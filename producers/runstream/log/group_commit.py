@@ -19,7 +19,7 @@ import structlog
 from nats.aio.client import Client
 
 from runstream.jetstream.failover import answers_of
-from runstream.jetstream.publisher import Ack, Outcome, Publisher, Refused, Unanswered
+from runstream.jetstream.publisher import Ack, Publisher, PublishOutcome, Refused, Unanswered
 from runstream.telemetry.metrics import APPEND_DURATION, APPENDED_COMMITS
 
 MAX_BATCH_COMMITS = 1000
@@ -43,9 +43,9 @@ class PendingCommit:
     subject: str
     body: bytes
     headers: dict[str, str]
-    outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    outcome: asyncio.Future[PublishOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: PublishOutcome) -> None:
         """Set the outcome, unless the caller has left."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)
@@ -114,7 +114,7 @@ class GroupCommitter:
         begun = time.perf_counter()
         try:
             if not self._nc.is_connected:
-                outcomes: list[Outcome] = [Unanswered("not connected to NATS", sent=False)] * len(group)
+                outcomes: list[PublishOutcome] = [Unanswered("not connected to NATS", sent=False)] * len(group)
             elif len(group) > PLAIN_COMMITS:
                 outcomes = await self._batch(group)
             else:
@@ -135,7 +135,7 @@ class GroupCommitter:
         APPEND_DURATION.record(time.perf_counter() - begun, self._label)
         APPENDED_COMMITS.add(sum(isinstance(outcome, Ack) for outcome in outcomes), self._label)
 
-    def _note(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+    def _note(self, outcomes: Sequence[PublishOutcome], seconds: float) -> None:
         """Report answers and silence to the connection, which leaves a server that does not answer appends."""
         what = f"partition {self._label}"
         answers = answers_of(self._nc)
@@ -157,14 +157,14 @@ class GroupCommitter:
                 answers.unanswered(what, seconds, outcome.why)
             return
 
-    async def _one_by_one(self, group: list[PendingCommit]) -> list[Outcome]:
+    async def _one_by_one(self, group: list[PendingCommit]) -> list[PublishOutcome]:
         futures = [await self._publisher.publish(p.subject, p.body, p.headers) for p in group]
         return await self._publisher.outcomes(futures, self._answer_seconds())
 
     def _answer_seconds(self) -> float:
         return _ELECTION_ANSWER_SECONDS if self.silent and len(self._nc.servers) > 1 else ANSWER_SECONDS
 
-    async def _batch(self, group: list[PendingCommit]) -> list[Outcome]:
+    async def _batch(self, group: list[PendingCommit]) -> list[PublishOutcome]:
         batch = {"Nats-Batch-Id": secrets.token_hex(8)}
         for number, pending in enumerate(group[:-1], 1):
             headers = pending.headers | batch

@@ -14,7 +14,7 @@ import nats.errors
 from msgspec import Struct
 
 from runstream.errors import InternalError
-from runstream.jetstream.publisher import Ack, Outcome, Publisher, Unanswered
+from runstream.jetstream.publisher import Ack, Publisher, PublishOutcome, Unanswered
 
 BATCH_COMMITS = 1000
 BATCH_BYTES = 4 << 20
@@ -64,10 +64,10 @@ class StreamLoader:
             )
         self.end = last
 
-    async def send(self, messages: Sequence[Load]) -> Outcome:
+    async def send(self, messages: Sequence[Load]) -> PublishOutcome:
         """Send messages as one atomic batch; return the answer to its last message."""
         batch = secrets.token_hex(8)
-        answers: list[asyncio.Future[Outcome]] = []
+        answers: list[asyncio.Future[PublishOutcome]] = []
         try:
             for number, message in enumerate(messages, 1):
                 headers = {**message.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}

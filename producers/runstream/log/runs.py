@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import cast
 
 from runstream.commits import Head, StoredCommit
-from runstream.domain.run import Run, RunTask, created, evolve
+from runstream.domain.run import RunState, RunTask, created, evolve
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunCreated, RunDeleted, RunEvent
 from runstream.events.run_config import RunConfig, RunConfigStored
@@ -24,7 +24,7 @@ class FoundRun:
     """A run folded from its own history, without its executor tasks."""
 
     address: Address
-    run: Run
+    run: RunState
     config: RunConfig
     head: Head
 
@@ -90,9 +90,9 @@ async def find_run(log: Log, address: Address, *, also_deleted: bool = False) ->
     return FoundRun(address, run, config, head_of(history))
 
 
-def fold_run(address: Address, first: RunCreated, config: RunConfig, history: Iterable[StoredCommit]) -> Run:
+def fold_run(address: Address, first: RunCreated, config: RunConfig, history: Iterable[StoredCommit]) -> RunState:
     """Fold a history. Raises UnfitCommitError for a commit that does not fit, which is parked."""
-    run: Run | None = None
+    run: RunState | None = None
     for stored in history:
         commit = stored.commit
         with fitting(commit):
@@ -110,7 +110,7 @@ def head_of(history: list[StoredCommit]) -> Head:
     return Head(history[-1].commit.version, history[-1].position.sequence) if history else Head()
 
 
-def task_of(run: Run, text: str) -> RunTask:
+def task_of(run: RunState, text: str) -> RunTask:
     """Return the task of this id or name. Raises NotExistError."""
     for task in run.tasks.values():
         if text in (task.id, task.name):

@@ -59,7 +59,7 @@ async def open_instance_leases(client: Client, settings: Settings) -> LeaseBucke
     )
 
 
-class Instance(Component):
+class ThisInstance(Component):
     """This process among the instances of the deployment."""
 
     name = "instance"

@@ -51,7 +51,7 @@ class RestingLog(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class Participant:
     """One component of the process that works for the service; made by `Mode.join`."""
 
     name: str
@@ -88,7 +88,7 @@ class Mode:
         self._log = log
         self._requested: Requested | None = None
         self._sequence = -1
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, Participant] = {}
         self._shut = True
         """True if no component may start: from all parked until the log is in use again."""
         self._at_rest = True
@@ -116,9 +116,9 @@ class Mode:
             return ""
         return f" since {request.since:%Y-%m-%d %H:%M} UTC{f': {request.why}' if request.why else ''}"
 
-    def join(self, name: str) -> Part:
+    def join(self, name: str) -> Participant:
         """Add a component of this process, which is parked until it reports another state."""
-        part = self._parts[name] = Part(name, self._notify)
+        part = self._parts[name] = Participant(name, self._notify)
         return part
 
     def update(self, requested: Requested | None, sequence: int) -> None:
@@ -192,7 +192,7 @@ class Parkable(Component):
         self.name = name
         self._mode = mode
         self._make = make
-        self._part: Part = mode.join(name)
+        self._part: Participant = mode.join(name)
 
     async def run(self) -> None:
         """Work and park until `stopping` is set. Raise what the component raises."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runstream.domain.run import Run, RunPhase, RunTask
+from runstream.domain.run import RunState, RunTask
 from runstream.events.run import (
     RunCancelled,
     RunDeleted,
@@ -13,6 +13,7 @@ from runstream.events.run import (
     RunTaskAnnotated,
     RunTaskApproved,
 )
+from runstream.run_states import RunPhase
 
 
 class NotAllowed(Exception):  # noqa: N818  it is an answer, not a failure
@@ -25,35 +26,35 @@ class NotAllowed(Exception):  # noqa: N818  it is an answer, not a failure
         """The actions that are allowed instead."""
 
 
-def decide_stop(run: Run) -> tuple[RunEvent, ...]:
+def decide_stop(run: RunState) -> tuple[RunEvent, ...]:
     """Ask a running run to stop; do nothing if it is stopping already."""
     if run.phase is not RunPhase.RUNNING:
         raise _not_in(run, "stopped", "runNotRunning")
     return () if run.stop else (RunStopRequested(reason=""),)
 
 
-def decide_cancel(run: Run) -> tuple[RunEvent, ...]:
+def decide_cancel(run: RunState) -> tuple[RunEvent, ...]:
     """Withdraw a queued run."""
     if run.phase is not RunPhase.QUEUED:
         raise _not_in(run, "cancelled", "runNotQueued")
     return (RunCancelled(reason=""),)
 
 
-def decide_pause(run: Run) -> tuple[RunEvent, ...]:
+def decide_pause(run: RunState) -> tuple[RunEvent, ...]:
     """Pause a run: start no further tasks; do nothing if it is paused already."""
     if run.finished or run.stop:
         raise _not_in(run, "paused", "runCannotBePaused")
     return () if run.paused_at is not None else (RunPaused(),)
 
 
-def decide_resume(run: Run) -> tuple[RunEvent, ...]:
+def decide_resume(run: RunState) -> tuple[RunEvent, ...]:
     """Let a paused run go on."""
     if run.paused_at is None:
         raise _not_in(run, "resumed", "runNotPaused")
     return (RunResumed(),)
 
 
-def decide_delete(run: Run, reason: str = "") -> tuple[RunEvent, ...]:
+def decide_delete(run: RunState, reason: str = "") -> tuple[RunEvent, ...]:
     """Delete a run that has ended and whose logs are stored; `reason` is the rule of retention, empty for a user."""
     if not run.finished:
         raise _not_in(run, "deleted", "runNotEnded")
@@ -64,7 +65,7 @@ def decide_delete(run: Run, reason: str = "") -> tuple[RunEvent, ...]:
     return () if run.deleted_at is not None else (RunDeleted(reason),)
 
 
-def decide_approve(run: Run, task: RunTask) -> tuple[RunEvent, ...]:
+def decide_approve(run: RunState, task: RunTask) -> tuple[RunEvent, ...]:
     """Approve a task that waits for approval."""
     if task.approved:
         raise NotAllowed(f"task {task.name!r} is approved already", "runTaskAlreadyApproved", "nothing more is needed")
@@ -82,17 +83,17 @@ def decide_annotate(task: RunTask, annotations: dict[str, str]) -> tuple[RunEven
     return () if annotations == task.annotations else (RunTaskAnnotated(task.name, annotations),)
 
 
-def _not_in(run: Run, wanted: str, code: str) -> NotAllowed:
+def _not_in(run: RunState, wanted: str, code: str) -> NotAllowed:
     return NotAllowed(f"the run is {_state(run)} and cannot be {wanted}", code, _allowed(run))
 
 
-def _state(run: Run) -> str:
+def _state(run: RunState) -> str:
     if run.stop and not run.finished:
         return "being stopped"
     return run.phase.value if run.paused_at is None else f"{run.phase.value}, paused,"
 
 
-def _allowed(run: Run) -> str:
+def _allowed(run: RunState) -> str:
     if run.phase is RunPhase.SETUP_ERROR:
         return "the run has ended: correct its configuration and create a new run"
     if run.finished:

@@ -10,18 +10,18 @@ from datetime import datetime
 
 from runstream.domain.clocks import decide_timeout, may_begin
 from runstream.domain.retries import decide_retries
-from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus, evolve
+from runstream.domain.run import RunState, RunTask, RunTaskStatus, evolve
 from runstream.events.run import (
     RunArchived,
     RunEvent,
     RunFinished,
-    RunResult,
     RunResultSet,
     RunTaskApprovalRequested,
     RunTasksCancelled,
     RunTasksSkipped,
 )
 from runstream.events.run_config import Condition, Depend, RunConfig
+from runstream.run_states import RunPhase, RunResult
 
 _CONDITIONS: dict[RunTaskStatus, Condition] = {
     RunTaskStatus.SUCCESS: "on_success",
@@ -31,7 +31,7 @@ _CONDITIONS: dict[RunTaskStatus, Condition] = {
 """The condition that each outcome meets, apart from `always`."""
 
 
-def advance(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent]]:
+def advance(run: RunState, config: RunConfig, at: datetime) -> tuple[RunState, list[RunEvent]]:
     """Return all events that follow from the run's state, and the run after them."""
     events: list[RunEvent] = []
     while following := _step(run, config, at):
@@ -41,13 +41,13 @@ def advance(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEve
     return run, events
 
 
-def _step(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
+def _step(run: RunState, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
     if following := decide_timeout(run, config, at) or decide_retries(run, config, at) or advance_run(run, config):
         return following
     return advance_run_tasks(run, config) if run.phase is RunPhase.RUNNING else []
 
 
-def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
+def advance_run(run: RunState, config: RunConfig) -> list[RunEvent]:
     """Set the result of a run, finish it, and archive it (rules run-4, run-5, result-2 to result-6).
 
     Failed takes precedence over success, and success over stopped; a run that has timed out has failed. A run finishes
@@ -64,7 +64,7 @@ def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
     return [RunArchived()] if run.finished and not run.archived else []
 
 
-def _result(run: Run, config: RunConfig) -> RunResult | None:
+def _result(run: RunState, config: RunConfig) -> RunResult | None:
     """Return the result, if it is known. A kept failure counts only once all tasks have ended, so it cancels none."""
     failed = [
         task
@@ -79,7 +79,7 @@ def _result(run: Run, config: RunConfig) -> RunResult | None:
     return RunResult.STOPPED if run.stop else None
 
 
-def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
+def advance_run_tasks(run: RunState, config: RunConfig) -> list[RunEvent]:
     """Skip tasks, cancel them, or let them wait for approval (rules schedule-4 to schedule-6, stop-2, stop-5).
 
     A stop skips tasks that have not started, except those with an `always` dependency, which are decided as in any run.
@@ -108,7 +108,7 @@ def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
     return events
 
 
-def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
+def tasks_to_run(run: RunState, config: RunConfig, at: datetime) -> list[str]:
     """Return the names of the tasks that can be assigned at this time, in order (rules schedule-7 and schedule-8)."""
     if run.phase is not RunPhase.RUNNING or run.paused_at is not None:
         return []
@@ -125,7 +125,7 @@ def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
     return sorted(names, key=lambda name: (config.tasks[name].level, name))
 
 
-def never_assigned(run: Run, config: RunConfig) -> list[str]:
+def never_assigned(run: RunState, config: RunConfig) -> list[str]:
     """Return the tasks of an ending run that were never assigned, but could have been.
 
     A scheduler that lags behind the log may still assign them.
@@ -140,7 +140,7 @@ def never_assigned(run: Run, config: RunConfig) -> list[str]:
     ]
 
 
-def _not_started(run: Run) -> Iterator[RunTask]:
+def _not_started(run: RunState) -> Iterator[RunTask]:
     return (task for task in run.tasks.values() if task.status is RunTaskStatus.NOT_STARTED)
 
 
@@ -154,7 +154,7 @@ def runs_always(config: RunConfig, name: str) -> bool:
     return any("always" in depend.conditions for depend in config.tasks[name].depends)
 
 
-def _is_too_late(run: Run, config: RunConfig, task: RunTask) -> bool:
+def _is_too_late(run: RunState, config: RunConfig, task: RunTask) -> bool:
     """Return whether the run's result prevents the task from starting. In a failed run only `fail_fast` does."""
     depends = config.tasks[task.name].depends
     if run.result is RunResult.FAILED:
@@ -167,20 +167,20 @@ def _expects_success(depend: Depend) -> bool:
     return "on_success" in depend.conditions and not {"on_failure", "always"}.intersection(depend.conditions)
 
 
-def _parents_done(run: Run, config: RunConfig, task: RunTask) -> bool:
+def _parents_done(run: RunState, config: RunConfig, task: RunTask) -> bool:
     return all(run.tasks[depend.task].done for depend in config.tasks[task.name].depends)
 
 
-def _conditions_met(run: Run, config: RunConfig, task: RunTask) -> bool:
+def _conditions_met(run: RunState, config: RunConfig, task: RunTask) -> bool:
     return all(condition_met(run, config, depend) for depend in config.tasks[task.name].depends)
 
 
-def condition_met(run: Run, config: RunConfig, depend: Depend) -> bool:
+def condition_met(run: RunState, config: RunConfig, depend: Depend) -> bool:
     """Return whether the outcome of the parent, which is done, meets the dependency."""
     return "always" in depend.conditions or _CONDITIONS.get(outcome(run, config, depend.task)) in depend.conditions
 
 
-def outcome(run: Run, config: RunConfig, name: str) -> RunTaskStatus:
+def outcome(run: RunState, config: RunConfig, name: str) -> RunTaskStatus:
     """Return the task's status as its children see it.
 
     An ignored failure counts as a success, and a task that `fail_fast` cancelled as skipped.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import Attempt, Run, RunTaskStatus, with_tasks
+from runstream.domain.run import FailedAttempt, RunState, RunTaskStatus, with_tasks
 from runstream.events.executor_task import ExecutorTaskPhase
 
 _OPEN = frozenset({RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING})
@@ -20,7 +20,7 @@ _REPLACEABLE: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
 task-5)."""
 
 
-def with_executor_task(run: Run, task: ExecutorTask) -> Run:
+def with_executor_task(run: RunState, task: ExecutorTask) -> RunState:
     """Return the run after an event of the executor task of one of its tasks (rule task-5)."""
     current = run.tasks[task.task]
     if task.withdrawn:
@@ -46,5 +46,5 @@ def with_executor_task(run: Run, task: ExecutorTask) -> Run:
     return with_tasks(run, (task.task,), **changes)
 
 
-def _later(attempt: Attempt, task: ExecutorTask) -> Attempt:
+def _later(attempt: FailedAttempt, task: ExecutorTask) -> FailedAttempt:
     return replace(attempt, open=not task.settled) if attempt.executor_task_id == task.id else attempt

@@ -32,7 +32,7 @@ class ExecutorState(StrEnum):
     DELETED = "deleted"
 
 
-class Executor(Struct, frozen=True, gc=False):
+class RegisteredExecutor(Struct, frozen=True, gc=False):
     """An executor, folded from its events in the log."""
 
     id: str
@@ -95,7 +95,7 @@ _SHOWN_REASON = 200
 Standing = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
 
 
-def standing(executor: Executor, sighting: Sighting | None, open_tasks: int) -> Standing:
+def standing(executor: RegisteredExecutor, sighting: Sighting | None, open_tasks: int) -> Standing:
     """Return the state of an executor for users; `open_tasks` is the number of its open tasks in the log."""
     if executor.state is ExecutorState.LOST:
         return "lost"
@@ -111,13 +111,13 @@ def standing(executor: Executor, sighting: Sighting | None, open_tasks: int) -> 
 
 
 def evolve(
-    executor: Executor | None, executor_id: str, event: ExecutorEvent, at: datetime | None = None
-) -> Executor | None:
+    executor: RegisteredExecutor | None, executor_id: str, event: ExecutorEvent, at: datetime | None = None
+) -> RegisteredExecutor | None:
     """Return the executor after an event at this time; None while it has never registered."""
     match event:
         case ExecutorRegistered():
             draining = executor is not None and executor.draining
-            return Executor(executor_id, event, ExecutorState.REGISTERED, draining, at)
+            return RegisteredExecutor(executor_id, event, ExecutorState.REGISTERED, draining, at)
         case ExecutorLost(seen, released):
             state = ExecutorState.OFFLINE if released else ExecutorState.LOST
             return executor and replace(executor, state=state, last_seen=seen or executor.last_seen)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from msgspec import Struct
 
 from runstream.counting import counted
-from runstream.domain.run import Run, RunPhase
+from runstream.domain.run import RunState
 from runstream.events.run import RunCancelled, RunEvent, RunStarted, RunStopRequested
 from runstream.events.run_config import Concurrency, GroupPolicy
 from runstream.names import numbered_name
+from runstream.run_states import RunPhase
 
 
 class Neighbour(Struct, frozen=True, gc=False):
@@ -40,7 +41,7 @@ class Place(Struct, frozen=True, gc=False):
     """The last later run of its name that stops the running one."""
 
 
-def decide_in_group(run: Run, concurrency: Concurrency, place: Place) -> tuple[RunEvent, ...]:
+def decide_in_group(run: RunState, concurrency: Concurrency, place: Place) -> tuple[RunEvent, ...]:
     """Start, cancel or stop the run, as its place requires; otherwise do nothing."""
     if run.phase is RunPhase.RUNNING:
         return _give_up(run, place)
@@ -60,12 +61,12 @@ def decide_in_group(run: Run, concurrency: Concurrency, place: Place) -> tuple[R
     return (RunStarted(),) if place.first.id == run.id and run.paused_at is None else ()
 
 
-def _give_up(run: Run, place: Place) -> tuple[RunEvent, ...]:
+def _give_up(run: RunState, place: Place) -> tuple[RunEvent, ...]:
     if run.stop or place.stopped_by is None:
         return ()
     return (RunStopRequested(f"{_name(run, place.stopped_by)} took its place (concurrency {place.stopped_by.policy})"),)
 
 
-def _name(run: Run, other: Neighbour) -> str:
+def _name(run: RunState, other: Neighbour) -> str:
     """Return the short name of another run of the run's group."""
     return f"run {numbered_name(run.group, other.counter, other.id)}"

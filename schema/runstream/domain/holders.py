@@ -6,7 +6,7 @@ root, so a partition has all events about them, in order.
 
 from __future__ import annotations
 
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import DataKind, RunDataRemoved, RunDeleted, RunRestarted
 
@@ -24,7 +24,7 @@ class Holders:
         self._removed: set[tuple[DataKind, str]] = set()
         """Kinds of data to which an existing run refers no longer."""
 
-    def take(self, aggregate_id: str, event: Event) -> None:
+    def take(self, aggregate_id: str, event: DomainEvent) -> None:
         """Apply an event of a run, or of an executor task."""
         match event:
             case ExecutorTaskAssigned(run_id=run_id, run_task_id=run_task):

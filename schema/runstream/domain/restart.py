@@ -12,12 +12,13 @@ from typing import cast
 
 from runstream.domain.actions import NotAllowed
 from runstream.domain.advance import condition_met, outcome
-from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus
-from runstream.events.run import KeptTask, Outcome, RunRestarted, RunResult
+from runstream.domain.run import RestartOrigin, RunState, RunTask, RunTaskStatus
+from runstream.events.run import KeptTask, Outcome, RunRestarted
 from runstream.events.run_config import RunConfig
+from runstream.run_states import RunPhase, RunResult
 
 
-def decide_restart(run: Run, config: RunConfig, request: Restart) -> RunRestarted:
+def decide_restart(run: RunState, config: RunConfig, request: RestartOrigin) -> RunRestarted:
     """Return the event by which a new run keeps tasks of an earlier one. Raises NotAllowed.
 
     `config` has the tasks of the earlier run, including the named tasks of `request`.
@@ -36,7 +37,7 @@ def decide_restart(run: Run, config: RunConfig, request: Restart) -> RunRestarte
     )
 
 
-def can_restart(run: Run, config: RunConfig, request: Restart) -> bool:
+def can_restart(run: RunState, config: RunConfig, request: RestartOrigin) -> bool:
     """Return whether such a restart is allowed."""
     try:
         decide_restart(run, config, request)
@@ -45,7 +46,7 @@ def can_restart(run: Run, config: RunConfig, request: Restart) -> bool:
     return True
 
 
-def _require_ended(run: Run, request: Restart) -> None:
+def _require_ended(run: RunState, request: RestartOrigin) -> None:
     if run.deleted_at is not None:
         raise _refused("the run was deleted", "create a new run")
     if run.phase is RunPhase.SETUP_ERROR:
@@ -63,7 +64,7 @@ def _require_ended(run: Run, request: Restart) -> None:
         )
 
 
-def _again(run: Run, config: RunConfig, request: Restart) -> Collection[str]:
+def _again(run: RunState, config: RunConfig, request: RestartOrigin) -> Collection[str]:
     if request.scope == "all":
         return run.tasks.keys()
     if request.scope == "chosen":
@@ -99,7 +100,7 @@ def _require_keepable(task: RunTask) -> None:
         )
 
 
-def _require_archives(run: Run, task: RunTask) -> None:
+def _require_archives(run: RunState, task: RunTask) -> None:
     if run.archives_removed_at is not None and task.archive_steps and task.executor_task_id:
         raise _refused(
             f"retention removed the archives of task {task.name!r} at {run.archives_removed_at:%Y-%m-%d %H:%M:%S} UTC",
@@ -107,7 +108,7 @@ def _require_archives(run: Run, task: RunTask) -> None:
         )
 
 
-def _require_runnable(run: Run, config: RunConfig, name: str, again: Collection[str]) -> None:
+def _require_runnable(run: RunState, config: RunConfig, name: str, again: Collection[str]) -> None:
     """Raise NotAllowed for a named task that the outcome of a kept one would skip."""
     if config.tasks[name].skip:
         raise _refused(

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from runstream.domain.clocks import out_of_time
-from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
-from runstream.events.run import RunEvent, RunResult, RunTaskRetried, RunTaskRetryDropped
+from runstream.domain.run import RunState, RunTask, RunTaskStatus
+from runstream.events.run import RunEvent, RunTaskRetried, RunTaskRetryDropped
 from runstream.events.run_config import Retry, RunConfig
+from runstream.run_states import RunPhase, RunResult
 
 MAX_BACKOFF = timedelta(days=1)
 
 
-def decide_retries(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
+def decide_retries(run: RunState, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
     """Retry failed tasks, or end their wait for the next attempt."""
     if run.phase is not RunPhase.RUNNING or run.stop or out_of_time(run, config, at):
         return ()

@@ -21,7 +21,6 @@ from runstream.events.run import (
     RunNumbered,
     RunPaused,
     RunRestarted,
-    RunResult,
     RunResultSet,
     RunResumed,
     RunStarted,
@@ -36,16 +35,7 @@ from runstream.events.run import (
     RunTimedOut,
 )
 from runstream.events.run_config import RetryReason, RunConfig
-
-
-class RunPhase(StrEnum):
-    """The phase of a run."""
-
-    SETUP_ERROR = "setuperror"
-    QUEUED = "queued"
-    CANCELLED = "cancelled"
-    RUNNING = "running"
-    FINISHED = "finished"
+from runstream.run_states import RunPhase, RunResult
 
 
 class RunTaskStatus(StrEnum):
@@ -66,7 +56,7 @@ FINAL_STATUSES = frozenset(set(RunTaskStatus) - {RunTaskStatus.NOT_STARTED, RunT
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Attempt(Struct, frozen=True, gc=False):
+class FailedAttempt(Struct, frozen=True, gc=False):
     """A failed attempt at a task that was followed by another one."""
 
     executor_task_id: str
@@ -99,7 +89,7 @@ class RunTask(Struct, frozen=True, gc=False):
     """The reason why its current attempt failed; empty if it has not failed."""
     attempt: int = 1
     """The number of its current attempt."""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[FailedAttempt, ...] = ()
     """Those before it."""
     not_before: datetime | None = None
     """The earliest start of its current attempt, if it has to wait."""
@@ -143,7 +133,7 @@ class RunTask(Struct, frozen=True, gc=False):
         return self.executor_task_open or any(attempt.open for attempt in self.attempts)
 
 
-class Restart(Struct, frozen=True, gc=False):
+class RestartOrigin(Struct, frozen=True, gc=False):
     """The earlier run of a restart, and the request."""
 
     run_id: str
@@ -153,7 +143,7 @@ class Restart(Struct, frozen=True, gc=False):
     fresh: bool
 
 
-class Run(Struct, frozen=True, gc=False):
+class RunState(Struct, frozen=True, gc=False):
     """One run."""
 
     id: str
@@ -175,7 +165,7 @@ class Run(Struct, frozen=True, gc=False):
     priority: int = 0
     request: str = ""
     """Digest of the request that created it, if that had an idempotency key."""
-    restart: Restart | None = None
+    restart: RestartOrigin | None = None
     paused_at: datetime | None = None
     """Since when it is paused."""
     paused_for: int = 0
@@ -220,11 +210,13 @@ class Run(Struct, frozen=True, gc=False):
         return self.phase in FINAL_PHASES
 
 
-def created(run_id: str, event: RunCreated, config: RunConfig, at: datetime, task_id: Callable[[str, str], str]) -> Run:
+def created(
+    run_id: str, event: RunCreated, config: RunConfig, at: datetime, task_id: Callable[[str, str], str]
+) -> RunState:
     """Return the run that a creation starts; `task_id(run id, task name)` returns the ids of its tasks."""
     failed = bool(event.setup_errors)
     tasks = {} if failed else {name: _new_task(task_id(run_id, name), config, name) for name in config.tasks}
-    return Run(
+    return RunState(
         id=run_id,
         name=event.name,
         group=event.group,
@@ -246,7 +238,7 @@ def _new_task(task_id: str, config: RunConfig, name: str) -> RunTask:
     return RunTask(id=task_id, name=name, status=status, skip=task.skip, archive_steps=saves)
 
 
-def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
+def evolve(run: RunState, event: RunEvent, at: datetime, actor: str = "") -> RunState:
     """Return the run after an event of a commit made at `at` by `actor`; a creation is handled by `created`."""
     match event:  # the events of every run come first, since cases are tried in order
         case RunCreated():
@@ -294,7 +286,7 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
     assert_never(event)
 
 
-def with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
+def with_tasks(run: RunState, names: Iterable[str], **changes: object) -> RunState:
     """Return the run with these fields of these tasks changed."""
     tasks = run.tasks.copy()
     for name in names:
@@ -302,27 +294,27 @@ def with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
     return replace(run, tasks=tasks)
 
 
-def _restarted(run: Run, event: RunRestarted) -> Run:
+def _restarted(run: RunState, event: RunRestarted) -> RunState:
     for kept in event.kept:
         changes = asdict(kept) | {"status": RunTaskStatus(kept.status), "kept": True, "approved": bool(kept.approvers)}
         run = with_tasks(run, (changes.pop("task"),), **changes)
-    return replace(run, restart=Restart(event.run_id, event.scope, event.tasks, event.descendants, event.fresh))
+    return replace(run, restart=RestartOrigin(event.run_id, event.scope, event.tasks, event.descendants, event.fresh))
 
 
-def _stopped(run: Run, at: datetime) -> Run:
+def _stopped(run: RunState, at: datetime) -> RunState:
     """Return the run after a stop, which ends its pause and all waits for an approval."""
     run = _resumed(run, at)
     waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
     return replace(with_tasks(run, waiting, waiting_approval=False), stop=True)
 
 
-def _approved(run: Run, task: str, at: datetime, actor: str) -> Run:
+def _approved(run: RunState, task: str, at: datetime, actor: str) -> RunState:
     approvers = (*run.tasks[task].approvers, actor)
     changes = {"waiting_approval": False, "approved": True, "approvers": approvers, "approved_at": at}
     return with_tasks(run, (task,), **changes)
 
 
-def _resumed(run: Run, at: datetime) -> Run:
+def _resumed(run: RunState, at: datetime) -> RunState:
     paused_at = run.paused_at
     if paused_at is None:
         return run
@@ -338,9 +330,9 @@ def _put_off(task: RunTask, not_before: datetime, paused_at: datetime, at: datet
     return not_before + (at - since) if not_before > since else not_before
 
 
-def _retried(run: Run, event: RunTaskRetried) -> Run:
+def _retried(run: RunState, event: RunTaskRetried) -> RunState:
     task = run.tasks[event.task]
-    ended = Attempt(task.executor_task_id, event.reason, task.executor_task_open, task.start_time, task.end_time)
+    ended = FailedAttempt(task.executor_task_id, event.reason, task.executor_task_open, task.start_time, task.end_time)
     return with_tasks(
         run,
         (event.task,),

@@ -16,10 +16,10 @@ from runstream.counting import counted, listed
 from runstream.domain.advance import tasks_to_run
 from runstream.domain.clocks import may_begin
 from runstream.domain.executor import Lack, Offer, demand_of, is_full, needed, unfit
-from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
-from runstream.events.run import RunResult
+from runstream.domain.run import RunState, RunTask, RunTaskStatus
 from runstream.events.run_config import RunConfig, RunConfigTask
 from runstream.names import numbered_name
+from runstream.run_states import RunPhase, RunResult
 
 ReasonCode = Literal[
     "setupError",
@@ -50,7 +50,7 @@ MAX_EXECUTORS = 100
 """Maximum number of executors in the details of a reason."""
 
 
-class Reason(Struct, frozen=True, gc=False):
+class WaitReason(Struct, frozen=True, gc=False):
     """A reason to wait."""
 
     code: ReasonCode
@@ -66,7 +66,7 @@ class Explanation(Struct, frozen=True, gc=False):
 
     phase: RunPhase
     result: RunResult
-    reasons: list[Reason]
+    reasons: list[WaitReason]
     omitted: int = 0
     """Number of further reasons."""
 
@@ -75,7 +75,7 @@ class View(Struct, frozen=True, gc=False):
     """The context of a run in its scheduler."""
 
     at: datetime
-    first: Run
+    first: RunState
     """The first unfinished run of its group, which may be the run itself."""
     before: int
     """Number of unfinished runs before it in its group."""
@@ -88,18 +88,18 @@ class View(Struct, frozen=True, gc=False):
     """Number of tasks ahead of each pending task in the queue for the same slots, by name."""
 
 
-def ended(run: Run) -> Explanation:
+def ended(run: RunState) -> Explanation:
     """Return the explanation of a run that has ended."""
     return Explanation(run.phase, run.result, [_ended(run)])
 
 
-def explain(run: Run, config: RunConfig, view: View) -> Explanation:
+def explain(run: RunState, config: RunConfig, view: View) -> Explanation:
     """Return the reasons of an unfinished run, those of the whole run first."""
     reasons = _reasons(run, config, view)
     return Explanation(run.phase, run.result, reasons[:MAX_REASONS], max(len(reasons) - MAX_REASONS, 0))
 
 
-def _reasons(run: Run, config: RunConfig, view: View) -> list[Reason]:
+def _reasons(run: RunState, config: RunConfig, view: View) -> list[WaitReason]:
     if run.phase is RunPhase.QUEUED:
         return [*_paused(run), *_turn(run, view)]
     reasons = [*_paused(run), *_stopping(run)]
@@ -110,10 +110,10 @@ def _reasons(run: Run, config: RunConfig, view: View) -> list[Reason]:
     return reasons
 
 
-def _ended(run: Run) -> Reason:
+def _ended(run: RunState) -> WaitReason:
     if run.phase is RunPhase.SETUP_ERROR:
         errors = list(run.setup_errors)
-        return Reason(
+        return WaitReason(
             "setupError", f"it has setup errors and will not run: {'; '.join(errors)}", (), {"errors": errors}
         )
     if run.phase is RunPhase.CANCELLED:
@@ -121,20 +121,20 @@ def _ended(run: Run) -> Reason:
     else:
         message = f"it has ended: {run.result.value}" + (f" ({run.reason})" if run.reason else "")
     details: dict[str, object] = {"phase": run.phase.value, "result": run.result.value, "reason": run.reason}
-    return Reason("ended", message, (), details)
+    return WaitReason("ended", message, (), details)
 
 
-def _paused(run: Run) -> Iterator[Reason]:
+def _paused(run: RunState) -> Iterator[WaitReason]:
     if run.paused_at is not None:
         message = f"it is paused since {_moment(run.paused_at)}: nothing more of it starts until it is resumed"
-        yield Reason("paused", message, (), {"since": run.paused_at.isoformat()})
+        yield WaitReason("paused", message, (), {"since": run.paused_at.isoformat()})
 
 
-def _turn(run: Run, view: View) -> Iterator[Reason]:
+def _turn(run: RunState, view: View) -> Iterator[WaitReason]:
     first = view.first
     if first.id == run.id:
         if run.paused_at is None:
-            yield Reason("deciding", "it is its turn: it is about to start", (), {})
+            yield WaitReason("deciding", "it is its turn: it is about to start", (), {})
         return
     more = f", and {counted(view.before - 1, 'more run')} before it" if view.before > 1 else ""
     details: dict[str, object] = {
@@ -146,10 +146,10 @@ def _turn(run: Run, view: View) -> Iterator[Reason]:
         "before": view.before,
     }
     message = f"run {numbered_name(first.group, first.counter, first.id)} of its group {_state(first)}{more}"
-    yield Reason("group", message, (), details)
+    yield WaitReason("group", message, (), details)
 
 
-def _state(run: Run) -> str:
+def _state(run: RunState) -> str:
     if run.stop:
         return "is being stopped"
     if run.paused_at is not None:
@@ -157,20 +157,20 @@ def _state(run: Run) -> str:
     return "is running" if run.phase is RunPhase.RUNNING else "is about to start"
 
 
-def _stopping(run: Run) -> Iterator[Reason]:
+def _stopping(run: RunState) -> Iterator[WaitReason]:
     if not run.stop:
         return
     open_tasks = tuple(task.name for task in run.tasks.values() if not task.finished)
     why = "its time is up" if run.timedout else "it was asked to stop"
     message = f"{why}{f' ({run.reason})' if run.reason else ''}: {_ending(open_tasks)}"
-    yield Reason("stopping", message, open_tasks, {"reason": run.reason, "timedout": run.timedout})
+    yield WaitReason("stopping", message, open_tasks, {"reason": run.reason, "timedout": run.timedout})
 
 
 def _ending(tasks: tuple[str, ...]) -> str:
     return f"{listed(tasks)} {'has' if len(tasks) == 1 else 'have'} not ended yet" if tasks else "its tasks have ended"
 
 
-def _task(run: Run, task: RunTask, config: RunConfig, view: View) -> Iterator[Reason]:
+def _task(run: RunState, task: RunTask, config: RunConfig, view: View) -> Iterator[WaitReason]:
     """Return why this unfinished task does not progress."""
     if task.executor_task_id:
         yield _given(task, view)
@@ -179,37 +179,37 @@ def _task(run: Run, task: RunTask, config: RunConfig, view: View) -> Iterator[Re
     if waited := [parent for parent in parents if not parent.finished]:
         waited_for = listed(f"{parent.name} ({_word(parent)})" for parent in waited)
         states = {parent.name: parent.status.value for parent in waited}
-        yield Reason("dependency", f"it waits for {waited_for}", (task.name,), {"tasks": states})
+        yield WaitReason("dependency", f"it waits for {waited_for}", (task.name,), {"tasks": states})
     elif storing := [parent.name for parent in parents if not parent.done]:
         message = f"what {listed(storing)} handed over is not stored yet"
-        yield Reason("archives", message, (task.name,), {"tasks": storing})
+        yield WaitReason("archives", message, (task.name,), {"tasks": storing})
     elif task.waiting_approval:
-        yield Reason("approval", "it waits for approval", (task.name,), {})
+        yield WaitReason("approval", "it waits for approval", (task.name,), {})
     elif task.not_before is not None and not may_begin(run, task.name, view.at):
         message = f"attempt {task.attempt} begins at {_moment(task.not_before)} at the earliest"
         details = {"attempt": task.attempt, "not_before": task.not_before.isoformat()}
-        yield Reason("backoff", message, (task.name,), details)
+        yield WaitReason("backoff", message, (task.name,), details)
     elif run.paused_at is None:
         yield _room(run, task, config, view)
 
 
-def _given(task: RunTask, view: View) -> Reason:
+def _given(task: RunTask, view: View) -> WaitReason:
     executor_id = view.executors.get(task.executor_task_id, "")
     details: dict[str, object] = {"executor": executor_id}
     if task.status is RunTaskStatus.RUNNING:
-        return Reason("running", f"it runs at executor {executor_id}", (task.name,), details)
+        return WaitReason("running", f"it runs at executor {executor_id}", (task.name,), details)
     offer = view.offers.get(executor_id)
     load = view.loads.get(executor_id, 0)
     full = f" (it has {load} of {offer.active_tasks_limit} tasks)" if offer and offer.active_tasks_limit else ""
-    return Reason("assigned", f"executor {executor_id}{full} has not started it yet", (task.name,), details)
+    return WaitReason("assigned", f"executor {executor_id}{full} has not started it yet", (task.name,), details)
 
 
-def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
+def _room(run: RunState, task: RunTask, config: RunConfig, view: View) -> WaitReason:
     """Return why a task that could run is not assigned."""
     if task.name not in tasks_to_run(replace(run, paused_at=None), config, view.at):
-        return Reason("deciding", "what becomes of it is about to be decided", (task.name,), {})
+        return WaitReason("deciding", "what becomes of it is about to be decided", (task.name,), {})
     if not view.offers:
-        return Reason("noExecutor", "there is no executor", (task.name,), {})
+        return WaitReason("noExecutor", "there is no executor", (task.name,), {})
     fitting = {name: offer for name, offer in view.offers.items() if not _lacking(offer, config.tasks[task.name])}
     if not fitting:
         return _no_fit(task, config.tasks[task.name], view)
@@ -221,10 +221,10 @@ def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
     if all(is_full(offer, view.loads.get(name, 0)) for name, offer in fitting.items()):
         full = "the executor that fits is" if len(rooms) == 1 else "the executors that fit are"
         message = f"{full} full: {loads}{f'; {come}' if ahead else ''}"
-        return Reason("executorsFull", message, (task.name,), {**details, "before": ahead})
+        return WaitReason("executorsFull", message, (task.name,), {**details, "before": ahead})
     if ahead:
-        return Reason("turn", f"there is room, but {come}: {loads}", (task.name,), {**details, "before": ahead})
-    return Reason("deciding", "it is about to be given to an executor", (task.name,), details)
+        return WaitReason("turn", f"there is room, but {come}: {loads}", (task.name,), {**details, "before": ahead})
+    return WaitReason("deciding", "it is about to be given to an executor", (task.name,), details)
 
 
 def _lacking(offer: Offer, task: RunConfigTask) -> list[Lack]:
@@ -236,7 +236,7 @@ def _load(offer: Offer, view: View) -> str:
     return f"{load} of {offer.active_tasks_limit} tasks" if offer.active_tasks_limit else counted(load, "task")
 
 
-def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
+def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> WaitReason:
     lacking = {name: _lacking(offer, wanted) for name, offer in sorted(view.offers.items())}
     reasons = listed(
         (f"{name} {' and '.join(lack.sentence for lack in lacks)}" for name, lacks in lacking.items()), separator="; "
@@ -256,19 +256,19 @@ def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
         },
     }
     message = f"no executor fits (needed: {needed(wanted.runtime)}): {reasons}"
-    return Reason("noExecutorFits", message, (task.name,), details)
+    return WaitReason("noExecutorFits", message, (task.name,), details)
 
 
-def _storing(tasks: Iterable[RunTask]) -> Reason:
+def _storing(tasks: Iterable[RunTask]) -> WaitReason:
     names = tuple(task.name for task in tasks if task.unsettled)
     if not names:
-        return Reason("deciding", "its tasks have ended: it is about to be finished", (), {})
-    return Reason("storing", f"logs and archives of {listed(names)} are being stored", names, {})
+        return WaitReason("deciding", "its tasks have ended: it is about to be finished", (), {})
+    return WaitReason("storing", f"logs and archives of {listed(names)} are being stored", names, {})
 
 
-def _shared(reasons: Iterable[Reason]) -> list[Reason]:
+def _shared(reasons: Iterable[WaitReason]) -> list[WaitReason]:
     """Merge equal reasons into one with all their tasks."""
-    found: dict[tuple[str, str], Reason] = {}
+    found: dict[tuple[str, str], WaitReason] = {}
     for reason in reasons:
         key = reason.code, reason.message
         known = found.get(key)

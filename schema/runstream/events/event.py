@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 
-class Event(Struct, frozen=True, gc=False):
+class DomainEvent(Struct, frozen=True, gc=False):
     """An event. Its time is that of its commit, unless it has its own (`at`, UTC)."""
 
     SCHEMA_VERSION: ClassVar[int] = 1

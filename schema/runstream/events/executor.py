@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, get_args
 
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 
 
-class ExecutorRegistered(Event, frozen=True):
+class ExecutorRegistered(DomainEvent, frozen=True):
     """An executor registered, or changed its offer."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -29,7 +29,7 @@ class ExecutorRegistered(Event, frozen=True):
     """The sandbox of its host tasks: `sandboxed`, `off`, `missing: <why>`; empty if unknown."""
 
 
-class ExecutorLost(Event, frozen=True):
+class ExecutorLost(DomainEvent, frozen=True):
     """It has held no lease for a whole lease time."""
 
     SCHEMA_VERSION: ClassVar[int] = 3
@@ -40,17 +40,17 @@ class ExecutorLost(Event, frozen=True):
     """Whether it released its lease, in an orderly stop; if not, the lease expired."""
 
 
-class ExecutorDrained(Event, frozen=True):
+class ExecutorDrained(DomainEvent, frozen=True):
     """A user drained it: it takes no new tasks, and its running tasks continue."""
 
 
-class ExecutorUndrained(Event, frozen=True):
+class ExecutorUndrained(DomainEvent, frozen=True):
     """A user ended its drain: it takes new tasks again."""
 
 
-class ExecutorDeleted(Event, frozen=True):
+class ExecutorDeleted(DomainEvent, frozen=True):
     """A user deleted it."""
 
 
 ExecutorEvent = ExecutorRegistered | ExecutorLost | ExecutorDrained | ExecutorUndrained | ExecutorDeleted
-EXECUTOR_EVENTS: tuple[type[Event], ...] = get_args(ExecutorEvent)
+EXECUTOR_EVENTS: tuple[type[DomainEvent], ...] = get_args(ExecutorEvent)

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Literal, get_args
 
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 
 
 class ExecutorTaskPhase(StrEnum):
@@ -24,7 +24,7 @@ class ExecutorTaskPhase(StrEnum):
     FAILED = "failed"
 
 
-class ExecutorTaskAssigned(Event, frozen=True):
+class ExecutorTaskAssigned(DomainEvent, frozen=True):
     """The scheduler assigned the task to an executor. The run config describes the work; the event only refers to
     it."""
 
@@ -47,35 +47,35 @@ class ExecutorTaskAssigned(Event, frozen=True):
     """Ids of ancestors' archives that differ from the id derived from the run, by the ancestor's name."""
 
 
-class ExecutorTaskStopRequested(Event, frozen=True):
+class ExecutorTaskStopRequested(DomainEvent, frozen=True):
     """The executor was asked to stop the task."""
 
 
-class ExecutorTaskTimedOut(Event, frozen=True):
+class ExecutorTaskTimedOut(DomainEvent, frozen=True):
     """The task exceeded its timeout; the executor is to end it."""
 
 
-class ExecutorTaskStarted(Event, frozen=True):
+class ExecutorTaskStarted(DomainEvent, frozen=True):
     """The executor started the task, which is never started again. The setup is running."""
 
     at: datetime
 
 
-class ExecutorTaskSetupFinished(Event, frozen=True):
+class ExecutorTaskSetupFinished(DomainEvent, frozen=True):
     """The setup ended; the task's timeout counts from here."""
 
     at: datetime
     phase: ExecutorTaskPhase
 
 
-class ExecutorTaskStepStarted(Event, frozen=True):
+class ExecutorTaskStepStarted(DomainEvent, frozen=True):
     """A step started; steps are numbered from 0."""
 
     step: int
     at: datetime
 
 
-class ExecutorTaskStepFinished(Event, frozen=True):
+class ExecutorTaskStepFinished(DomainEvent, frozen=True):
     """A step ended; the exit status is None unless its command ended by itself."""
 
     step: int
@@ -84,7 +84,7 @@ class ExecutorTaskStepFinished(Event, frozen=True):
     exit_status: int | None
 
 
-class ExecutorTaskStepTimedOut(Event, frozen=True):
+class ExecutorTaskStepTimedOut(DomainEvent, frozen=True):
     """A step exceeded its timeout, or its time without output; the executor ends it."""
 
     step: int
@@ -92,7 +92,7 @@ class ExecutorTaskStepTimedOut(Event, frozen=True):
     limit: Literal["timeout", "no_output"]
 
 
-class ExecutorTaskInterrupted(Event, frozen=True):
+class ExecutorTaskInterrupted(DomainEvent, frozen=True):
     """The executor was stopped, restarted, deleted or cut off from the log before the task ended.
 
     The failure that follows is not the task's fault.
@@ -101,19 +101,19 @@ class ExecutorTaskInterrupted(Event, frozen=True):
     at: datetime
 
 
-class ExecutorTaskLogStored(Event, frozen=True):
+class ExecutorTaskLogStored(DomainEvent, frozen=True):
     """A log was stored as an object; step None is the setup."""
 
     step: int | None
 
 
-class ExecutorTaskLogLost(Event, frozen=True):
+class ExecutorTaskLogLost(DomainEvent, frozen=True):
     """A log is lost, because the executor no longer has it; step None is the setup."""
 
     step: int | None
 
 
-class ExecutorTaskArchiveStored(Event, frozen=True):
+class ExecutorTaskArchiveStored(DomainEvent, frozen=True):
     """The workspace archive of a save_to_workspace step was stored as an object."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -123,7 +123,7 @@ class ExecutorTaskArchiveStored(Event, frozen=True):
     """Warnings for people about patterns that selected nothing: masked, at most 10 of 500 characters."""
 
 
-class ExecutorTaskFinished(Event, frozen=True):
+class ExecutorTaskFinished(DomainEvent, frozen=True):
     """The task ended at its executor, in phase success, failed or stopped."""
 
     at: datetime
@@ -132,13 +132,13 @@ class ExecutorTaskFinished(Event, frozen=True):
     """Why it failed, if no step says so; otherwise empty."""
 
 
-class ExecutorTaskCancelled(Event, frozen=True):
+class ExecutorTaskCancelled(DomainEvent, frozen=True):
     """The task was asked to stop before it started, and will never start."""
 
     at: datetime
 
 
-class ExecutorTaskLost(Event, frozen=True):
+class ExecutorTaskLost(DomainEvent, frozen=True):
     """The executor is lost: if the task was open, it failed with its open steps, and late reports are refused.
 
     If the task had ended before, its remaining logs and archives will not be stored.
@@ -165,4 +165,4 @@ ExecutorTaskEvent = (
     | ExecutorTaskCancelled
     | ExecutorTaskLost
 )
-EXECUTOR_TASK_EVENTS: tuple[type[Event], ...] = get_args(ExecutorTaskEvent)
+EXECUTOR_TASK_EVENTS: tuple[type[DomainEvent], ...] = get_args(ExecutorTaskEvent)

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import ClassVar, Literal, get_args
 
 from msgspec import Struct
 
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.run_config import RetryReason
+from runstream.run_states import RunResult
 
 
-class RunResult(StrEnum):
-    """The result of a run; it may be set while some of its tasks still run."""
-
-    UNKNOWN = "unknown"
-    STOPPED = "stopped"
-    SUCCESS = "success"
-    FAILED = "failed"
-
-
-class RunCreated(Event, frozen=True):
+class RunCreated(DomainEvent, frozen=True):
     """A run was created; the commit's time is its enqueue time."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -59,7 +50,7 @@ class KeptTask(Struct, frozen=True, gc=False):
     end_time: datetime | None
 
 
-class RunRestarted(Event, frozen=True):
+class RunRestarted(DomainEvent, frozen=True):
     """The run, created by the same commit, restarts an earlier one (rule restart-1)."""
 
     run_id: str
@@ -75,7 +66,7 @@ class RunRestarted(Event, frozen=True):
     kept: tuple[KeptTask, ...]
 
 
-class RunNumbered(Event, frozen=True):
+class RunNumbered(DomainEvent, frozen=True):
     """The scheduler assigned the run its number and its place in the order of creation."""
 
     counter: int
@@ -84,11 +75,11 @@ class RunNumbered(Event, frozen=True):
     """Unique and increasing over all runs of the deployment's partition; lists are ordered by it."""
 
 
-class RunStarted(Event, frozen=True):
+class RunStarted(DomainEvent, frozen=True):
     """The run was started: queued -> running."""
 
 
-class RunCancelled(Event, frozen=True):
+class RunCancelled(DomainEvent, frozen=True):
     """The queued run was cancelled: queued -> cancelled."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -97,7 +88,7 @@ class RunCancelled(Event, frozen=True):
     """The reason, if a concurrency policy caused it; empty for a user."""
 
 
-class RunStopRequested(Event, frozen=True):
+class RunStopRequested(DomainEvent, frozen=True):
     """The running run was asked to stop; none of its tasks waits for an approval any more."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -106,50 +97,50 @@ class RunStopRequested(Event, frozen=True):
     """The reason, if a concurrency policy caused it; empty for a user."""
 
 
-class RunTimedOut(Event, frozen=True):
+class RunTimedOut(DomainEvent, frozen=True):
     """The run exceeded its timeout: it is stopped, and fails."""
 
 
-class RunPaused(Event, frozen=True):
+class RunPaused(DomainEvent, frozen=True):
     """A user paused the run: it starts no more tasks, its clocks stop, and running tasks continue."""
 
 
-class RunResumed(Event, frozen=True):
+class RunResumed(DomainEvent, frozen=True):
     """A user let it go on."""
 
 
-class RunTasksSkipped(Event, frozen=True):
+class RunTasksSkipped(DomainEvent, frozen=True):
     """Tasks were skipped: their conditions were not met, or the run is stopping."""
 
     tasks: tuple[str, ...]
 
 
-class RunTasksCancelled(Event, frozen=True):
+class RunTasksCancelled(DomainEvent, frozen=True):
     """Tasks were cancelled: the result of the run was set before they started."""
 
     tasks: tuple[str, ...]
 
 
-class RunTaskApprovalRequested(Event, frozen=True):
+class RunTaskApprovalRequested(DomainEvent, frozen=True):
     """A task could run, but needs an approval."""
 
     task: str
 
 
-class RunTaskApproved(Event, frozen=True):
+class RunTaskApproved(DomainEvent, frozen=True):
     """The commit's actor approved a waiting task."""
 
     task: str
 
 
-class RunTaskAnnotated(Event, frozen=True):
+class RunTaskAnnotated(DomainEvent, frozen=True):
     """A user replaced the annotations of a task."""
 
     task: str
     annotations: dict[str, str]
 
 
-class RunTaskRetried(Event, frozen=True):
+class RunTaskRetried(DomainEvent, frozen=True):
     """An attempt at a task failed, and another one follows."""
 
     task: str
@@ -160,23 +151,23 @@ class RunTaskRetried(Event, frozen=True):
     """UTC."""
 
 
-class RunTaskRetryDropped(Event, frozen=True):
+class RunTaskRetryDropped(DomainEvent, frozen=True):
     """A task's next attempt was dropped, because the run has its result: the last attempt counts."""
 
     task: str
 
 
-class RunResultSet(Event, frozen=True):
+class RunResultSet(DomainEvent, frozen=True):
     """The result of the run was set; tasks may still be running."""
 
     result: RunResult
 
 
-class RunFinished(Event, frozen=True):
+class RunFinished(DomainEvent, frozen=True):
     """The run finished, after all its tasks have really ended: running -> finished."""
 
 
-class RunArchived(Event, frozen=True):
+class RunArchived(DomainEvent, frozen=True):
     """The run was archived: all its logs and archives are stored, and its tasks do not change any more."""
 
 
@@ -184,7 +175,7 @@ DataKind = Literal["logs", "archives"]
 """A kind of stored data to which a run refers."""
 
 
-class RunDataRemoved(Event, frozen=True):
+class RunDataRemoved(DomainEvent, frozen=True):
     """The archived run no longer refers to its logs, or archives: they go when no other run refers to them."""
 
     kinds: tuple[DataKind, ...]
@@ -192,7 +183,7 @@ class RunDataRemoved(Event, frozen=True):
     """The rule of retention that the run met."""
 
 
-class RunDeleted(Event, frozen=True):
+class RunDeleted(DomainEvent, frozen=True):
     """The archived run was deleted: it leaves the rows, and refers to no logs and archives any more."""
 
     reason: str
@@ -222,4 +213,4 @@ RunEvent = (
     | RunDataRemoved
     | RunDeleted
 )
-RUN_EVENTS: tuple[type[Event], ...] = get_args(RunEvent)
+RUN_EVENTS: tuple[type[DomainEvent], ...] = get_args(RunEvent)

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct, field
 
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 
 Condition = Literal["on_success", "on_failure", "on_skipped", "always"]
 StepType = Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
@@ -188,7 +188,7 @@ class RunConfig(Struct, frozen=True, gc=False):
     """Whether no further task starts after the first failure."""
 
 
-class RunConfigStored(Event, frozen=True):
+class RunConfigStored(DomainEvent, frozen=True):
     """A run config was stored; its aggregate's id is its content hash."""
 
     SCHEMA_VERSION: ClassVar[int] = 2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 
 
-class CommitSkipped(Event, frozen=True):
+class CommitSkipped(DomainEvent, frozen=True):
     """The commit's actor skipped a parked commit, which will never be applied."""
 
     sha256: str

@@ -123,7 +123,7 @@ def _depth(one: Variable | Secret) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class InputValues:
     """Variables and secrets; the first of a name counts."""
 
     variables: tuple[Variable, ...] = ()
@@ -147,7 +147,7 @@ class Inputs:
 
 def read_inputs(
     variables: dict[str, str], variable_files: Iterable[tuple[str, str]], secret_files: Iterable[tuple[str, str]]
-) -> Inputs:
+) -> InputValues:
     """Read variables and secrets. Single variables win over files, a later file over an earlier one.
 
     Each file is its name and its text. Raise ConfigError with all problems of a file.
@@ -158,7 +158,7 @@ def read_inputs(
     plain = [
         Variable(s.name, s.parent_path, values=(VariableValue(s.name, _TEXT_FIELD),)) for s in secrets if _plain(s)
     ]
-    return Inputs((*single, *(one for file in reversed(read) for one in file), *plain), tuple(secrets))
+    return InputValues((*single, *(one for file in reversed(read) for one in file), *plain), tuple(secrets))
 
 
 def _plain(secret: Secret) -> bool:

@@ -22,13 +22,13 @@ import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.host_files import HostFiles
-from runstream.executor.drivers.keys import Keys
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod
+from runstream.executor.drivers.prompt_watch import PromptWatch
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
 from runstream.executor.sandbox import HOME, INSIDE_UID, SHARED_MEMORY, USER_NAME, Visible, accounts, task_user
-from runstream.executor.spawner.client import Agent, Spawner, StartError
-from runstream.executor.spawner.plan import Command, Join, Plan, Sandbox
+from runstream.executor.spawner.client import AgentProxy, Spawner, StartError
+from runstream.executor.spawner.plan import AgentCommand, Join, Plan, Sandbox
 from runstream.executor.spec import ExecutorTaskSpec, for_terminal, inherited, marked, own_virtual_environment, placed
 from runstream.executor.task_root import TaskRoot, User
 from runstream.executor.workdir import TaskFolder
@@ -73,14 +73,14 @@ class HostRules:
 class Host:
     """An agent, its process and its control group, apart from the task that it serves."""
 
-    agent: Agent
+    agent: AgentProxy
     process: Process
     group: ControlGroup | None
     tasks: int = 1
     """Number of tasks served, including the current one."""
 
 
-class Release(Protocol):
+class ReleaseAgent(Protocol):
     """A function that takes an agent back from a task."""
 
     async def __call__(self, host: Host, *, clean: bool) -> None:
@@ -262,7 +262,7 @@ class ProcessDriver:
         sandbox = self._rules.visible.sandbox(folder, user, self._accounts)
         return await self._opened(self._plan(group, sandbox), group)
 
-    async def _join(self, host: Host, seen: tuple[Path, ...]) -> Agent:
+    async def _join(self, host: Host, seen: tuple[Path, ...]) -> AgentProxy:
         """Open a second agent in a task's sandbox that also sees these places."""
         join = Join(INSIDE_UID, tuple(str(path) for path in seen))
         namespaces = await host.agent.namespaces()
@@ -303,8 +303,8 @@ class ProcessPod:
         root: TaskRoot,
         environment: dict[str, str],
         mark: str,
-        join: Callable[[Host, tuple[Path, ...]], Awaitable[Agent]],
-        release: Release,
+        join: Callable[[Host, tuple[Path, ...]], Awaitable[AgentProxy]],
+        release: ReleaseAgent,
         visible: Visible,
     ) -> None:
         self._root = root
@@ -319,7 +319,7 @@ class ProcessPod:
         self._join = join
         self._release = release
         self._visible = visible
-        self._joined: dict[tuple[Path, ...], Agent] = {}
+        self._joined: dict[tuple[Path, ...], AgentProxy] = {}
         self._outputs: list[CommandOutput] = []
         self._scripts: list[tuple[str, str]] = []
         self._running = 0
@@ -342,7 +342,7 @@ class ProcessPod:
         self._running += 1
         try:
             descriptor = await agent.start(
-                Command(command.arguments, folder, environment, command.tty, scripts), self._root.user
+                AgentCommand(command.arguments, folder, environment, command.tty, scripts), self._root.user
             )
             command_output = CommandOutput(descriptor, output, tty=command.tty)
             self._outputs.append(command_output)
@@ -386,7 +386,7 @@ class ProcessPod:
         finally:
             os.close(descriptor)
 
-    async def _agent_for(self, seen: tuple[Path, ...]) -> Agent:
+    async def _agent_for(self, seen: tuple[Path, ...]) -> AgentProxy:
         if not seen or self._host.agent.root < 0:
             return self._host.agent
         if seen not in self._joined:
@@ -509,7 +509,7 @@ class CommandOutput:
         self.tail = b""
         """The last bytes of the output."""
         self._nudge: asyncio.TimerHandle | None = None
-        self._keys = Keys(descriptor) if tty else None
+        self._keys = PromptWatch(descriptor) if tty else None
         os.set_blocking(descriptor, False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor, self._read)

@@ -40,7 +40,7 @@ from runstream.executor.spawner.plan import (
     NAMESPACES_WANTED,
     NEXT_TASK,
     PACKET_BYTES,
-    Command,
+    AgentCommand,
     Plan,
     content_of,
     read_command,
@@ -159,7 +159,7 @@ class Agent:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _start(self, command: Command, output: int) -> None:
+    def _start(self, command: AgentCommand, output: int) -> None:
         """Start a command with its output to a pipe, or to a new terminal."""
         if not command.tty:
             try:
@@ -185,7 +185,7 @@ class Agent:
         finally:
             os.close(ours)
 
-    def _execute(self, command: Command, output: int) -> int:
+    def _execute(self, command: AgentCommand, output: int) -> int:
         """Start a command by vfork, which does not copy this process, and return its id."""
         process = subprocess.Popen(
             command.arguments,
@@ -289,7 +289,7 @@ def _open_terminal() -> tuple[int, int]:
     return ours, theirs
 
 
-def _failure(command: Command, error: BaseException) -> dict[str, object]:
+def _failure(command: AgentCommand, error: BaseException) -> dict[str, object]:
     """Return the message to the executor with the reason why a command could not be started."""
     number = (error.errno or 0) if isinstance(error, OSError) else 0
     of_folder = isinstance(error, OSError) and error.filename == command.folder

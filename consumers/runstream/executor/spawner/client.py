@@ -21,7 +21,7 @@ from runstream.executor.spawner.plan import (
     NAMESPACES_WANTED,
     NEXT_TASK,
     PACKET_BYTES,
-    Command,
+    AgentCommand,
     Plan,
     packed,
 )
@@ -49,7 +49,7 @@ class StartError(Exception):
         """The error number; 0 for none."""
 
 
-class Agent:
+class AgentProxy:
     """The process that starts the commands of one task at a time. All methods are called by one event loop."""
 
     def __init__(self, channel: socket.socket) -> None:
@@ -79,7 +79,7 @@ class Agent:
         self.pid, self.scoped = answer["pid"], answer["scoped"]
         self.root = descriptors[0] if descriptors else -1
 
-    async def start(self, command: Command, user: User | None) -> int:
+    async def start(self, command: AgentCommand, user: User | None) -> int:
         """Start a command; return the descriptor from which to read its output.
 
         The pipe belongs to `user` if that is not the executor's own, so that the command can open /dev/stdout. Raises
@@ -198,14 +198,14 @@ class Spawner:
         self._channel: socket.socket | None = None
         self._starting = asyncio.Lock()
 
-    async def open(self, plan: Plan, namespaces: list[int] | None = None) -> Agent:
+    async def open(self, plan: Plan, namespaces: list[int] | None = None) -> AgentProxy:
         """Open an agent; it joins the sandbox of these namespaces if the plan says so.
 
         Raises InternalError with the reason if that fails.
         """
         spawner = await self._running()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        agent = Agent(ours)
+        agent = AgentProxy(ours)
         try:
             send(spawner, COMMAND, packed(plan), [theirs.fileno(), *(namespaces or [])])
             theirs.close()

@@ -54,7 +54,7 @@ class Plan(NamedTuple):
     """The folder of the task's control group; empty for none."""
 
 
-class Command(NamedTuple):
+class AgentCommand(NamedTuple):
     """A command to run."""
 
     arguments: tuple[str, ...]
@@ -65,7 +65,7 @@ class Command(NamedTuple):
     """Files to write first, mode 0600: a new path in the sandbox, and the text."""
 
 
-def packed(asked: Plan | Command) -> bytes:
+def packed(asked: Plan | AgentCommand) -> bytes:
     """Encode a plan or a command. Text that is not valid UTF-8 survives."""
     return marshal.dumps(_plain(asked))
 
@@ -82,9 +82,9 @@ def read_plan(content: bytes) -> Plan:
     )
 
 
-def read_command(content: bytes) -> Command:
+def read_command(content: bytes) -> AgentCommand:
     """Decode a command."""
-    return Command(*marshal.loads(content))  # noqa: S302  (as above)
+    return AgentCommand(*marshal.loads(content))  # noqa: S302  (as above)
 
 
 def content_of(descriptor: int) -> bytes:

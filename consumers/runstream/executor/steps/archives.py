@@ -317,10 +317,10 @@ def _as_sparse(info: tarfile.TarInfo, file: BinaryIO, stopped: threading.Event) 
     # The name that programs without sparse files use.
     info.name = f"GNUSparseFile.0/{info.name.encode('ascii', 'replace')[-_SHORT:].decode()}"
     info.size = len(header) + sum(extent.end - extent.begin for extent in data)
-    return _Interruptible(cast("BinaryIO", _Stored(header, file, data)), stopped)
+    return _Interruptible(cast("BinaryIO", _SparseFile(header, file, data)), stopped)
 
 
-class _Stored:
+class _SparseFile:
     """What an archive stores of a file with holes, as a file to read."""
 
     def __init__(self, header: bytes, file: BinaryIO, data: Sequence[Extent]) -> None:

@@ -20,7 +20,7 @@ from runstream.executor.masking import Masking
 from runstream.executor.steps.archives import compressed, plain
 from runstream.executor.steps.run import StepContext
 from runstream.executor.steps.workspace import counted_entries
-from runstream.objects.caches import Caches, require_key
+from runstream.objects.caches import StoredCaches, require_key
 from runstream.objects.port import chunks
 from runstream.runconfig.templates import MAX_FILE_BYTES, parse_template, render
 
@@ -28,7 +28,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 """Names of Go for those of the kernel, where they differ."""
 
 
-async def save_cache(context: StepContext, caches: Caches, masking: Masking) -> int:
+async def save_cache(context: StepContext, caches: StoredCaches, masking: Masking) -> int:
     """Pack and store the selected files, unless their key has a cache; return the exit status."""
     target, files, group = context.folder.archive(context.index), context.pod.files, context.spec.cache_group
     try:
@@ -53,7 +53,7 @@ async def save_cache(context: StepContext, caches: Caches, masking: Masking) -> 
     return 0
 
 
-async def restore_cache(context: StepContext, caches: Caches, masking: Masking) -> int:
+async def restore_cache(context: StepContext, caches: StoredCaches, masking: Masking) -> int:
     """Unpack the first cache found, and replace files that are there; return the exit status.
 
     A step that finds no cache succeeds.
@@ -90,7 +90,7 @@ async def rendered(context: StepContext, template: str, masking: Masking) -> str
     return key
 
 
-async def _restored(context: StepContext, caches: Caches, found: Cache, asked: str) -> bool:
+async def _restored(context: StepContext, caches: StoredCaches, found: Cache, asked: str) -> bool:
     """Unpack a cache; return False if it was deleted meanwhile."""
     files, fetched = context.pod.files, context.folder.archive(context.index)
     try:

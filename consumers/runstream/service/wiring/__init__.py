@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from runstream.jetstream.messaging import Questions
 from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
-from runstream.maintenance.instances import Instance, open_instance_leases
+from runstream.maintenance.instances import ThisInstance, open_instance_leases
 from runstream.maintenance.mode import Mode, Parkable
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
@@ -22,7 +22,7 @@ from runstream.telemetry.health import HealthServer
 from runstream.telemetry.http_server import HttpServer
 
 if TYPE_CHECKING:
-    from runstream.executor.executor import Executor
+    from runstream.executor.executor import TaskExecutor
     from runstream.sealing import Keyring
     from runstream.service.stalls import StallWatch
 
@@ -36,7 +36,7 @@ class Parts:
     """The gateway, or the server of /healthz, /readyz and /metrics in a process without one."""
     gateway: bool
     """True if `web` is the gateway."""
-    executors: list[Executor]
+    executors: list[TaskExecutor]
     """The current executor, once it is made."""
 
 
@@ -61,7 +61,7 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
         from runstream.service.wiring.scheduler import make_scheduler
 
         components.append(Parkable("scheduler", mode, partial(make_scheduler, platform, instance)))
-    executors: list[Executor] = []
+    executors: list[TaskExecutor] = []
     if "executor" in settings.components:
         from runstream.service.wiring.executor import executor_maker
 
@@ -77,10 +77,10 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     return Parts([*components, health], health, gateway=False, executors=executors)
 
 
-async def _instance(platform: Platform, data_dir: DataDir, mode: Mode) -> Instance:
+async def _instance(platform: Platform, data_dir: DataDir, mode: Mode) -> ThisInstance:
     settings = platform.settings
     board = await open_instance_leases(platform.nats, settings)
-    return Instance(platform.nats, board, settings.namespace, data_dir.instance(), settings.components, mode)
+    return ThisInstance(platform.nats, board, settings.namespace, data_dir.instance(), settings.components, mode)
 
 
 def _stall_watch(platform: Platform) -> StallWatch:

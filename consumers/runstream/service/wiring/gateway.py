@@ -19,11 +19,11 @@ from runstream.jetstream.messaging import Questions
 from runstream.leases import ExecutorSightings
 from runstream.log.jetstream import LogReader
 from runstream.log.streams import described
-from runstream.maintenance.instances import Instance, Overview, Roster
+from runstream.maintenance.instances import Overview, Roster, ThisInstance
 from runstream.maintenance.mode import Mode
 from runstream.maintenance.occupation import maintained_service
 from runstream.maintenance.request import MaintenanceControl
-from runstream.objects.caches import Caches
+from runstream.objects.caches import StoredCaches
 from runstream.objects.references import SharedObjects
 from runstream.policies import parse_age, parse_size, policies_of
 from runstream.projections.as_of import RunsAsOf
@@ -38,7 +38,9 @@ from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Subjects
 
 
-async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instance: Instance) -> tuple[Roster, Gateway]:
+async def make_gateway(
+    platform: Platform, data_dir: DataDir, mode: Mode, instance: ThisInstance
+) -> tuple[Roster, Gateway]:
     """Make a gateway, and the roster of instances, which has to start before it."""
     settings, overview = platform.settings, _overview(platform, instance)
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
@@ -61,7 +63,7 @@ async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instan
             platform.pool(),
             RunsAsOf(platform.log),
             step_logs,
-            Caches(platform.objects),
+            StoredCaches(platform.objects),
             shared,
             questions,
             sightings,
@@ -82,7 +84,7 @@ async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instan
     return overview.roster, gateway
 
 
-def _overview(platform: Platform, instance: Instance) -> Overview:
+def _overview(platform: Platform, instance: ThisInstance) -> Overview:
     settings = platform.settings
 
     async def before_disabling(service: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runstream.jetstream.messaging import Notices, Questions
-from runstream.maintenance.instances import Instance
+from runstream.maintenance.instances import ThisInstance
 from runstream.policies import policies_of
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.platform import Platform
@@ -11,7 +11,7 @@ from runstream.service.wiring import executor_leases
 from runstream.timers import open_timers
 
 
-async def make_scheduler(platform: Platform, instance: Instance) -> Scheduler:
+async def make_scheduler(platform: Platform, instance: ThisInstance) -> Scheduler:
     """Make a scheduler."""
     settings = platform.settings
     return Scheduler(

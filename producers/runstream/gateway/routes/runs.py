@@ -32,10 +32,10 @@ from runstream.domain.actions import (
     decide_stop,
 )
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import Run, RunPhase
+from runstream.domain.run import RunState
 from runstream.domain.why import Explanation
 from runstream.errors import BadRequestError, ConflictError
-from runstream.events.run import RunEvent, RunResult
+from runstream.events.run import RunEvent
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
@@ -47,6 +47,7 @@ from runstream.gateway.runs.restart import require_no_restart
 from runstream.ids import require_uuid
 from runstream.limits import MAX_WORD_BYTES, require_group_size
 from runstream.log.runs import task_of
+from runstream.run_states import RunPhase, RunResult
 
 KeyHeader = Annotated[
     str,
@@ -304,7 +305,7 @@ def action_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
-def _decide(run: Run, body: RunActionBody) -> Sequence[RunEvent]:
+def _decide(run: RunState, body: RunActionBody) -> Sequence[RunEvent]:
     if (decide := _DECIDE.get(body.action_type)) is not None:
         return decide(run)
     if body.phase != RunPhase.CANCELLED:
@@ -316,7 +317,7 @@ def _decide(run: Run, body: RunActionBody) -> Sequence[RunEvent]:
     return decide_cancel(run)
 
 
-def _decide_on_task(run: Run, task_id: str, body: TaskActionBody) -> Sequence[RunEvent]:
+def _decide_on_task(run: RunState, task_id: str, body: TaskActionBody) -> Sequence[RunEvent]:
     task = task_of(run, task_id)
     if body.action_type == "approve":
         return decide_approve(run, task)
@@ -338,7 +339,7 @@ def _require_annotations(body: TaskActionBody) -> None:
     raise BadRequestError(problem, code="invalidAnnotations", hint="store larger texts elsewhere, and annotate where")
 
 
-_DECIDE: dict[str, Callable[[Run], Sequence[RunEvent]]] = {
+_DECIDE: dict[str, Callable[[RunState], Sequence[RunEvent]]] = {
     "stop": decide_stop,
     "cancel": decide_cancel,
     "pause": decide_pause,
@@ -350,11 +351,11 @@ async def _act(
     context: GatewayContext,
     run_id: str,
     body: RunActionBody | TaskActionBody,
-    decide: Callable[[Run], Sequence[RunEvent]],
+    decide: Callable[[RunState], Sequence[RunEvent]],
 ) -> Response:
     phase = ""
 
-    def decided(run: Run) -> Sequence[RunEvent]:
+    def decided(run: RunState) -> Sequence[RunEvent]:
         nonlocal phase
         phase = run.phase.value
         return decide(run)

@@ -16,10 +16,10 @@ from typing import TypeVar
 import msgspec
 
 from runstream.commits import Head, NewCommit, Position, StoredCommit
-from runstream.domain.executor import Executor, ExecutorState
-from runstream.domain.run import Run
+from runstream.domain.executor import ExecutorState, RegisteredExecutor
+from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, ConflictError, NotExistError
-from runstream.events.event import Event
+from runstream.events.event import DomainEvent
 from runstream.events.executor import ExecutorDeleted, ExecutorDrained, ExecutorUndrained
 from runstream.events.run import RunEvent
 from runstream.folding import fold_executor
@@ -83,7 +83,7 @@ class Actions:
     """The time in UTC."""
 
     async def on_run(
-        self, run_id: str, decide: Callable[[Run], Sequence[RunEvent]], seen: SeenRun | None = None
+        self, run_id: str, decide: Callable[[RunState], Sequence[RunEvent]], seen: SeenRun | None = None
     ) -> Position | None:
         """Append the events that `decide` returns for the run; None when there are none.
 
@@ -91,7 +91,7 @@ class Actions:
         """
         address = await locate_run(self.log, run_id)
 
-        async def load(_: Position | None) -> tuple[Run, Head]:
+        async def load(_: Position | None) -> tuple[RunState, Head]:
             found = await find_run(self.log, address)
             if seen is not None and seen != SeenRun(run_id, found.head.version):
                 raise _changed_since(run_id, seen)
@@ -108,11 +108,13 @@ class Actions:
         event = ExecutorDrained() if draining else ExecutorUndrained()
         return await self._on_executor(executor_id, lambda executor: () if executor.draining is draining else (event,))
 
-    async def _on_executor(self, executor_id: str, decide: Callable[[Executor], Sequence[Event]]) -> Position | None:
+    async def _on_executor(
+        self, executor_id: str, decide: Callable[[RegisteredExecutor], Sequence[DomainEvent]]
+    ) -> Position | None:
         require_token(executor_id, "executor id")
         address = Address(partition_of(executor_id, self.log.partitions), "executor", executor_id)
 
-        async def load(_: Position | None) -> tuple[Executor | None, Head]:
+        async def load(_: Position | None) -> tuple[RegisteredExecutor | None, Head]:
             history = await self.log.history(address)
             return _fold_executor(history), head_of(history)
 
@@ -122,7 +124,7 @@ class Actions:
         self,
         address: Address,
         load: Callable[[Position | None], Awaitable[tuple[S, Head]]],
-        decide: Callable[[S], Sequence[Event]],
+        decide: Callable[[S], Sequence[DomainEvent]],
     ) -> Position | None:
         def commit(state: S, head: Head) -> NewCommit | None:
             events = decide(state)
@@ -143,14 +145,14 @@ def _changed_since(run_id: str, seen: SeenRun) -> ConflictError:
     )
 
 
-def _fold_executor(history: Sequence[StoredCommit]) -> Executor | None:
-    executor: Executor | None = None
+def _fold_executor(history: Sequence[StoredCommit]) -> RegisteredExecutor | None:
+    executor: RegisteredExecutor | None = None
     for stored in history:
         executor = fold_executor(executor, stored.commit) if stored.commit.events else executor
     return executor
 
 
-def _existing(executor_id: str, executor: Executor | None) -> Executor:
+def _existing(executor_id: str, executor: RegisteredExecutor | None) -> RegisteredExecutor:
     if executor is None or executor.state is ExecutorState.DELETED:
         raise NotExistError(
             f"executor {executor_id} does not exist",

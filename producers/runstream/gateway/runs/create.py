@@ -17,7 +17,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from runstream.commits import Head, NewCommit, Position
-from runstream.domain.run import Run, created, evolve
+from runstream.domain.run import RunState, created, evolve
 from runstream.errors import ConflictError, InternalError
 from runstream.events.run import RunCreated, RunEvent, RunRestarted
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
@@ -62,7 +62,7 @@ class PreparedRun:
 class CreatedRun:
     """A run as it is once it is appended; its number follows later."""
 
-    run: Run
+    run: RunState
     config: RunConfig
     position: Position
     repeated: bool = False

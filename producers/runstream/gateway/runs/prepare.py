@@ -52,7 +52,7 @@ from runstream.runconfig.problems import ConfigError, Problem, quoted
 from runstream.runconfig.refs import RefContext, config_context, ref_context, run_group, skip_mark, static_environment
 from runstream.runconfig.resolve import require_fitting_environment, run_configs
 from runstream.runconfig.tasks import ARCHS, REASONS
-from runstream.runconfig.variables import Inputs, read_inputs, resolve
+from runstream.runconfig.variables import InputValues, read_inputs, resolve
 from runstream.sealing import to_seal
 
 _PASSING = frozenset({"draining", "disk"})
@@ -325,7 +325,7 @@ def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: B
     return PreparedRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
 
 
-def inputs_of(body: CreateRunsBody | FreshBody) -> Inputs:
+def inputs_of(body: CreateRunsBody | FreshBody) -> InputValues:
     """Read the variables and secrets of a request. Raises ConfigError with every problem of a file."""
     variable_files, secret_files = (
         [(file.name, file.content) for file in files] for files in (body.variable_files, body.secret_files)
@@ -333,7 +333,7 @@ def inputs_of(body: CreateRunsBody | FreshBody) -> Inputs:
     return read_inputs(body.variables, variable_files, secret_files)
 
 
-def resolved_variables(inputs: Inputs, context: RefContext) -> dict[str, Text]:
+def resolved_variables(inputs: InputValues, context: RefContext) -> dict[str, Text]:
     """Return the values of the inputs for these sources; those of secrets are marked to be sealed."""
     resolved = resolve(inputs.variables, inputs.secrets, context)
     return {**resolved.texts, **{name: to_seal(text) for name, text in resolved.secrets.items()}}

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runstream.domain.actions import NotAllowed
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.restart import decide_restart
-from runstream.domain.run import Restart
+from runstream.domain.run import RestartOrigin
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
@@ -128,7 +128,7 @@ class Restarts:
             config = await with_fresh_values(body.fresh, config, self.configs)
         require_fitting_environment(config)
         tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
-        request = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
+        request = RestartOrigin(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
         try:
             restart = decide_restart(run, config, request)
         except NotAllowed as refusal:

@@ -8,8 +8,8 @@ from typing import Protocol
 import msgspec
 import orjson
 
-from runstream.domain.run import Run
-from runstream.domain.why import Explanation, Reason, ended
+from runstream.domain.run import RunState
+from runstream.domain.why import Explanation, WaitReason, ended
 from runstream.jetstream.messaging import NoAnswer
 from runstream.log.port import Log
 from runstream.log.runs import find_run, locate_run
@@ -48,17 +48,17 @@ class Explainer:
         return _ANSWER.decode(answer) or _unknown(found.run)
 
 
-def _unanswered(run: Run, partition: int, why: NoAnswer) -> Explanation:
+def _unanswered(run: RunState, partition: int, why: NoAnswer) -> Explanation:
     details: dict[str, object] = {"partition": partition}
     if why is NoAnswer.NO_RESPONDERS:
         message = f"no scheduler works on partition {partition}: its runs do not advance"
-        return Explanation(run.phase, run.result, [Reason("noScheduler", message, (), details)])
+        return Explanation(run.phase, run.result, [WaitReason("noScheduler", message, (), details)])
     message = (
         f"the scheduler of partition {partition} did not answer within {ANSWER_SECONDS:g} s: it is busy or cut off"
     )
-    return Explanation(run.phase, run.result, [Reason("noAnswer", message, (), details)])
+    return Explanation(run.phase, run.result, [WaitReason("noAnswer", message, (), details)])
 
 
-def _unknown(run: Run) -> Explanation:
+def _unknown(run: RunState) -> Explanation:
     message = "a commit of this run could not be read, so it and all later ones are parked: see `runstream parked list`"
-    return Explanation(run.phase, run.result, [Reason("parked", message, (), {})])
+    return Explanation(run.phase, run.result, [WaitReason("parked", message, (), {})])

@@ -27,7 +27,7 @@ _TIOCGSID = 0x5429
 _INT = struct.Struct("i")
 
 
-class Keys:
+class PromptWatch:
     """A watch over one command's terminal, from its other side; `look` is called each second."""
 
     def __init__(self, terminal: int) -> None:
