@@ -17,7 +17,9 @@ _THINGS = (
 )
 _PLURALS = {thing.removesuffix("y") + "ies" if thing.endswith("ry") else thing + "s" for thing in _THINGS}
 _PLURALS |= {"branches", "processes"}
-_NEVER_ONE = re.compile(r"(?:^|\.)(?:[A-Z_]+(?: \* [A-Z_]+)?|name|\w*limits?\w*|most|head_\w+|\w+_bytes|bytes)(?:$|\.)")
+_NEVER_ONE = re.compile(
+    r"(?:^|\.)(?:[A-Z_]+(?: \* [A-Z_]+)?|name|\w*limits?\w*|memory|most|head_\w+|\w+_bytes|bytes)(?:$|\.)"
+)
 """Limits, which have a sane least value, and what is no count."""
 _COUNTED = re.compile(r"^ (?:(?:more|further|other) )?([a-z]+)\b")
 
