@@ -14,7 +14,7 @@ from runstream.database import Database
 from runstream.importing.epochs import ServicePlace, epochs_in_nats
 from runstream.leases import LeaseBucket
 from runstream.maintenance.instances import INSTANCE_SECONDS
-from runstream.maintenance.request import occupied_key
+from runstream.maintenance.request import lock_key
 from runstream.projections.rebuild_schema import schema_beside
 from tests.acceptance.deployment import Deployment, environment, in_one_process
 from tests.acceptance.test_imports import a_run, compared, exported
@@ -72,7 +72,7 @@ class Sides:
     async def repeated(self) -> None:
         """The import is done again, once the lease of the killed one has ended, and succeeds."""
         board = LeaseBucket(self.rig.place.nats, "runstream_instances", INSTANCE_SECONDS)
-        async with board.watching(occupied_key("runs")) as watch, asyncio.timeout(10 * INSTANCE_SECONDS):
+        async with board.watching(lock_key("runs")) as watch, asyncio.timeout(10 * INSTANCE_SECONDS):
             while watch.held:
                 await anext(watch)
         done = await self.deployment.beside("import", str(self.there))

@@ -14,7 +14,7 @@ from runstream.commits import DecodedCommit, Position, StoredCommit
 from runstream.events.event import DomainEvent
 from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskAssigned, ExecutorTaskStepFinished
 from runstream.events.registry import EVENT_TYPES
-from runstream.executor.executor import Holdings
+from runstream.executor.executor import TaskTable
 from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fold_executor_task
 from runstream.log.runs import fold_run
 from runstream.projections.fold import PartitionFold
@@ -67,10 +67,10 @@ def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[lis
 def test_every_reader_folds_a_task_alike_or_leaves_it_unchanged(history: list[list[DomainEvent]]) -> None:
     stored = commits("task", [[assignment()], *history])
     assert executor_task_of(stored) is not None
-    fate, holdings = LogState(StepLogKey(0, ID, "a", ID, ID, 0)), Holdings()
+    fate, table = LogState(StepLogKey(0, ID, "a", ID, ID, 0)), TaskTable()
     for one in stored:
         fate.apply(one)
-        holdings.take_in(one)
+        table.take_in(one)
 
 
 @given(st.lists(st.lists(EVENTS, min_size=1, max_size=3), max_size=4))

@@ -31,7 +31,7 @@ from runstream.events.run_config import (
 from runstream.executor.drivers.port import Driver
 from runstream.executor.executor import TaskExecutor, make_driver
 from runstream.executor.reporter import Clock
-from runstream.executor.runner import PodRunner, Surroundings
+from runstream.executor.runner import PodRunner, RunnerContext
 from runstream.executor.spec import Specs
 from runstream.executor.task import Runner
 from runstream.executor.workdir import ExecutorPlace
@@ -293,14 +293,16 @@ async def rig(
     leases = FakeLeases()
     live = LiveLogs(nats, namespace) if nats is not None else None
     driver = driver or make_driver(Settings(data_dir=folder, executor=settings), place)
-    around = Surroundings(
-        *(driver, log, objects, live, Specs(log, KEYRING), place.spare),
+    context = RunnerContext(
+        *(driver, log, objects, live, Specs(log, KEYRING), place.disk_reserve),
         stop_grace_seconds=settings.stop_grace_seconds,
         setup_seconds=settings.setup_seconds,
         step_log_bytes=settings.step_log_bytes,
         task_disk_bytes=settings.task_disk_bytes,
     )
-    executor = TaskExecutor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live, clock or _now)
+    executor = TaskExecutor(
+        place, settings, log, leases, runner or PodRunner(context, place.tasks), live, clock or _now
+    )
     try:
         if start:
             await executor.start()

@@ -330,7 +330,7 @@ async def test_where_there_can_be_no_sandbox_it_is_said_or_refused(
         assert (await done.log(None)).splitlines()[1].startswith("WITHOUT a sandbox")
         assert "(missing: no namespaces here)" in await done.log(None)
         assert it.executor is not None
-        assert it.executor.lack_of_sandbox == "missing: no namespaces here"
+        assert it.executor.sandbox_problem == "missing: no namespaces here"
         registered = await it.log.last(
             Address(partition_of(it.executor_id, it.log.partitions), "executor", it.executor_id)
         )
@@ -343,7 +343,7 @@ async def test_where_there_can_be_no_sandbox_it_is_said_or_refused(
         assert done.task.phase is FAILED
         assert "a sandbox is required, but no namespaces here" in done.task.fail_error
         assert it.executor is not None
-        assert it.executor.lack_of_sandbox == "refused: no namespaces here"
+        assert it.executor.sandbox_problem == "refused: no namespaces here"
         registered = await it.log.last(
             Address(partition_of(it.executor_id, it.log.partitions), "executor", it.executor_id)
         )

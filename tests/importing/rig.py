@@ -51,7 +51,7 @@ class Parked:
             raise self.error
 
     @asynccontextmanager
-    async def occupy(self, what: str) -> AsyncIterator[Parked]:
+    async def hold(self, what: str) -> AsyncIterator[Parked]:
         self.asked.append(what)
         yield self
 
@@ -77,7 +77,7 @@ class Rig:
 
     async def run_import(self, path: Path, storage: ObjectStorage | None = None) -> ImportReport:
         snapshot = verify_file(path, "", silent)
-        return await import_snapshot(self.place, snapshot, self.parked.occupy, storage, silent)
+        return await import_snapshot(self.place, snapshot, self.parked.hold, storage, silent)
 
     async def export(self, path: Path, until: LogPosition | None = None, *, remembered: bool = False) -> Path:
         with path.open("wb") as file:

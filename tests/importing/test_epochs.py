@@ -20,7 +20,7 @@ from .test_import import used
 
 
 async def activated(around: Rig, epoch: int) -> int:
-    return await activate(around.place, epoch, around.parked.occupy, silent)
+    return await activate(around.place, epoch, around.parked.hold, silent)
 
 
 async def half_loaded(place: ServicePlace) -> int:

@@ -66,7 +66,7 @@ class Service:
 async def serving(servers: Servers, storage: ObjectStorage, folder: Path) -> AsyncIterator[Service]:
     async with rig(servers) as around:
         service = Service(around, "", Waiting())
-        imports = ServedImports(around.place, service.parked.occupy, service.require_parked, storage, folder / "spool")
+        imports = ServedImports(around.place, service.parked.hold, service.require_parked, storage, folder / "spool")
         app = FastAPI(exception_handlers={RunstreamError: _told})
         app.include_router(import_routes(imports), prefix="/api/v1alpha")
         server = HttpServer(app)

@@ -17,7 +17,7 @@ from runstream.client import Client, ClientError, Instance, Maintenance, NewRun,
 from runstream.errors import ConflictError
 from runstream.leases import open_leases
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.maintenance.occupation import require_parked
+from runstream.maintenance.lock import require_parked
 from runstream.maintenance.request import MaintenanceControl
 from tests.acceptance.deployment import TOKEN, Deployment, deployed, in_one_process
 from tests.acceptance.load import Load, all_succeeded, nothing_is_missing, task

@@ -9,8 +9,8 @@ import pytest
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.ids import new_id
 from runstream.leases import LeaseLostError
-from runstream.maintenance.occupation import occupied, require_parked
-from runstream.maintenance.request import occupied_key
+from runstream.maintenance.lock import maintenance_lock, require_parked
+from runstream.maintenance.request import lock_key
 
 from .world import World, order, world
 
@@ -79,17 +79,17 @@ async def test_maintenance_cannot_end_while_it_is_occupied(nats_url: str, namesp
     async with world(nats_url, namespace) as around:
         await around.member("gateway")
         await parked(around)
-        async with occupied(around.nc, around.control, around.board, "an import") as occupation:
-            await occupation.require()
+        async with maintenance_lock(around.nc, around.control, around.board, "an import") as lock:
+            await lock.require()
             with pytest.raises(ConflictError, match="an import needs it"):
                 await around.control.disable("runs", order())
             with pytest.raises(ConflictError, match="an import goes on already"):
-                async with occupied(around.nc, around.control, around.board, "another import"):
+                async with maintenance_lock(around.nc, around.control, around.board, "another import"):
                     raise AssertionError
-            await occupation.require()
+            await lock.require()
         await around.control.disable("runs", order())
         with pytest.raises(ConflictError, match="has ended"):
-            await occupation.require()
+            await lock.require()
 
 
 async def test_a_killed_command_does_not_keep_maintenance_occupied(nats_url: str, namespace: str) -> None:
@@ -98,14 +98,14 @@ async def test_a_killed_command_does_not_keep_maintenance_occupied(nats_url: str
         await parked(around)
         with pytest.raises(LeaseLostError):
             await _cut_off(around)
-        async with occupied(around.nc, around.control, around.board, "the next import"):
+        async with maintenance_lock(around.nc, around.control, around.board, "the next import"):
             pass
         await around.control.disable("runs", order())
 
 
 async def _cut_off(around: World) -> None:
-    async with occupied(around.nc, around.control, around.board, "an import"):
-        await around.board.forget(occupied_key("runs"))
+    async with maintenance_lock(around.nc, around.control, around.board, "an import"):
+        await around.board.forget(lock_key("runs"))
         await asyncio.Event().wait()
 
 
@@ -114,7 +114,7 @@ async def test_its_own_error_is_reported(nats_url: str, namespace: str) -> None:
         await around.member("gateway")
         await parked(around)
         with pytest.raises(InternalError, match="the disk is full"):
-            async with occupied(around.nc, around.control, around.board, "an import"):
+            async with maintenance_lock(around.nc, around.control, around.board, "an import"):
                 raise InternalError("the disk is full")
 
 
@@ -127,9 +127,9 @@ async def test_disabling_and_occupying_at_once_never_both_succeed(nats_url: str,
 
             async def occupy(go_on: asyncio.Event) -> bool:
                 try:
-                    async with occupied(around.nc, around.control, around.board, "an import") as occupation:
+                    async with maintenance_lock(around.nc, around.control, around.board, "an import") as lock:
                         await go_on.wait()
-                        await occupation.require()
+                        await lock.require()
                         return True
                 except (BadRequestError, ConflictError):
                     return False

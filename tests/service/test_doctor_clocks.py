@@ -14,7 +14,7 @@ from runstream.domain.executor import ExecutorState, RegisteredExecutor
 from runstream.gateway.responses import executor_shape
 from runstream.leases import ExecutorSightings, encode_offer, open_leases
 from runstream.service.doctor import _executor_clocks
-from tests.domain.test_executor_standing import REGISTERED
+from tests.domain.test_executor_status import REGISTERED
 from tests.domain.world import offer
 from tests.log.servers import connected
 

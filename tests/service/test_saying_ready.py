@@ -33,7 +33,7 @@ EXECUTOR = Executor(
 @pytest.mark.parametrize(("lack", "told"), [("", False), ("off", True), ("missing: no user namespaces", True)])
 def test_serve_warns_of_tasks_without_a_sandbox(capsys: pytest.CaptureFixture[str], lack: str, told: bool) -> None:
     web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
-    executors = cast("Any", [SimpleNamespace(lack_of_sandbox=lack)])
+    executors = cast("Any", [SimpleNamespace(sandbox_problem=lack)])
     say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
     said = capsys.readouterr().out
     assert (f"WITHOUT a sandbox ({lack})" in said) is told
@@ -41,7 +41,7 @@ def test_serve_warns_of_tasks_without_a_sandbox(capsys: pytest.CaptureFixture[st
 
 def test_serve_and_the_list_say_that_tasks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
-    executors = cast("Any", [SimpleNamespace(lack_of_sandbox="refused: no namespaces")])
+    executors = cast("Any", [SimpleNamespace(sandbox_problem="refused: no namespaces")])
     say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
     said = capsys.readouterr().out
     assert "tasks are refused: no namespaces" in said

@@ -257,7 +257,7 @@ class Shipper:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenDraft:
+class PendingSegment:
     """A draft of one partition, taken for archiving."""
 
     partition: int
@@ -335,10 +335,10 @@ class CommitBuffer:
         """True if the gathered commits are due at once."""
         return self.finishing or any(gathered.writer.full for gathered in self._gathered)
 
-    def take(self) -> list[TakenDraft]:
+    def take(self) -> list[PendingSegment]:
         """Take the draft of each partition, and start new ones."""
         taken = [
-            TakenDraft(partition, gathered.writer.take(), gathered.last)
+            PendingSegment(partition, gathered.writer.take(), gathered.last)
             for partition, gathered in enumerate(self._gathered)
             if gathered.last is not None and not gathered.writer.empty
         ]

@@ -29,11 +29,11 @@ from runstream.executor.drivers.process import HostRules, ProcessDriver
 from runstream.executor.limits import Limits
 from runstream.executor.presence import Leases, Presence
 from runstream.executor.reporter import Clock, Known, decoded
-from runstream.executor.runner import PodRunner, Surroundings
+from runstream.executor.runner import PodRunner, RunnerContext
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import Specs
 from runstream.executor.task import EndReason, Execution, Held, Runner, Stage
-from runstream.executor.workdir import ExecutorPlace, lack_of_room
+from runstream.executor.workdir import ExecutorPlace, disk_shortage
 from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation
 from runstream.log.port import Log, RawMessage
@@ -77,7 +77,7 @@ class TaskExecutor(Component):
     def __post_init__(self) -> None:
         super().__init__()
         self.id = self.place.identity(self.settings.id)
-        self._holdings = Holdings()
+        self._table = TaskTable()
         self._origins: dict[int, str] = {}
         self._queue: deque[Held] = deque()
         self._active = 0
@@ -92,7 +92,7 @@ class TaskExecutor(Component):
         self._presence = Presence(
             Address(partition_of(self.id, self.log.partitions), "executor", self.id),
             *(self.settings, self.log, self.leases, self.runner),
-            open_tasks=self._holdings.open_tasks,
+            open_tasks=self._table.open_tasks,
             end_tasks=self._end_tasks,
             on_held=self._fill,
             clock=self.clock,
@@ -109,7 +109,7 @@ class TaskExecutor(Component):
                 await self.runner.close()
 
     async def _serve(self) -> None:
-        after = await self._where_to_begin()
+        after = await self._start_positions()
         if self.live is not None:
             await self.live.start()
         try:
@@ -120,13 +120,13 @@ class TaskExecutor(Component):
                 await self.stopping.wait()
                 await self._end()
         finally:
-            await self._drop_works()
-            self.place.keep_positions(self.log.epoch, self._holdings.positions(), self._origins)
+            await self._cancel_running()
+            self.place.keep_positions(self.log.epoch, self._table.positions(), self._origins)
             if self.live is not None:
                 await self.live.stop()
 
     @property
-    def lack_of_sandbox(self) -> str:
+    def sandbox_problem(self) -> str:
         """Return why tasks run without a sandbox; empty if they have one, or run no processes."""
         state = self.runner.sandbox
         return "" if state == "sandboxed" or state.startswith("none") else state
@@ -159,9 +159,9 @@ class TaskExecutor(Component):
 
     def positions(self) -> dict[int, int]:
         """The sequence of each partition after which a restart reads."""
-        return self._holdings.positions()
+        return self._table.positions()
 
-    async def _where_to_begin(self) -> dict[int, int]:
+    async def _start_positions(self) -> dict[int, int]:
         """Return the sequence of each partition after which to read. Reading all of it again starts no task twice."""
         self._origins = {partition: await self.log.origin(partition) for partition in range(self.log.partitions)}
         after = self.place.positions(self.log.epoch, self._origins)
@@ -173,7 +173,7 @@ class TaskExecutor(Component):
                     partition=partition,
                 )
                 del after[partition]
-        self._holdings.last = dict(after)
+        self._table.last = dict(after)
         return after
 
     def _parts(self, after: dict[int, int]) -> list[Coroutine[None, None, None]]:
@@ -183,10 +183,10 @@ class TaskExecutor(Component):
     async def _begin(self) -> None:
         """After reading the existing commits, clean up what the previous process left, then handle each task."""
         await self._caught_up.wait()
-        await self.runner.sweep(frozenset(held.id for held in self._holdings))
+        await self.runner.sweep(frozenset(held.id for held in self._table))
         self._looking = True
-        for held in self._holdings:
-            self._look_at(held)
+        for held in self._table:
+            self._dispatch(held)
         await self._presence.held.wait()
         self.started.set()
         log.info("the executor is ready", action="executor_ready", executor=self.id)
@@ -197,9 +197,9 @@ class TaskExecutor(Component):
         self._end_tasks(EndReason.SHUTDOWN)
         if self._works:
             await asyncio.wait(self._works, timeout=_END_SECONDS)
-        await self._drop_works()
+        await self._cancel_running()
 
-    async def _drop_works(self) -> None:
+    async def _cancel_running(self) -> None:
         works = set(self._works)
         for work in works:
             work.cancel()
@@ -220,16 +220,16 @@ class TaskExecutor(Component):
             while True:
                 for held in self._take_in(await reader.next_batch()):
                     if self._looking:
-                        self._look_at(held)
+                        self._dispatch(held)
 
     def _take_in(self, messages: list[RawMessage]) -> list[Held]:
         touched: dict[str, Held] = {}
         for message in messages:
-            if self._holdings.observe(message) or (stored := decoded(message)) is None:
+            if self._table.observe(message) or (stored := decoded(message)) is None:
                 continue
             if stored.commit.address.kind == "executor":
                 self._presence.observe(stored)
-            elif (held := self._holdings.take_in(stored)) is not None:
+            elif (held := self._table.take_in(stored)) is not None:
                 task = held.known.task
                 if task.settled and held.stage is Stage.SEEN and not (task.lost and self.runner.kept(held.id)):
                     self._drop(held)  # The previous process has settled it.
@@ -238,7 +238,7 @@ class TaskExecutor(Component):
         self._changed.set()
         return list(touched.values())
 
-    def _look_at(self, held: Held) -> None:
+    def _dispatch(self, held: Held) -> None:
         """Start, stop or forget a task after one of its commits."""
         task = held.known.task
         if held.stage is Stage.ACTIVE:
@@ -287,11 +287,11 @@ class TaskExecutor(Component):
 
     def begin(self, held: Held, work: Coroutine[None, None, None]) -> None:
         """Work on a held task in a separate asyncio task; any exception fails only this task."""
-        task = asyncio.create_task(self._see_through(held, work), name=f"task {held.id}")
+        task = asyncio.create_task(self._supervise(held, work), name=f"task {held.id}")
         self._works.add(task)
         task.add_done_callback(self._works.discard)
 
-    async def _see_through(self, held: Held, work: Coroutine[None, None, None]) -> None:
+    async def _supervise(self, held: Held, work: Coroutine[None, None, None]) -> None:
         name = f"task {held.id}"
         try:
             with only_asked_cancellation(name):
@@ -308,7 +308,7 @@ class TaskExecutor(Component):
 
     def _drop(self, held: Held) -> None:
         held.stage = Stage.ACTIVE
-        self._holdings.forget(held)
+        self._table.forget(held)
         self._executions.pop(held.id, None)
         self._changed.set()
 
@@ -324,31 +324,31 @@ class TaskExecutor(Component):
         """
         while True:
             try:
-                lack = await asyncio.to_thread(self._lack_of_room)
+                shortage = await asyncio.to_thread(self._disk_shortage)
             except OSError as error:
-                lack = f"disk full: {error}"
-            if bool(lack) is not bool(self._presence.full):
-                log.warning(lack or "the disk has room again", action="disk_full" if lack else "disk_has_room")
-                self._presence.full = lack
+                shortage = f"disk full: {error}"
+            if bool(shortage) is not bool(self._presence.full):
+                log.warning(shortage or "the disk has room again", action="disk_full" if shortage else "disk_has_room")
+                self._presence.full = shortage
                 self._fill()
             await asyncio.sleep(ROOM_SECONDS)
 
-    def _lack_of_room(self) -> str:
-        lack = lack_of_room(self.place.folder)
-        if not lack:
-            self.place.spare.refill()
-        return lack
+    def _disk_shortage(self) -> str:
+        shortage = disk_shortage(self.place.folder)
+        if not shortage:
+            self.place.disk_reserve.refill()
+        return shortage
 
     async def _keep_positions(self) -> None:
         while True:
             await self._changed.wait()
             await asyncio.sleep(_KEEP_SECONDS)
             self._changed.clear()
-            positions = self._holdings.positions()
+            positions = self._table.positions()
             await asyncio.to_thread(self.place.keep_positions, self.log.epoch, positions, self._origins)
 
 
-class Holdings:
+class TaskTable:
     """The tasks that are not forgotten, and the read position of each partition."""
 
     def __init__(self) -> None:
@@ -423,14 +423,14 @@ def make_executor(
     if offered.driver == "noop":
         return TaskExecutor(place, offered, log, leases, NoopRunner())
     live = LiveLogs(nats, settings.namespace)
-    around = Surroundings(
-        *(make_driver(settings, place), log, objects, live, Specs(log, keyring), place.spare),
+    context = RunnerContext(
+        *(make_driver(settings, place), log, objects, live, Specs(log, keyring), place.disk_reserve),
         stop_grace_seconds=offered.stop_grace_seconds,
         setup_seconds=offered.setup_seconds,
         step_log_bytes=offered.step_log_bytes,
         task_disk_bytes=offered.task_disk_bytes,
     )
-    runner: Runner = PodRunner(around, place.tasks)
+    runner: Runner = PodRunner(context, place.tasks)
     return TaskExecutor(place, offered, log, leases, runner, live)
 
 

@@ -46,7 +46,7 @@ from runstream.executor.steps.clone import clone
 from runstream.executor.steps.run import DEFAULT_WORKING_DIR, StepContext, run
 from runstream.executor.steps.workspace import restore, save
 from runstream.executor.task import STEP_LIMITS, Ended, EndReason, Job, StoppedError, lost_logs, plain
-from runstream.executor.workdir import SpareRoom, TaskFolder, is_full, spread, watch_disk
+from runstream.executor.workdir import DiskReserve, TaskFolder, is_full, spread, watch_disk
 from runstream.ids import attempt_id
 from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log
@@ -79,51 +79,51 @@ def cut_off(path: Path, task: ExecutorTask, step: int | None) -> None:
 class PodRunner:
     """A runner that uses a driver."""
 
-    def __init__(self, around: Surroundings, tasks: Path) -> None:
+    def __init__(self, context: RunnerContext, tasks: Path) -> None:
         """`tasks` is the directory with one folder for each task."""
-        self._around = around
+        self._context = context
         self._tasks = tasks
 
     async def setup(self) -> None:
         """Prepare the driver."""
-        await self._around.driver.setup()
+        await self._context.driver.setup()
 
     @property
     def allow_host(self) -> bool:
         """Whether it runs host tasks."""
-        return self._around.driver.allow_host
+        return self._context.driver.allow_host
 
     @property
     def allow_pod(self) -> bool:
         """Whether it runs containers at all."""
-        return self._around.driver.allow_pod
+        return self._context.driver.allow_pod
 
     @property
     def sandbox(self) -> str:
         """How host tasks are isolated from the machine."""
-        return self._around.driver.sandbox
+        return self._context.driver.sandbox
 
     @property
     def engine(self) -> str:
         """The container engine."""
-        return self._around.driver.engine
+        return self._context.driver.engine
 
     @property
     def engine_away(self) -> str:
         """Why the container engine cannot be used now."""
-        return self._around.driver.engine_away
+        return self._context.driver.engine_away
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when the container engine comes or goes."""
-        self._around.driver.on_change(changed)
+        self._context.driver.on_change(changed)
 
     async def close(self) -> None:
         """Close the driver."""
-        await self._around.driver.close()
+        await self._context.driver.close()
 
     async def run(self, job: Job) -> Ended:
         """Run the task until it ends."""
-        return await PodTask(job, self._folder(job.task.id), self._around).run()
+        return await PodTask(job, self._folder(job.task.id), self._context).run()
 
     def kept(self, task_id: str) -> bool:
         """Return whether the task's folder exists."""
@@ -135,16 +135,16 @@ class PodRunner:
         A step may have begun just before the executor was killed, before its event reached the log.
         """
         folder = self._folder(job.task.id)
-        await self._around.driver.end_leftover(job.task.id, folder)
-        task = PodTask(job, folder, self._around)
+        await self._context.driver.end_leftover(job.task.id, folder)
+        task = PodTask(job, folder, self._context)
         lost = []
         for event in (*lost_logs(job.task), *self._found(job, folder)):
             if folder.log(event.step).exists():
                 cut_off(folder.log(event.step), job.task, event.step)
-                task.settling.add(event.step)
+                task.log_upload.add(event.step)
             else:
                 lost.append(event)
-        await task.settling.finish()
+        await task.log_upload.finish()
         return Ended(tuple(lost), task.clean)
 
     def _found(self, job: Job, folder: TaskFolder) -> list[ExecutorTaskLogLost]:
@@ -165,13 +165,13 @@ class PodRunner:
 
         A failure is logged as a warning and does not prevent the start.
         """
-        await self._around.driver.sweep()
+        await self._context.driver.sweep()
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread(self._tasks)
         for path in await asyncio.to_thread(lambda: list(self._tasks.iterdir())):
             folder = TaskFolder(path)
             try:
-                await self._around.driver.end_leftover(path.name, folder)
+                await self._context.driver.end_leftover(path.name, folder)
             except Exception:  # the leftovers of one task must not prevent the start
                 log.exception(f"processes of task {path.name} may be left", action="leftover_not_ended", task=path.name)
             if path.name not in kept:
@@ -203,7 +203,7 @@ _CANCEL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RunnerContext:
     """The context shared by all tasks of an executor."""
 
     driver: Driver
@@ -212,7 +212,7 @@ class Surroundings:
     live: LiveLogs | None
     """None if logs cannot be followed while steps run."""
     specs: Specs
-    spare: SpareRoom
+    disk_reserve: DiskReserve
     stop_grace_seconds: float
     setup_seconds: float = 300.0
     """Maximum time of a task's setup."""
@@ -225,11 +225,11 @@ class Surroundings:
 class PodTask:
     """A running job."""
 
-    def __init__(self, job: Job, folder: TaskFolder, around: Surroundings) -> None:
-        self.settling = Settling(around.objects, folder, job)
+    def __init__(self, job: Job, folder: TaskFolder, context: RunnerContext) -> None:
+        self.log_upload = LogUpload(context.objects, folder, job)
         self._job = job
         self._folder = folder
-        self._around = around
+        self._context = context
         self._pod: Pod | None = None
         self._ending: asyncio.Future[Any]
         """Done when the task must end; set while it runs."""
@@ -247,7 +247,7 @@ class PodTask:
                 spec = await self._setup()
                 success = spec is not None and await self._run_steps(spec)
             finally:
-                storing = asyncio.ensure_future(self.settling.finish())  # while leftover processes are ended
+                storing = asyncio.ensure_future(self.log_upload.finish())  # while leftover processes are ended
                 try:
                     await self._end_pod()
                     await storing
@@ -258,18 +258,18 @@ class PodTask:
 
     async def clean(self) -> None:
         """Upload the remaining logs, then remove the task's files from this machine."""
-        await self.settling.persevere()
-        if self._around.live is not None:
-            await self._around.live.forget(self._job.task.id)
+        await self.log_upload.persevere()
+        if self._context.live is not None:
+            await self._context.live.forget(self._job.task.id)
         await asyncio.to_thread(self._folder.remove)
 
     async def _watch_disk(self) -> None:
-        limit, folder = self._around.task_disk_bytes, self._folder
+        limit, folder = self._context.task_disk_bytes, self._folder
         if limit:
             await watch_disk((folder.home, folder.tmp), limit, self._too_large)
 
     def _too_large(self) -> None:
-        self._error = f"its files take more than {self._around.task_disk_bytes} bytes (executor.task_disk_bytes)"
+        self._error = f"its files take more than {self._context.task_disk_bytes} bytes (executor.task_disk_bytes)"
         self._job.ending.tell(EndReason.DISK)
 
     def _finished(self, success: bool) -> tuple[ExecutorTaskEvent, ...]:
@@ -286,30 +286,30 @@ class PodTask:
         log = self._open_log(None)
         spec: ExecutorTaskSpec | None = None
         try:
-            async with asyncio.timeout(self._around.setup_seconds):
+            async with asyncio.timeout(self._context.setup_seconds):
                 spec = await self._unless_ending(self._prepare(log))
         except (RunstreamError, OSError, TimeoutError) as failure:
             text = _failure_text(failure)
             if isinstance(failure, TimeoutError) and not text:
-                text = f"it took longer than {self._around.setup_seconds:.0f} seconds (executor.setup_seconds)"
+                text = f"it took longer than {self._context.setup_seconds:.0f} seconds (executor.setup_seconds)"
             self._error = f"setup failed: {text}"
             log.line(text)
         log.close()
         phase = ExecutorTaskPhase.SUCCESS if spec is not None else ExecutorTaskPhase.FAILED
         job.report(ExecutorTaskSetupFinished(job.clock(), phase))
-        self.settling.add(None)
+        self.log_upload.add(None)
         if spec is None:
             self._end_logs(0, len(job.task.steps))
         return spec
 
     async def _prepare(self, log: StepLog) -> ExecutorTaskSpec:
-        job, around = self._job, self._around
-        spec = await around.specs.spec(job.task, job.partition)
+        job, context = self._job, self._context
+        spec = await context.specs.spec(job.task, job.partition)
         self._masking = await asyncio.to_thread(Masking.of, spec.secrets) if spec.secrets else Masking()
         log.hide(self._masking)
         if spec.task.runtime.type == "host":
             log.line("Preparing the task on this machine.")
-        self._pod = pod = await around.driver.new_pod(job.task.id, spec, self._folder, log.write)
+        self._pod = pod = await context.driver.new_pod(job.task.id, spec, self._folder, log.write)
         working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
         log.line(f"Creating working dir {working_dir}.")
         await pod.make_working_dir(working_dir)
@@ -367,7 +367,7 @@ class PodTask:
         if log.missing:
             self._disk_full()
         success = status == 0 and not ending.requested.is_set()
-        self.settling.add(index)
+        self.log_upload.add(index)
         if success and step.type == "save_to_workspace":
             job.report(ExecutorTaskArchiveStored(index, self._warnings))
         phase = ExecutorTaskPhase.SUCCESS if success else ending.step_phase
@@ -393,27 +393,25 @@ class PodTask:
             ending.tell(reason)
 
     async def _execute(self, spec: ExecutorTaskSpec, index: int, step: Step, log: StepLog) -> int:
-        job, around = self._job, self._around
+        job, context = self._job, self._context
         if self._pod is None:
             raise InternalError("the task was not set up", code="taskNotSetUp")
-        context = StepContext(
-            index, step, job.task, job.partition, spec, self._pod, self._folder, log, job.ending.stopped
-        )
+        here = StepContext(index, step, job.task, job.partition, spec, self._pod, self._folder, log, job.ending.stopped)
         match step.type:
             case "run":
-                return await run(context)
+                return await run(here)
             case "clone":
-                return await clone(context)
+                return await clone(here)
             case "save_to_workspace":
-                saved = await save(context, around.objects, self._masking)
+                saved = await save(here, context.objects, self._masking)
                 self._warnings = saved.warnings
                 return saved.status
             case "restore_workspace":
-                return await restore(context, around.objects, around.log)
+                return await restore(here, context.objects, context.log)
             case "save_cache":
-                return await save_cache(context, StoredCaches(around.objects), self._masking)
+                return await save_cache(here, StoredCaches(context.objects), self._masking)
             case "restore_cache":
-                return await restore_cache(context, StoredCaches(around.objects), self._masking)
+                return await restore_cache(here, StoredCaches(context.objects), self._masking)
 
     async def _unless_ending(self, work: Coroutine[None, None, T]) -> T:
         """Return the result of `work`. When the task must end, end its pod; raise StoppedError if `work` does not
@@ -425,7 +423,7 @@ class PodTask:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 if self._pod is not None:
-                    await self._pod.end(ending.grace(self._around.stop_grace_seconds))
+                    await self._pod.end(ending.grace(self._context.stop_grace_seconds))
                 await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
             if not task.done():
                 task.cancel()
@@ -444,19 +442,23 @@ class PodTask:
                 await self._pod.close()
 
     def _open_log(self, step: int | None) -> StepLog:
-        live = self._around.live
+        live = self._context.live
         live_log = live.log(self._job.task.id, step) if live is not None else None
-        around = self._around
+        context = self._context
         return StepLog(
-            self._folder.log(step), live_log, self._masking, around.step_log_bytes, release_room=around.spare.release
+            self._folder.log(step),
+            live_log,
+            self._masking,
+            context.step_log_bytes,
+            release_reserve=context.disk_reserve.release,
         )
 
     def _end_logs(self, begin: int, end: int) -> None:
         """End the live logs of steps that will never run, for readers that follow them."""
-        if self._around.live is not None:
+        if self._context.live is not None:
             for step in range(begin, end):
                 if not self._folder.log(step).exists():
-                    self._around.live.log(self._job.task.id, step).end()
+                    self._context.live.log(self._job.task.id, step).end()
 
 
 def _failure_text(failure: BaseException) -> str:
@@ -474,7 +476,7 @@ GIVE_UP_SECONDS = 600.0
 """Maximum time for uploading logs after the end of a task, in seconds."""
 
 
-class Settling:
+class LogUpload:
     """The log upload of one task."""
 
     def __init__(self, objects: ObjectStorage, folder: TaskFolder, job: Job) -> None:

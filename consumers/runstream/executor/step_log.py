@@ -50,7 +50,7 @@ class StepLog:
     """The secrets to mask."""
     limit: int = 0
     """Maximum number of bytes of output; 0 for no limit."""
-    release_room: Callable[[], bool] = lambda: False
+    release_reserve: Callable[[], bool] = lambda: False
     """Frees disk blocks for the last line; returns False when it has none."""
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ class StepLog:
                 if os.pwrite(file, text, begin) == len(text):
                     self._written(text)
                     return
-            if not self.release_room():
+            if not self.release_reserve():
                 return
 
     def line(self, text: str) -> None:

@@ -94,7 +94,7 @@ class Execution:
             await self._reporter.finish(ended.events)
         finally:
             release()
-        await self._see_off(ended)
+        await self._clean_up(ended)
 
     async def recover(self) -> None:
         """Clean up a task that an earlier process of this executor left; it is not run again."""
@@ -105,7 +105,7 @@ class Execution:
         if not task.settled or task.lost:
             ended = await self._cleaned_up()
             await self._reporter.append(lambda task: decide_abandoned(task, self._clock()))
-            await self._see_off(ended)
+            await self._clean_up(ended)
 
     async def fail(self, fault: BaseException) -> None:
         """End a task whose handling raised an exception: its processes first, then the task in the log.
@@ -134,7 +134,7 @@ class Execution:
 
         await retry(end, Exception, _BACKOFF, note)
         if ended is not None:
-            await self._see_off(ended)
+            await self._clean_up(ended)
 
     async def _cleaned_up(self) -> Ended:
         """End the task's leftover processes and upload its logs."""
@@ -144,7 +144,7 @@ class Execution:
         await self._reporter.flush()
         return ended
 
-    async def _see_off(self, ended: Ended) -> None:
+    async def _clean_up(self, ended: Ended) -> None:
         if ended.rest is not None:
             await ended.rest()
             await self._reporter.flush()

@@ -34,7 +34,7 @@ class ExecutorPlace:
         self.folder = data_dir / "executor"
         """The directory of the executor's own files."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.spare = SpareRoom(self.folder / "spare")
+        self.disk_reserve = DiskReserve(self.folder / "spare")
         self.tasks = self.folder / "tasks"
         """The directory with one folder for each task."""
 
@@ -168,15 +168,15 @@ class TaskFolder:
 
 NEEDED_BYTES = 64 << 20
 """Free bytes needed to start a task; on a disk smaller than ten times this, a tenth of the disk."""
-_SPARE_BYTES = 1 << 20
-_SPARE_SHARE = 64
-"""Maximum spare room on a small disk: this fraction of it."""
+_RESERVE_BYTES = 1 << 20
+_RESERVE_SHARE = 64
+"""Maximum reserve on a small disk: this fraction of it."""
 _RELEASED_BYTES = 16 << 10
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def lack_of_room(folder: Path) -> str:
-    """Return why there is no room for a task; empty if there is. Blocks. Raises OSError."""
+def disk_shortage(folder: Path) -> str:
+    """Return why the disk has no space for a task; empty if it has. Blocks. Raises OSError."""
     usage = shutil.disk_usage(folder)
     needed = min(NEEDED_BYTES, usage.total // 10)
     if usage.free >= needed:
@@ -189,7 +189,7 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-class SpareRoom:
+class DiskReserve:
     """Disk blocks held by a file, released so that a log on a full disk still gets its last line.
 
     One file serves all tasks: reserving blocks for each log would cost every step a transaction of the file system.
@@ -200,7 +200,7 @@ class SpareRoom:
 
     def refill(self) -> None:
         """Reserve the blocks again; reserve none if the disk is full. Blocks. Raises OSError."""
-        total = min(_SPARE_BYTES, shutil.disk_usage(self._path.parent).total // _SPARE_SHARE)
+        total = min(_RESERVE_BYTES, shutil.disk_usage(self._path.parent).total // _RESERVE_SHARE)
         with self._path.open("ab") as file:
             if file.tell() < total:
                 try:

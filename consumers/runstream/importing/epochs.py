@@ -64,14 +64,14 @@ async def listed_epochs(place: ServicePlace) -> list[ListedEpoch]:
 log = structlog.get_logger()
 
 
-class Occupied(Protocol):
-    """The right to work while all instances are parked (`runstream.maintenance.Occupation`)."""
+class HeldMaintenance(Protocol):
+    """The right to work while all instances are parked (`runstream.maintenance.lock.MaintenanceLock`)."""
 
     async def require(self) -> None:
         """Raise ConflictError when it has ended."""
 
 
-Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]
+HoldMaintenance = Callable[[str], AbstractAsyncContextManager[HeldMaintenance]]
 """Keeps all instances parked during the named operation. Raises ConflictError with those that are not."""
 
 
@@ -217,13 +217,13 @@ async def epochs_in_nats(place: ServicePlace) -> set[int]:
             return found
 
 
-async def activate(place: ServicePlace, number: int, occupy: Occupy, say: OnStage) -> int:
+async def activate(place: ServicePlace, number: int, hold: HoldMaintenance, say: OnStage) -> int:
     """Make this epoch current, as it was left; return the number of its parked commits.
 
     Raises NotExistError when it does not exist, BadRequestError for the current epoch or outside maintenance,
     ConflictError with the instances that are not parked, InternalError.
     """
-    async with occupy(f"the activation of epoch {number}") as occupied, rebuild_lock(place.database):
+    async with hold(f"the activation of epoch {number}") as maintenance, rebuild_lock(place.database):
         await remove_leftovers(place)
         old = await current_epoch(place.database, place.service)
         new = await _ready(place, number)
@@ -235,7 +235,7 @@ async def activate(place: ServicePlace, number: int, occupy: Occupy, say: OnStag
         indexes = await make_empty(into.database_url, into.schema)
         filled = await fill(into, [end or 0 for end in await place.ends(new)], say)
         await make_indexes(into.database_url, into.schema, indexes)
-        await switch(place, old, new, occupied.require)
+        await switch(place, old, new, maintenance.require)
     log.info("An epoch was activated", action="epoch_activated", epoch=new.number, before=old.number)
     return sum(one.parked for one in filled)
 

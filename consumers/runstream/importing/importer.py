@@ -28,8 +28,8 @@ from runstream.database.epochs import Epoch, begin_epoch, current_epoch, last_ex
 from runstream.errors import InternalError, RunstreamError
 from runstream.ids import new_id
 from runstream.importing.epochs import (
+    HoldMaintenance,
     ListedEpoch,
-    Occupy,
     ServicePlace,
     epochs_in_nats,
     listed_epochs,
@@ -132,7 +132,7 @@ async def preview_import(place: ServicePlace, snapshot: Verified) -> ImportRepor
 
 
 async def import_snapshot(
-    place: ServicePlace, snapshot: Verified, occupy: Occupy, storage: ObjectStorage | None, say: OnStage
+    place: ServicePlace, snapshot: Verified, hold: HoldMaintenance, storage: ObjectStorage | None, say: OnStage
 ) -> ImportReport:
     """Replace the log by the snapshot. All or nothing.
 
@@ -140,7 +140,7 @@ async def import_snapshot(
     ConflictError with the instances that are not parked or the operation that runs, SnapshotError, InternalError.
     """
     await _require_announced(place, snapshot)
-    async with occupy(f"the import of {snapshot.name}") as occupied, rebuild_lock(place.database):
+    async with hold(f"the import of {snapshot.name}") as maintenance, rebuild_lock(place.database):
         if older := await older_than(place, snapshot):
             log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")
         await remove_leftovers(place)
@@ -150,7 +150,7 @@ async def import_snapshot(
             filled = await _loaded(place, old, new, snapshot, say)
             added = await _stored(snapshot, storage, say)
             say("switching", 0, 0)
-            await switch(place, old, new, occupied.require)
+            await switch(place, old, new, maintenance.require)
     parked = sum(one.parked for one in filled)
     log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=parked)
     return _report(snapshot, old, new, replaced, older, added=added, parked=parked)
@@ -169,11 +169,11 @@ async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> Asy
         yield new
     except BaseException:
         with contextlib.suppress(RunstreamError):  # the next import removes what is left; the first error counts
-            await asyncio.shield(_taken_back(place, new))
+            await asyncio.shield(_roll_back(place, new))
         raise
 
 
-async def _taken_back(place: ServicePlace, new: Epoch) -> None:
+async def _roll_back(place: ServicePlace, new: Epoch) -> None:
     if (await current_epoch(place.database, place.service)).number != new.number:
         await remove_epoch(place, new)
         await drop(place.database.url, place.beside)
@@ -257,9 +257,9 @@ class ServedImports:
     """Imports of one service (see `runstream.gateway.routes.maintenance.Imports`)."""
 
     place: ServicePlace
-    occupy: Occupy
+    hold: HoldMaintenance
     require_parked: Callable[[], Awaitable[None]]
-    """Raises what `occupy` would raise, before a large file is uploaded in vain."""
+    """Raises what `hold` would raise, before a large file is uploaded in vain."""
     storage: ObjectStorage
     spool: Path
     """The folder of uploaded files during their import; it holds nothing else."""
@@ -280,7 +280,7 @@ class ServedImports:
             snapshot = await asyncio.to_thread(verify_file, path, "", say, name, self.trusted_keys)
             if dry_run:
                 return await preview_import(self.place, snapshot)
-            return await import_snapshot(self.place, snapshot, self.occupy, self.storage, say)
+            return await import_snapshot(self.place, snapshot, self.hold, self.storage, say)
 
     async def epochs(self) -> list[ListedEpoch]:
         """List all epochs that are not deleted."""

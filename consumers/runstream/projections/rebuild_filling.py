@@ -141,7 +141,7 @@ async def clear_partition(database: Database, partition: int) -> None:
 PIECE_RUNS = 2000
 """Number of runs that are written together."""
 PIECE_CONFIG_BYTES = 4 << 20
-_TURN_MESSAGES = 200
+YIELD_EVERY = 200
 """Number of commits folded without a pause; then messages and rows are transferred."""
 KEPT_CONFIG_BYTES = 8 << 20
 """Number of run configs cached as JSON; others are loaded again when needed."""
@@ -194,8 +194,8 @@ async def fill_partition(
         filling = Filling(database, subjects, fold, parked, refused, careful=careful)
         try:
             async for messages in source(fold.after):
-                for begin in range(0, len(messages), _TURN_MESSAGES):
-                    await filling.take(messages[begin : begin + _TURN_MESSAGES])
+                for begin in range(0, len(messages), YIELD_EVERY):
+                    await filling.take(messages[begin : begin + YIELD_EVERY])
                     await asyncio.sleep(0)
                 tell(len(messages))
             return await filling.finish()

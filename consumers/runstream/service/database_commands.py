@@ -169,12 +169,12 @@ async def _rebuild(settings: Settings, until: LogPosition | datetime | None, int
         nats_connection(complete.nats_url, "runstream rebuild") as client,
         await open_log(client, complete.namespace) as log,
     ):
-        with steps() as tell:
+        with steps() as report:
             if into is None:
                 async with migrated_database(complete, "runstream rebuild", pool_size=2) as database:
-                    return await rebuild(complete.nats_url, log, database, tell)
+                    return await rebuild(complete.nats_url, log, database, report)
             place = await _position(log, until)
-            return await rebuild_into(complete.nats_url, log, complete.database_url, into, place, tell)
+            return await rebuild_into(complete.nats_url, log, complete.database_url, into, place, report)
 
 
 async def _position(log: JetStreamLog, until: LogPosition | datetime | None) -> LogPosition:

@@ -26,15 +26,15 @@ from runstream.counting import counted
 from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
-from runstream.importing.epochs import ListedEpoch, Occupy, ServicePlace, activate, delete, listed_epochs
+from runstream.importing.epochs import HoldMaintenance, ListedEpoch, ServicePlace, activate, delete, listed_epochs
 from runstream.importing.importer import Verified, import_snapshot, older_than, preview_import, verify_file
 from runstream.jetstream.connection import nats_connection
-from runstream.maintenance.occupation import maintained_service
+from runstream.maintenance.lock import maintained_service
 from runstream.maintenance.request import SERVICE
 from runstream.objects.open import open_objects
 from runstream.service.configuration import ServerOptions, StorageOptions, settings_of
 from runstream.service.connections import migrated_database
-from runstream.service.progress import Step, progress, steps
+from runstream.service.progress import StepCallback, progress, steps
 from runstream.service.servers import reached
 from runstream.settings import Settings
 from runstream.snapshots.errors import name_file_in_errors
@@ -55,14 +55,14 @@ _COLUMNS: dict[Column, Callable[[ListedEpoch], Cell]] = {
 
 
 @contextlib.asynccontextmanager
-async def connected_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, Occupy]]:
+async def connected_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, HoldMaintenance]]:
     """Connect to what importing needs until the block ends. Raise InternalError for a server that is unreachable."""
     async with (
         migrated_database(settings, "runstream import", pool_size=4) as database,
         nats_connection(settings.nats_url, "runstream import") as client,
     ):
         place = ServicePlace(client, settings.nats_url, database, settings.namespace, SERVICE, settings.replicas)
-        yield place, (await maintained_service(client, settings)).occupy
+        yield place, (await maintained_service(client, settings)).hold
 
 
 def import_command(
@@ -115,8 +115,8 @@ def import_command(
         return
     public_key = read_public_key(key) if key is not None else ""
     settings = settings_of(options)
-    with name_file_in_errors(file), steps() as tell:
-        snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
+    with name_file_in_errors(file), steps() as report:
+        snapshot = verify_file(file, public_key, report, trusted=settings.import_trusted_keys)
     with name_file_in_errors(file):
         _print_report(uvloop.run(_import(settings, snapshot, dry=dry_run)), output, warned=True)
 
@@ -134,31 +134,31 @@ async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportRepor
     if key is not None:
         with name_file_in_errors(file), open_snapshot(file, public_key=read_public_key(key)):
             pass  # only the signature: the service verifies everything else
-    with service_errors(), _shown() as (step, tell):
+    with service_errors(), _shown() as (step, report):
         async with connect() as client:
-            return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry, tell=tell)
+            return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry, tell=report)
 
 
 async def _followed() -> ImportReport:
-    with service_errors(), steps() as tell:
+    with service_errors(), steps() as report:
         async with connect() as client:
-            return await client.snapshots.follow(lambda now: tell(now.step, now.done, now.total))
+            return await client.snapshots.follow(lambda now: report(now.step, now.done, now.total))
 
 
 @contextlib.contextmanager
-def _shown() -> Iterator[tuple[Step, Callable[[ImportProgress], None]]]:
+def _shown() -> Iterator[tuple[StepCallback, Callable[[ImportProgress], None]]]:
     """Show the progress of the upload, then of the service."""
-    with contextlib.ExitStack() as sending, steps() as tell:
+    with contextlib.ExitStack() as sending, steps() as report:
         step = sending.enter_context(progress("sending", "MiB"))
 
         def show(now: ImportProgress) -> None:
             sending.close()
-            tell(now.step, now.done, now.total)
+            report(now.step, now.done, now.total)
 
         yield step, show
 
 
-async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
+async def _pieces(file: Path, step: StepCallback) -> AsyncIterator[bytes]:
     try:
         sent = 0
         with file.open("rb") as opened:
@@ -172,14 +172,14 @@ async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
 
 
 async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> ImportReport:
-    async with reached(settings) as (complete, _), connected_place(complete) as (place, occupy):
+    async with reached(settings) as (complete, _), connected_place(complete) as (place, hold):
         if older := await older_than(place, snapshot):
             warn(f"warning: {older}")
         if dry:
             return await preview_import(place, snapshot)
         storage = await open_objects(complete) if snapshot.objects else None
-        with steps() as tell:
-            return await import_snapshot(place, snapshot, occupy, storage, tell)
+        with steps() as report:
+            return await import_snapshot(place, snapshot, hold, storage, report)
 
 
 def lines_of(done: ImportReport) -> list[str]:
@@ -239,9 +239,9 @@ async def _list(settings: Settings) -> list[ListedEpoch]:
 
 
 async def _activate(settings: Settings, epoch: int) -> int:
-    async with reached(settings) as (complete, _), connected_place(complete) as (place, occupy):
-        with steps() as tell:
-            return await activate(place, epoch, occupy, tell)
+    async with reached(settings) as (complete, _), connected_place(complete) as (place, hold):
+        with steps() as report:
+            return await activate(place, epoch, hold, report)
 
 
 async def _delete(settings: Settings, epoch: int) -> Epoch:

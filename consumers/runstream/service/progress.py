@@ -11,19 +11,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-SAY_SECONDS = 10.0
+REPORT_INTERVAL = 10.0
 """Seconds between two lines without a terminal."""
 
 _UNITS = {"storing objects": "objects"}
 
-Step = Callable[[int, int], None]
+StepCallback = Callable[[int, int], None]
 """Called with the amount done, and the total."""
-Tell = Callable[[str, int, int], None]
+StageCallback = Callable[[str, int, int], None]
 """Called with the name of the step, the amount done, and the total; 0 for an unknown total."""
 
 
 @contextlib.contextmanager
-def progress(what: str, unit: str = "commits") -> Iterator[Step]:
+def progress(what: str, unit: str = "commits") -> Iterator[StepCallback]:
     """Show the progress of `what`, counted in `unit`, while the block lasts."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
@@ -42,13 +42,13 @@ def progress(what: str, unit: str = "commits") -> Iterator[Step]:
 
 
 @contextlib.contextmanager
-def steps() -> Iterator[Tell]:
+def steps() -> Iterator[StageCallback]:
     """Show the progress of successive steps, each with its own bar or lines."""
     with contextlib.ExitStack() as shown:
         current = ""
-        step: Step = _nothing
+        step: StepCallback = _nothing
 
-        def tell(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
             nonlocal current, step
             if what != current:
                 shown.close()
@@ -56,7 +56,7 @@ def steps() -> Iterator[Tell]:
             if total:
                 step(done, total)
 
-        yield tell
+        yield report
 
 
 def _nothing(_done: int, _total: int) -> None:
@@ -81,11 +81,11 @@ class _Lines:
         self._before = -1
 
     def step(self, done: int, total: int) -> None:
-        """Write a line, at most one every `SAY_SECONDS`."""
+        """Write a line, at most one every `REPORT_INTERVAL`."""
         now = time.monotonic()
         if self._before < 0:
             self._before = done
-        if now - self._shown_at < SAY_SECONDS:
+        if now - self._shown_at < REPORT_INTERVAL:
             return
         self._shown_at = now
         rate = (done - self._before) / (now - self._begun)

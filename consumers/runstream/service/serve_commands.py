@@ -236,7 +236,7 @@ def say_ready(settings: Settings, parts: Parts) -> None:
             f"  check     {with_program('runstream doctor')}",
         ]
     for executor in parts.executors:
-        if lack := executor.lack_of_sandbox:
+        if lack := executor.sandbox_problem:
             without = f"tasks run WITHOUT a sandbox ({lack}): they can do all that this user can"
             lines.append(f"  WARNING   {f'tasks are {lack}' if lack.startswith('refused') else without}")
     lines.append("  stop      Ctrl-C")

@@ -64,8 +64,8 @@ class Consumed:
         Raises InternalError when NATS or Postgres cannot be reached.
         """
         at = datetime.now(UTC) if now is None else now
-        parked, reached = await self._rows()
-        looked = [self._stall(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
+        parked, consumed = await self._rows()
+        looked = [self._stall(number, consumed.get(number, 0), at) for number in range(self.log.partitions)]
         if self.objects is not None:
             answer = await ask_progress(self.questions, self.log.subjects.progress("archive"))
             archived = await _archived(answer, Archive(self.objects, self.log.subjects))
@@ -82,11 +82,11 @@ class Consumed:
         return parked, {one.partition: one.sequence for one in positions if one.epoch == epoch}
 
     async def _stall(
-        self, partition: int, reached: int, now: datetime, archived: ConsumerProgress | NoAnswer | None = None
+        self, partition: int, consumed: int, now: datetime, archived: ConsumerProgress | NoAnswer | None = None
     ) -> Stall | None:
         """Return the stall of a projection; that of the archive, if its answer is given."""
         seconds = PROJECTION_SECONDS if archived is None else ARCHIVE_SECONDS
-        waiting = await self._waiting(partition, reached, now, seconds)
+        waiting = await self._waiting(partition, consumed, now, seconds)
         if waiting is None:
             return None
         if archived is not None:
@@ -94,16 +94,16 @@ class Consumed:
         answer = await ask_progress(self.questions, self.log.subjects.progress(partition))
         return _behind("projection", waiting, answer, now, seconds)
 
-    async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Backlog | None:
-        """Return the commits after `reached`; None when none has been pending for `seconds`."""
+    async def _waiting(self, partition: int, consumed: int, now: datetime, seconds: float) -> Backlog | None:
+        """Return the commits after `consumed`; None when none has been pending for `seconds`."""
         end = await self.log.end(partition)
-        if end <= reached:
+        if end <= consumed:
             return None
-        async with self.log.read(partition, reached) as reader:
+        async with self.log.read(partition, consumed) as reader:
             (first,) = await reader.next_batch(1)
         if now - first.stored_at < timedelta(seconds=seconds):
             return None
-        return Backlog(first.position, first.stored_at, end - reached)
+        return Backlog(first.position, first.stored_at, end - consumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ async def _archived(answer: ConsumerProgress | NoAnswer, archive: Archive) -> di
     The datamanager knows it even while the object storage, a likely cause of the stall, does not answer. Where neither
     answers, `runstream doctor` reports the storage, and `runstream fsck` a damaged archive.
     """
-    if isinstance(answer, ConsumerProgress) and answer.reached:
-        return answer.reached
+    if isinstance(answer, ConsumerProgress) and answer.consumed:
+        return answer.consumed
     try:
         status = await archive.find_status()
     except (DamagedArchiveError, InternalError):

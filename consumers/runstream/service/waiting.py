@@ -28,7 +28,8 @@ from runstream.telemetry.http_server import HttpServer
 from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.process import Telemetry
 
-TELL_SECONDS = 10.0
+REPORT_INTERVAL = 10.0
+"""Seconds between two messages about a missing dependency."""
 _PAUSE_SECONDS = 0.5
 _CODES = {"postgres": "databaseUnreachable", "objects": "objectsUnreachable"}
 """The error code of requests meanwhile; `logUnreachable` for any other."""
@@ -50,7 +51,7 @@ class Waiting:
         self._seconds = parse_duration(text) / 1e9 if text else None
         self._telemetry = telemetry
         self._since: float | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._missing: dict[str, InternalError] = {}
         self._checks: dict[str, Check] = {}
         """The failing check of the missing dependency, by its name on /readyz."""
@@ -78,27 +79,27 @@ class Waiting:
         self._checks.clear()
         self._checks["database" if name == "postgres" else name] = _failing(error)
         if new:  # logged at once and then every ten seconds, however long an attempt takes
-            self._end_telling()
-            self._telling = asyncio.create_task(self._tell(name, begun), name="waiting")
+            self._end_reporting()
+            self._reporting = asyncio.create_task(self._report(name, begun), name="waiting")
         if self._server is None:
             self._server = HttpServer(self._app(), self._host, self._port, grace_seconds=1.0)
             await self._server.start()
         await wait_for_first(self._server.wait(), asyncio.sleep(_PAUSE_SECONDS))
 
-    async def _tell(self, name: str, begun: float) -> None:
+    async def _report(self, name: str, begun: float) -> None:
         while True:
             seconds = round(asyncio.get_running_loop().time() - begun)
             log.warning(self._missing[name].message, action="dependency_awaited", dependency=name, seconds=seconds)
-            await asyncio.sleep(TELL_SECONDS)
+            await asyncio.sleep(REPORT_INTERVAL)
 
-    def _end_telling(self) -> None:
-        telling, self._telling = self._telling, None
-        if telling is not None:
-            telling.cancel()
+    def _end_reporting(self) -> None:
+        reporting, self._reporting = self._reporting, None
+        if reporting is not None:
+            reporting.cancel()
 
     async def end(self) -> None:
         """Free the port: all dependencies are back."""
-        self._end_telling()
+        self._end_reporting()
         server, self._server = self._server, None
         if server is not None:
             await server.stop()

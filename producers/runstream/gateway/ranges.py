@@ -9,7 +9,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConditionalHeaders:
     """Headers of a request; empty where it has none."""
 
     range: str

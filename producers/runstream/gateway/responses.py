@@ -14,7 +14,7 @@ import msgspec
 from runstream import api
 from runstream.api import Answer
 from runstream.database.runs import ExecutorRecord, summary_of
-from runstream.domain.executor import Offer, Sighting, standing
+from runstream.domain.executor import Offer, Sighting, executor_status
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
 from runstream.domain.run import FailedAttempt, RestartOrigin, RunState, RunTask
@@ -172,7 +172,7 @@ def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> api.Exe
         registration,
         api.Executor,
         executor_id=record.executor.id,
-        state=standing(record.executor, sighting, record.open_tasks),
+        state=executor_status(record.executor, sighting, record.open_tasks),
         last_seen=sighting.seen if sighting is not None else max(known, default=None),
         full=sighting.offer.full if sighting is not None else "",
         clock_skew=round(sighting.skew, 3) if sighting is not None else 0.0,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -126,20 +125,19 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(slots=True)
-class ConsumerProgress:
+class ConsumerProgress(msgspec.Struct):
     """The time of a consumer's last progress, and its failures since."""
 
-    moved_at: datetime = field(default_factory=_now)
+    moved_at: datetime = msgspec.field(default_factory=_now)
     error: str = ""
     """Empty when nothing has failed since."""
-    reached: dict[int, int] = field(default_factory=dict)
+    consumed: dict[int, int] = msgspec.field(default_factory=dict, name="reached")
     """The last consumed sequence of each partition; empty where rows in Postgres have it."""
 
-    def moved(self, reached: Mapping[int, int] | None = None) -> None:
+    def moved(self, consumed: Mapping[int, int] | None = None) -> None:
         """Note that the consumer has advanced, and how far."""
         self.moved_at, self.error = _now(), ""
-        self.reached = dict(reached or {})
+        self.consumed = dict(consumed or {})
 
     def failed(self, error: str) -> None:
         """Note what keeps the consumer from advancing."""

@@ -99,7 +99,7 @@ class ThisInstance(Component):
             await self.stopping.wait()
             keeping.cancel()
             await asyncio.wait({keeping})
-            await self._say_goodbye()
+            await self._deregister()
 
     def record(self) -> InstanceRecord:
         """Return what this process publishes now."""
@@ -234,7 +234,7 @@ class ThisInstance(Component):
     async def _keep_last(self) -> None:
         await self.board.keep(LAST + self.id, encode_record(self.record()), KEEP_SECONDS)
 
-    async def _say_goodbye(self) -> None:
+    async def _deregister(self) -> None:
         try:
             await self.board.forget(LAST + self.id)
         except InternalError as error:

@@ -45,7 +45,7 @@ class Requested:
     deadline: datetime | None = None
     """Time at which executors stop the tasks that still run; None lets the tasks end."""
     occupied: str = ""
-    """The id of the occupation that needs the maintenance; only its lease says whether it still lasts."""
+    """The id of the lock that needs the maintenance; only its lease says whether it still lasts."""
     history: tuple[ModeChange, ...] = ()
     """The last changes, this one included, oldest first."""
 
@@ -150,7 +150,7 @@ class MaintenanceControl:
     async def disable(self, service: str, order: Order) -> Requested:
         """Disable maintenance.
 
-        Raise BadRequestError when it is disabled already, ConflictError while an occupation needs it, UnavailableError.
+        Raise BadRequestError when it is disabled already, ConflictError while a lock needs it, UnavailableError.
         """
         before, _ = await self._read(service)
         disabled(before, order)
@@ -171,7 +171,7 @@ class MaintenanceControl:
     ) -> Requested:
         """Change the key from its current value; try again when another writer won.
 
-        With `free`, only while no occupation needs the maintenance. Raise what `change` raises, ConflictError, and
+        With `free`, only while no lock needs the maintenance. Raise what `change` raises, ConflictError, and
         UnavailableError.
         """
         for _ in range(_ATTEMPTS):
@@ -211,7 +211,7 @@ class MaintenanceControl:
         if not before.occupied:
             return
         bucket = f"{self._namespace}_instances"
-        found = await last_message(self._nc, f"KV_{bucket}", f"$KV.{bucket}.{occupied_key(service)}")
+        found = await last_message(self._nc, f"KV_{bucket}", f"$KV.{bucket}.{lock_key(service)}")
         if found is not None and found.data:
             raise ConflictError(
                 f"cannot disable maintenance of {service}: {found.data.decode()} needs it",
@@ -228,6 +228,6 @@ def maintenance_key(service: str) -> str:
     return f"maintenance.{service}"
 
 
-def occupied_key(service: str) -> str:
-    """Return the key of an occupation's lease in the bucket `<namespace>_instances`."""
+def lock_key(service: str) -> str:
+    """Return the key of a lock's lease in the bucket `<namespace>_instances`."""
     return f"occupied.{service}"

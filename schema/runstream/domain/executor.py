@@ -92,10 +92,10 @@ _SHOWN = 60
 """Maximum length of an image or label in a sentence, in characters."""
 _SHOWN_REASON = 200
 """Maximum length of the reason why an engine is away, in characters."""
-Standing = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
+ExecutorStatus = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
 
 
-def standing(executor: RegisteredExecutor, sighting: Sighting | None, open_tasks: int) -> Standing:
+def executor_status(executor: RegisteredExecutor, sighting: Sighting | None, open_tasks: int) -> ExecutorStatus:
     """Return the state of an executor for users; `open_tasks` is the number of its open tasks in the log."""
     if executor.state is ExecutorState.LOST:
         return "lost"

@@ -20,8 +20,8 @@ from runstream.leases import ExecutorSightings
 from runstream.log.jetstream import LogReader
 from runstream.log.streams import described
 from runstream.maintenance.instances import Overview, Roster, ThisInstance
+from runstream.maintenance.lock import maintained_service
 from runstream.maintenance.mode import Mode
-from runstream.maintenance.occupation import maintained_service
 from runstream.maintenance.request import MaintenanceControl
 from runstream.objects.caches import StoredCaches
 from runstream.objects.references import SharedObjects
@@ -108,7 +108,7 @@ async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
     place = platform.service_place()
     trusted = platform.settings.import_trusted_keys
     await announce_trusted_keys(platform.nats, place.namespace, place.service, fingerprints(trusted))
-    return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool, trusted)
+    return ServedImports(place, maintained.hold, maintained.require_parked, platform.objects, spool, trusted)
 
 
 async def _served_log(platform: Platform) -> LogReader:

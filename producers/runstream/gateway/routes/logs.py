@@ -19,7 +19,7 @@ from runstream.api import Failure, Failures, LogLine, LogLines, Task
 from runstream.domain.run import RunTask
 from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
-from runstream.gateway.ranges import Asked, byte_range, has_tag
+from runstream.gateway.ranges import ConditionalHeaders, byte_range, has_tag
 from runstream.gateway.responses import run_answer
 from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
@@ -120,7 +120,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
             if tail is None and since is None and not offset and not flag(timestamps):
                 size = await context.step_logs.stored_size(key)
                 if size is not None:
-                    asked = Asked(wanted_range, if_range, if_none_match)
+                    asked = ConditionalHeaders(wanted_range, if_range, if_none_match)
                     return await _stored(context, key, size, asked)
             if tail is not None:
                 offset = await context.step_logs.tail(key, tail)
@@ -212,7 +212,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
-async def _stored(context: GatewayContext, key: StepLogKey, size: int, asked: Asked) -> Response:
+async def _stored(context: GatewayContext, key: StepLogKey, size: int, asked: ConditionalHeaders) -> Response:
     """Return a stored log, a part of it, 304 if the client has it, or 416."""
     tag = f'"{hashlib.sha256(f"{key.stored_id} {key.step} {size}".encode()).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Accept-Ranges": "bytes", OFFSET_HEADER: "0"}

@@ -1,6 +1,6 @@
 """The exclusive right to work on a service while every instance is parked.
 
-    all parked -> lease on `occupied.<service>` -> the key names the occupation -> still all parked -> work
+    all parked -> lease on `maintenance_lock.<service>` -> the key names the lock -> still all parked -> work
 
 Disabling maintenance looks for that lease and then changes the key from the value it read, so whichever of the two
 comes second finds the other. Killed work blocks for no longer than its lease.
@@ -20,7 +20,7 @@ from runstream.leases import Lease, LeaseBucket
 from runstream.lifecycle import StrictTaskGroup
 from runstream.log.streams import create_control_bucket
 from runstream.maintenance.instances import KnownInstance, open_instance_leases, read_instances
-from runstream.maintenance.request import SERVICE, MaintenanceControl, Requested, occupied_key
+from runstream.maintenance.request import SERVICE, MaintenanceControl, Requested, lock_key
 from runstream.settings import Settings
 
 
@@ -70,7 +70,7 @@ def _word(known: KnownInstance, service: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Occupation:
+class MaintenanceLock:
     """The right to work while all instances are parked; call `require` before each irreversible step."""
 
     _control: MaintenanceControl
@@ -91,7 +91,7 @@ class Occupation:
 
 
 @asynccontextmanager
-async def occupied(
+async def maintenance_lock(
     nc: Client,
     control: MaintenanceControl,
     board: LeaseBucket,
@@ -99,36 +99,36 @@ async def occupied(
     service: str = "runs",
     *,
     without_lost: bool = False,
-) -> AsyncIterator[Occupation]:
+) -> AsyncIterator[MaintenanceLock]:
     """Keep the service in maintenance while the block lasts; `what` names the work to users who try to end it.
 
-    Raise what `require_parked` raises, and ConflictError while other work occupies the service. When the lease is
+    Raise what `require_parked` raises, and ConflictError while other work holds it. When the lease is
     lost, the block is cancelled and InternalError is raised.
     """
     await require_parked(control, board, service, without_lost=without_lost)
     await _require_free(board, service)
-    lease = Lease(nc, board.bucket, occupied_key(service), what.encode, board.seconds)
-    occupation_id = new_id()
+    lease = Lease(nc, board.bucket, lock_key(service), what.encode, board.seconds)
+    lock_id = new_id()
     try:
         async with StrictTaskGroup() as tasks:
             holding = tasks.create_task(lease.run())
             await lease.held.wait()
-            await control.change(service, occupation_id, lambda before: _occupied(before, occupation_id))
+            await control.change(service, lock_id, lambda before: _locked(before, lock_id))
             requested = await require_parked(control, board, service, without_lost=without_lost)
-            yield Occupation(control, lease, occupation_id, service, requested)
+            yield MaintenanceLock(control, lease, lock_id, service, requested)
             holding.cancel()
     except BaseExceptionGroup as group:
         raise first_of(group) from group
 
 
-def _occupied(before: Requested | None, occupation_id: str) -> Requested:
+def _locked(before: Requested | None, lock_id: str) -> Requested:
     if before is None or not before.enabled:
         raise BadRequestError("not in maintenance mode", code="notInMaintenance")
-    return replace(before, occupied=occupation_id)
+    return replace(before, occupied=lock_id)
 
 
 async def _require_free(board: LeaseBucket, service: str) -> None:
-    async with board.watching(occupied_key(service)) as watch:
+    async with board.watching(lock_key(service)) as watch:
         for what in watch.held.values():
             raise ConflictError(
                 f"{what.decode()} goes on already",
@@ -145,9 +145,9 @@ class MaintainedService:
     control: MaintenanceControl
     board: LeaseBucket
 
-    def occupy(self, what: str) -> AbstractAsyncContextManager[Occupation]:
-        """Keep every instance parked while the block lasts; raise as `occupied` does."""
-        return occupied(self.nats, self.control, self.board, what, SERVICE)
+    def hold(self, what: str) -> AbstractAsyncContextManager[MaintenanceLock]:
+        """Keep every instance parked while the block lasts; raise as `maintenance_lock` does."""
+        return maintenance_lock(self.nats, self.control, self.board, what, SERVICE)
 
     async def require_parked(self) -> None:
         """Raise BadRequestError outside maintenance, ConflictError that names each instance that is not parked."""

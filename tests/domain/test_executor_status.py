@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from runstream.domain.executor import (
     Demand,
     ExecutorState,
+    ExecutorStatus,
     Offer,
     RegisteredExecutor,
     Sighting,
-    Standing,
     choose_executor,
     evolve,
-    standing,
+    executor_status,
     unfit,
 )
 from runstream.events.executor import (
@@ -56,9 +56,9 @@ def seen(what: Offer = OFFER, silent: float = 0.0) -> Sighting:
     ],
 )
 def test_what_can_be_expected(
-    state: ExecutorState, draining: bool, sighting: Sighting | None, tasks: int, said: Standing
+    state: ExecutorState, draining: bool, sighting: Sighting | None, tasks: int, said: ExecutorStatus
 ) -> None:
-    assert standing(RegisteredExecutor("ex1", REGISTERED, state, draining), sighting, tasks) == said
+    assert executor_status(RegisteredExecutor("ex1", REGISTERED, state, draining), sighting, tasks) == said
 
 
 @pytest.mark.parametrize("changes", [{"draining": True}, {"full": "disk full: 3 MB left"}])
@@ -88,7 +88,7 @@ def test_a_stopped_executor_stays_offline_until_it_registers_again() -> None:
         RegisteredExecutor("ex1", REGISTERED, ExecutorState.REGISTERED), "ex1", ExecutorLost(NOW, released=True)
     )
     assert stopped is not None
-    assert (stopped.last_seen, standing(stopped, None, 0)) == (NOW, "offline")
+    assert (stopped.last_seen, executor_status(stopped, None, 0)) == (NOW, "offline")
     again = evolve(stopped, "ex1", REGISTERED, NOW)
     assert again is not None
-    assert standing(again, seen(), 0) == "ready"
+    assert executor_status(again, seen(), 0) == "ready"
