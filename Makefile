@@ -10,7 +10,7 @@ RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 DEMO_PLACES = $(CURDIR)/$(VENV),$(shell $(BIN)/python -c 'import sys; print(sys.base_prefix)')
 DEMO_VARIABLES := PIP_*,UV_*,*_proxy,*_PROXY,SSL_CERT_*,*_CA_BUNDLE
 
-.PHONY: help setup demo serve stop test test-again check coverage chaos fuzz openapi smoke bench docs lock clean
+.PHONY: help setup demo serve stop test test-again check coverage chaos retention fuzz openapi smoke bench docs lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -51,6 +51,9 @@ check: setup ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+retention: setup ## remove most of 10,000 runs and restarts while they come in, the cleaner killed 20 times; nightly
+	RUNSTREAM_TEST_RUNS=10000 RUNSTREAM_TEST_KILLS=20 $(BIN)/python -m pytest -q -rP --show-capture=stdout tests/retention/test_kills.py
 
 fuzz: setup ## give hostile snapshots to the reader for five minutes; nightly
 	RUNSTREAM_FUZZ_SECONDS=300 $(BIN)/python -m pytest -q tests/snapshots/test_fuzzing.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
@@ -11,8 +12,10 @@ from runstream.errors import InternalError
 from runstream.events.executor_task import ExecutorTaskFinished, ExecutorTaskPhase
 from runstream.events.run import (
     KeptTask,
+    RunArchived,
     RunCancelled,
     RunCreated,
+    RunDeleted,
     RunFinished,
     RunRestarted,
     RunResultSet,
@@ -218,3 +221,27 @@ async def test_nothing_is_appended_when_what_is_kept_cannot_be_referred_to() -> 
         assert (answer.status_code, answer.json()[0]["code"]) == (503, "objectsUnreachable")
         assert await world.log.end(P) == end
         assert (await http.post("/runs", json={"run_id": earlier, "from_start": True})).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+async def test_a_restart_of_a_run_that_is_deleted_at_the_same_moment_is_refused(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its references are removed again, unless another request with the same key may create the run."""
+    world = World.make()
+    async with world.http() as http:
+        earlier = await ended(world, http)
+        refer = world.shared.refer
+
+        async def refer_late(run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+            await world.append(Address(P, "run", earlier), RunArchived(), RunDeleted(""))
+            await refer(run_id, logs=logs, archives=archives)
+
+        monkeypatch.setattr(world.shared, "refer", refer_late)
+        headers = {"Idempotency-Key": key} if key else {}
+        answer = await http.post("/runs", json={"run_id": earlier}, headers=headers)
+    assert answer.status_code == 404
+    assert answer.json()[0]["code"] == "runDeleted"
+    assert len(world.shared.referred) == (1 if key else 0)
+    created = [message for message in world.log.streams[P].messages if b"RunRestarted" in message.data]
+    assert created == []

@@ -181,6 +181,9 @@ class FakeShared:
     async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
         self.referred.append((run_id, tuple(logs), tuple(archives)))
 
+    async def forget(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+        self.referred.remove((run_id, tuple(logs), tuple(archives)))
+
 
 @dataclass
 class FakeAsking:

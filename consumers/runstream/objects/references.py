@@ -3,12 +3,12 @@
 A run task's data is below `logs/<run task>/data/` and `workspacearchives/<run task>/data/`; every run that refers to it
 has an empty object `runs/<run id>` beside it. Both sides of a race write first and look then:
 
-    restart:   store the references of the new run -> is the earlier run still in the log as it was? -> append the run
+    restart:   store the references of the new run -> is the earlier run in the log as it was? -> append the run
     deletion:  append the deletion of the run      -> drop its reference, list the others            -> delete the data
 
-So either the restart finds the deletion, and is refused, or the deletion finds the restart's reference. A run that is
-then not created leaves a reference without a run. It counts as one of a run on its way into the log for `GRACE`, and is
-dropped with the next reference of the same data after that.
+So either the restart finds the deletion, and is refused, or the deletion finds the restart's reference. A gateway that
+is killed in between leaves a reference without a run. For `GRACE` it counts as one of a run on its way into the log;
+after that it is dropped with the next reference of the same data.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from runstream.objects.port import ObjectStorage
 
 GRACE = timedelta(hours=1)
 """Age of a reference after which its run, if it is not in the log, will never be: a request takes seconds."""
+LOOK_AGAIN = timedelta(seconds=10)
+"""Time after which such a reference is looked at again: most are gone by then, or their run is in the log."""
 _FOLDERS: dict[DataKind, str] = {"logs": paths.LOGS, "archives": paths.ARCHIVES}
 _KINDS: dict[str, DataKind] = {folder: kind for kind, folder in _FOLDERS.items()}
 
@@ -84,10 +86,18 @@ class SharedObjects:
 
     async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
         """Refer from a run to the logs and archives of these run tasks; durable on return."""
-        references = [paths.log_reference(one, run_id) for one in logs]
-        references += [paths.archive_reference(one, run_id) for one in archives]
-        if references:
+        if references := _references(run_id, logs, archives):
             await self._objects.write_all(dict.fromkeys(references, b""))
+
+    async def forget(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+        """Remove the references of a run that is not created."""
+        for path in _references(run_id, logs, archives):
+            await _delete(self._objects, path)
+
+
+def _references(run_id: str, logs: Sequence[str], archives: Sequence[str]) -> list[str]:
+    references = [paths.log_reference(one, run_id) for one in logs]
+    return references + [paths.archive_reference(one, run_id) for one in archives]
 
 
 async def referring_runs(objects: ObjectStorage, shared: Shared) -> list[str]:
@@ -117,7 +127,7 @@ async def drop_reference(
                 case True:
                     held = True
                 case None if found.modified + GRACE > now:
-                    again.append(found.modified + GRACE)
+                    again.append(min(found.modified + GRACE, now + LOOK_AGAIN))
                 case _:
                     await _delete(objects, found.path)
         if held or again:

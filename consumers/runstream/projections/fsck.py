@@ -310,8 +310,21 @@ class PartitionCheck:
                     if kept.executor_task_id:
                         self._keepers.setdefault(kept.executor_task_id, set()).add(run_id)
             elif isinstance(event, RunDeleted):
-                tasks = self._fold.runs[run_id].state.tasks.values()
-                self._kept_on |= {key for task in tasks for key in task.executions if self._keepers.get(key)}
+                run = self._fold.runs[run_id].state
+                own = (key for task in run.tasks.values() for key in task.executions)
+                self._kept_on.update(key for key in own if key in self._keepers)
+                for key in run.kept_executions:
+                    self._let_go(run_id, key)
+
+    def _let_go(self, run_id: str, key: str) -> None:
+        """Note that a deleted run keeps an executor task no longer."""
+        self._keepers[key].discard(run_id)
+        if self._keepers[key]:
+            return
+        del self._keepers[key]
+        self._kept_on.discard(key)
+        if self._orphans.pop(key, None) is not None:
+            self._executor_tasks.discard(key)
 
     def _not_final(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items but commits of aggregates that were final by their rows: each of those is a difference."""
@@ -349,15 +362,15 @@ class PartitionCheck:
         self._executor_tasks |= changes.executor_tasks.keys()
         for key, changed in changes.executor_tasks.items():
             self._of_run.setdefault(changed.now.state.run_id, set()).add(key)
-        for run_id, kept_executions in changes.deleted.items():
-            self._forget_deleted(run_id, kept_executions)
+        for run_id in changes.deleted:
+            self._forget_deleted(run_id)
         await self._compare_configs(changes)
         archived = {key for key in changes.runs.keys() - changes.deleted if self._fold.runs[key].state.archived}
         found = await self._rows.runs(archived) if archived else RunRows()
         final = {key for key in archived if self._is_final(key, found)}
         self._compare_runs(final, found.of(final))
 
-    def _forget_deleted(self, run_id: str, kept: Sequence[str]) -> None:
+    def _forget_deleted(self, run_id: str) -> None:
         """Expect no rows of a deleted run, but those of its executor tasks that other runs keep."""
         del self._fold.runs[run_id]
         self._runs.discard(run_id)
@@ -368,12 +381,6 @@ class PartitionCheck:
             else:
                 self._executor_tasks.discard(key)
             self._kept_on.discard(key)
-        for key in kept:
-            self._keepers[key].discard(run_id)
-            if not self._keepers[key]:
-                del self._keepers[key]
-                if self._orphans.pop(key, None) is not None:
-                    self._executor_tasks.discard(key)
 
     async def _compare_configs(self, changes: Changes) -> None:
         if not changes.configs:

@@ -10,6 +10,7 @@ before it exists, so that they cannot be deleted in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -18,7 +19,7 @@ from cachetools import LRUCache
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.domain.run import RunState, created, evolve
-from runstream.errors import ConflictError, InternalError
+from runstream.errors import ConflictError, InternalError, RunstreamError
 from runstream.events.run import RunCreated, RunEvent, RunRestarted
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
 from runstream.gateway.runs.idempotency import IdempotencyKey
@@ -39,6 +40,9 @@ class SharedData(Protocol):
 
         Objects with a reference are never deleted. Raises InternalError when the storage cannot be reached.
         """
+
+    async def forget(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+        """Remove what `refer` has recorded, of a run that is not created. Raises InternalError."""
 
 
 KNOWN_CONFIGS = 4096
@@ -142,11 +146,11 @@ class RunCreation:
         events: tuple[RunEvent, ...] = (event,)
         if new.restart is not None:
             events = (event, new.restart)
-            await self._refer(address, new.config, new.restart)
+            await self._refer(address, new.config, new.restart, keyed=key is not None)
         trace = current_traceparent()
         return Head().next_commit(address, events, time=self.now(), actor=ACTOR, trace=trace), event
 
-    async def _refer(self, address: Address, config: RunConfig, restart: RunRestarted) -> None:
+    async def _refer(self, address: Address, config: RunConfig, restart: RunRestarted, *, keyed: bool) -> None:
         kept = [task for task in restart.kept if task.executor_task_id]
         if not kept:
             return
@@ -155,7 +159,14 @@ class RunCreation:
         if self.shared is None:
             raise InternalError("a restart keeps tasks, and this gateway has no storage to refer to", code="internal")
         await self.shared.refer(address.id, logs=logs, archives=saving)
-        await self._require_held(address.partition, restart)
+        try:
+            await self._require_held(address.partition, restart)
+        except RunstreamError:
+            # Another request with the same key may be past this line; without a key, the id is of this request alone.
+            if not keyed:
+                with suppress(RunstreamError):
+                    await self.shared.forget(address.id, logs=logs, archives=saving)
+            raise
 
     async def _require_held(self, partition: int, restart: RunRestarted) -> None:
         """Raise NotExistError or ConflictError if the earlier run was deleted, or lost its archives, a moment ago.
