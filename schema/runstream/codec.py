@@ -153,7 +153,9 @@ def _decode(message: Message, upcasters: Upcasters) -> tuple[StoredCommit, tuple
         else:
             body, events = _decode_any(plain, upcasters)
         if body.aggregate != address.aggregate:
-            raise BadRequestError(f"it says it is of {body.aggregate[:200]!r}", code="unreadableCommit")
+            raise BadRequestError(
+                f"its aggregate {body.aggregate[:200]!r} is not that of its subject", code="unreadableCommit"
+            )
     except (orjson.JSONDecodeError, msgspec.ValidationError, BadRequestError) as error:
         raise _unreadable(message, error) from error
     trace = message.headers.get(TRACE_HEADER, "") if message.headers else ""
@@ -190,7 +192,7 @@ def _current(data: EventData) -> DomainEvent:
         raise msgspec.ValidationError(
             f"{kind} has schema version {version}, this Runstream reads up to {codec.cls.SCHEMA_VERSION}: it is newer"
         )
-    raise msgspec.ValidationError(f"{kind} has schema version {str(version)[:20]!r}, which nothing here reads")
+    raise msgspec.ValidationError(f"{kind} has schema version {str(version)[:20]!r}, which this version cannot read")
 
 
 def plain_body(message: Message) -> bytes:

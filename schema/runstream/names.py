@@ -41,7 +41,7 @@ SHOWN_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\
 def name_problem(name: str) -> str:
     """Return what keeps a text from being shown as a name, such as `has the character \\x1b (U+001B)`; "" for nothing.
 
-    The empty text is not judged: where it is no name is up to the caller.
+    The empty string is accepted; callers check for it.
     """
     if (found := _UNSHOWN.search(name)) is not None:
         character = found[0]

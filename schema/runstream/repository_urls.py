@@ -23,7 +23,7 @@ class RepositoryURL(NamedTuple):
 
 
 def split_url(url: str) -> RepositoryURL:
-    """Take the secrets out of a URL. What is no URL stays as it is."""
+    """Take the secrets out of a URL. Anything else is returned unchanged."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -174,7 +174,7 @@ def test_what_is_about_to_be_decided() -> None:
     assert (reason.code, reason.message) == ("deciding", "it is about to be given to an executor")
     assert reason.details["executors"] == {"e1": "7 tasks"}
     skipped = run_of(CHAIN, a=FAILED)
-    assert told(skipped, CHAIN) == [("deciding", ("b",), "what becomes of it is about to be decided")]
+    assert told(skipped, CHAIN) == [("deciding", ("b",), "the scheduler is about to decide")]
     over = run_of(CHAIN, a=DONE, b=DONE)
     assert told(over, CHAIN) == [("deciding", (), "its tasks have ended: it is about to be finished")]
     storing = with_task(over, "a", executor_task_open=True)

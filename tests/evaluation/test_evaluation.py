@@ -45,7 +45,7 @@ def test_what_starlark_converts() -> None:
         ("jsonnet", "local f(x) = f(x + 1) + 1; f(1)", "stack"),
         ("starlark", "def main(ctx)", "config.starlark:1"),
         ("starlark", "x = 1", "main"),
-        ("starlark", "def main(ctx):\n  return [1]", "has to return a dict"),
+        ("starlark", "def main(ctx):\n  return [1]", "must return a dict"),
         ("starlark", "def main(ctx):\n  return {10: 1}", "is not a string"),
         ("starlark", "def main(ctx):\n  return {'a': [{10: 1}]}", "is not a string"),
         ("starlark", "def main(ctx):\n  return {'a': main}", "function"),

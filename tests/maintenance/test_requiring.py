@@ -83,7 +83,7 @@ async def test_maintenance_cannot_end_while_it_is_occupied(nats_url: str, namesp
             await lock.require()
             with pytest.raises(ConflictError, match="an import needs it"):
                 await around.control.disable("runs", order())
-            with pytest.raises(ConflictError, match="an import goes on already"):
+            with pytest.raises(ConflictError, match="an import is already in progress"):
                 async with maintenance_lock(around.nc, around.control, around.board, "another import"):
                     raise AssertionError
             await lock.require()

@@ -262,7 +262,12 @@ REFERS = "it refers to a run or run config that is not before it"
         (edit("RunNumbered", counter=2**80), (0, 11), "Expected `int`, got `float` - at `$.events[0].counter`", 1),
         (edit_commit(version=10**30), (1, 6), "cannot be read: Expected `int`, got `float` - at `$.version`", 1),
         (edit_commit(version=2**63), (1, 6), f"version {2**63} comes where version 1 is next", 2),
-        (edit_commit(aggregate="run/other"), (1, 6), "cannot be read: it says it is of 'run/other'", 1),
+        (
+            edit_commit(aggregate="run/other"),
+            (1, 6),
+            "cannot be read: its aggregate 'run/other' is not that of its subject",
+            1,
+        ),
         (edit_commit(time="yesterday"), (1, 6), "cannot be read: Invalid RFC3339 encoded datetime - at `$.time`", 1),
         (edit_line(subject="nothing.x"), (1, 6), "subject 'shop.runs.1.1.nothing.x' is not one of the log", 2),
         (edit_line(subject="run.a.b.c"), (1, 6), "subject 'shop.runs.1.1.run.a.b.c' is not one of the log", 2),

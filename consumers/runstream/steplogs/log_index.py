@@ -27,7 +27,7 @@ MAGIC = b"RSLOGIX\x01"
 _HEADER = struct.Struct("<5Q")
 _PLAIN_BYTES = _HEADER.size + 3 * 8 * MAX_ENTRIES
 MAX_INDEX_BYTES = 2 * _PLAIN_BYTES
-"""Of a stored index."""
+"""Maximum size of a stored index."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ SKEW_SECONDS = 2.0
 """Clock skew above which a note is printed."""
 _UNREACHABLE = "unreachable"
 """Prefix of `engine` while it cannot be used."""
-ExecutorId = Annotated[str, Parameter(help="Its id, or the beginning of it.")]
+ExecutorId = Annotated[str, Parameter(help="Its id, or a prefix of it.")]
 _COLUMNS: dict[Column, Callable[[Executor], Cell]] = {
     Column("ID"): lambda one: one.executor_id,
     Column("STATE"): lambda one: styled(one.state),

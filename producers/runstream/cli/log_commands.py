@@ -79,7 +79,7 @@ class LogPart:
     grep: str | None = None
     """Only lines that match this RE2 expression; the service searches. Exit code 1 if there are none."""
     ignore_case: Flag = False
-    """With --grep: a and A are the same."""
+    """With --grep: match case-insensitively."""
     timestamps: Flag = False
     """Begin each line with the time at which it was written, in UTC, or with - if the time is unknown."""
 

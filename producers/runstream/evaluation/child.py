@@ -84,7 +84,7 @@ def _starlark(request: dict[str, Any]) -> str:
     starlark.eval_with(options, module, starlark.parse(request["name"], request["source"], _dialect()), built_in)
     value = module.freeze().call_with(options, "main", request["context"]).value
     if not isinstance(value, dict):
-        raise TypeError(f"main returned a {type(value).__name__}, it has to return a dict")
+        raise TypeError(f"main returned a {type(value).__name__}, it must return a dict")
     _require_text_keys(value)
     return json.dumps(value, ensure_ascii=False)
 

@@ -153,7 +153,7 @@ def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
     try:
         found = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=RunQuery)
         if not 0 <= found.start < 1 << 63 or (given.groups and found.groups != given.groups):
-            raise ValueError("it is of another list")
+            raise ValueError("it belongs to another list")
     except (ValueError, RecursionError) as error:
         raise BadRequestError(
             f"{cursor[:80]!r} is not a cursor of this list",
@@ -166,7 +166,7 @@ def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
 def cursor_with_parameters() -> BadRequestError:
     """Return the error for a cursor beside parameters that it includes."""
     return BadRequestError(
-        "a cursor goes with no other parameter than limit",
+        "a cursor can be combined only with limit",
         code="invalidCursor",
         hint="the cursor includes which runs the list is of, and their order",
     )

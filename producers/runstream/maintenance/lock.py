@@ -131,7 +131,7 @@ async def _require_free(board: LeaseBucket, service: str) -> None:
     async with board.watching(lock_key(service)) as watch:
         for what in watch.held.values():
             raise ConflictError(
-                f"{what.decode()} goes on already",
+                f"{what.decode()} is already in progress",
                 code="maintenanceOccupied",
                 hint=f"wait until it ends, or stop it; after a kill its lease expires within {board.seconds} seconds",
             )

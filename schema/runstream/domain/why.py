@@ -207,7 +207,7 @@ def _given(task: RunTask, view: View) -> WaitReason:
 def _room(run: RunState, task: RunTask, config: RunConfig, view: View) -> WaitReason:
     """Return why a task that could run is not assigned."""
     if task.name not in tasks_to_run(replace(run, paused_at=None), config, view.at):
-        return WaitReason("deciding", "what becomes of it is about to be decided", (task.name,), {})
+        return WaitReason("deciding", "the scheduler is about to decide", (task.name,), {})
     if not view.offers:
         return WaitReason("noExecutor", "there is no executor", (task.name,), {})
     fitting = {name: offer for name, offer in view.offers.items() if not _lacking(offer, config.tasks[task.name])}

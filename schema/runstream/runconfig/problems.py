@@ -34,7 +34,7 @@ class Problem:
     path: str
     """Empty for the whole file."""
     line: int
-    """0 in the output of a program."""
+    """From 1; 0 for generated configuration."""
     message: str
     hint: str = ""
 

@@ -368,7 +368,7 @@ class ProcessPod:
                 break
         if program := command_output.waited_for_keys:
             output(
-                f"\n{program} waited for keys, which nobody can press here: its terminal was hung up. "
+                f"\n{program} waited for keyboard input, but steps are not interactive: its terminal was hung up. "
                 "Give it an option that asks nothing, or the step `tty: false`.\n".encode()
             )
         return status

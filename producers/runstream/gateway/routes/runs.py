@@ -1,7 +1,7 @@
 """Runs: create them, read them, act on them, and ask why they wait (docs/reference/api.md).
 
 Rules create-1 to create-8 and stop-1 to stop-8 hold here. Actions are decided on the run's history as the log has it
-now. In maintenance the gate answers why a run waits, since nothing behind it may be asked.
+now. In maintenance the middleware answers why a run waits, because the components behind it are parked.
 """
 
 from __future__ import annotations
