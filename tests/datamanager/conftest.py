@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,12 @@ from tests.datamanager.place import Place, deployment
 from tests.objects.backends import Open
 
 OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of syncs take minutes on a busy disk, and no test here cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(params=["posix", pytest.param("s3", marks=pytest.mark.again)])
