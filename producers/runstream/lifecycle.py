@@ -109,7 +109,7 @@ class Component(ABC):
             await asyncio.wait({self._task})
 
 
-class StrictTaskGroup(asyncio.TaskGroup):
+class StrictTaskGroup(asyncio.TaskGroup):  # noqa: TID251
     """A task group in which a task whose wait was cancelled by a library has failed, instead of having ended well.
 
     Otherwise half a restored partition is a restored one, and a stream without one of its readers a quiet one.

@@ -17,6 +17,7 @@ from runstream.cli.screen import PlainScreen
 from runstream.cli.step_output import StepOutput
 from runstream.cli.watching import print_end
 from runstream.client import Client, ClientError, Depend, Reason, Run, RunPhase, RunResult, Task
+from runstream.lifecycle import StrictTaskGroup
 from tests.cli.test_graph import AT, FAILED, RUN, TASK
 
 
@@ -59,7 +60,7 @@ def run_of(*tasks: Task, result: RunResult = RunResult.SUCCESS) -> Run:
     return replace(RUN, tasks=tasks_by_id, phase=RunPhase.FINISHED, result=result)
 
 
-def output(logs: Logs, group: asyncio.TaskGroup, log_seconds: float = 3600) -> StepOutput:
+def output(logs: Logs, group: StrictTaskGroup, log_seconds: float = 3600) -> StepOutput:
     return StepOutput(cast("Client", logs), group, PlainScreen(), log_seconds=log_seconds)
 
 
@@ -67,7 +68,7 @@ async def test_a_task_ends_after_its_lines_and_what_depends_on_it_comes_after_th
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     logs = Logs()
-    async with asyncio.TaskGroup() as group:
+    async with StrictTaskGroup() as group:
         shown = output(logs, group)
         shown.follow(run_of(task("build"), task("check", "build"), task("deploy", "build", "check")))
         for name in ("deploy", "check", "build"):  # the effects' logs come first
@@ -86,7 +87,7 @@ async def test_attempts_and_steps_come_in_their_order(capfd: pytest.CaptureFixtu
     tried = replace(TASK, id="t", attempts=(replace(TASK.attempts[0], steps=(FAILED, FAILED)),), max_attempts=2)
     ended = replace(tried, status="success", steps=(FAILED,), start_time=AT, end_time=AT)
     logs.arrived("t", 0).set()
-    async with asyncio.TaskGroup() as group:
+    async with StrictTaskGroup() as group:
         shown = output(logs, group)
         shown.follow(replace(RUN, tasks={"t": tried}))
         shown.follow(replace(RUN, tasks={"t": replace(tried, status="running", steps=(FAILED,))}))
@@ -116,7 +117,7 @@ async def test_attempts_and_steps_come_in_their_order(capfd: pytest.CaptureFixtu
 async def test_a_log_that_never_comes_is_reported_as_missing(
     capfd: pytest.CaptureFixture[str], logs: Logs, missing: str
 ) -> None:
-    async with asyncio.TaskGroup() as group:
+    async with StrictTaskGroup() as group:
         shown = output(logs, group, log_seconds=0)
         shown.follow(run_of(task("build"), task("check", "build", status="skipped")))
         await shown.finish()
@@ -134,7 +135,7 @@ async def test_the_reason_why_a_task_waits_is_stored_once(capfd: pytest.CaptureF
     )
     gpu = replace(TASK, id="gpu", name="gpu", attempt=1, attempts=())
     waiting = replace(RUN, tasks={"gpu": gpu, "t": replace(gpu, id="t", name="t", waiting_approval=True)})
-    async with asyncio.TaskGroup() as group:
+    async with StrictTaskGroup() as group:
         shown = output(Logs(), group)
         shown.follow(waiting)
         for _ in range(2):  # nothing happens to a run that waits: no commit comes that would make it be followed again
@@ -153,7 +154,7 @@ async def test_what_ended_because_of_a_failure_comes_after_it(capfd: pytest.Capt
     run = run_of(task("a", status="cancelled"), task("b", "a", status="skipped"), task("c"), task("z", status="failed"))
     tasks = {id_: replace(one, **never) if one.status in ("cancelled", "skipped") else one
              for id_, one in run.tasks.items()}  # fmt: skip
-    async with asyncio.TaskGroup() as group:
+    async with StrictTaskGroup() as group:
         shown = output(logs, group)
         shown.follow(replace(run, tasks=tasks))
         logs.arrived("c").set()
@@ -189,7 +190,7 @@ def test_whatever_ended_how_everything_is_shown_and_no_effect_before_its_cause(d
         logs = Logs()
         for name in names:
             logs.arrived(name).set()
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(10), StrictTaskGroup() as group:
             shown = StepOutput(cast("Client", logs), group, Recording())
             shown.follow(run_of(*tasks))
             await shown.finish()

@@ -10,6 +10,7 @@ from typing import cast
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from runstream.commits import StoredCommit
 from runstream.domain import executor_task as executor_tasks
@@ -67,6 +68,10 @@ class _Log(MemoryLog):
     async def history(self, address: Address, *args: object, **options: object) -> list[StoredCommit]:
         if address.id.startswith("bad"):
             await asyncio.Event().wait()
+        if address.id == "cut":
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(waiter.cancel)
+            await waiter
         return []
 
 
@@ -95,6 +100,14 @@ async def test_a_timer_that_waits_for_the_log_holds_up_no_other() -> None:
     timers = _Timers(*(f"bad {n}" for n in range(MAX_CONCURRENT - 1)), "good", "another")
     async with running(timers):
         assert [await timers.done.get() for _ in range(2)] == ["good", "another"]
+
+
+async def test_a_timer_whose_wait_is_cancelled_by_a_library_is_tried_again_and_holds_up_no_other() -> None:
+    timers = _Timers("cut", "good")
+    with capture_logs() as said:
+        async with running(timers):
+            assert await timers.done.get() == "good"
+    assert [record["action"] for record in said] == ["timeout_postponed"]
 
 
 def begun(task_id: str) -> ExecutorTask:

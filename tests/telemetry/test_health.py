@@ -72,6 +72,17 @@ async def test_a_check_that_never_answers_is_not_waited_for() -> None:
     assert await check_all({"log": hangs}, seconds=0.01) == {"log": "no answer within 0.01 s"}
 
 
+async def test_a_check_whose_wait_is_cancelled_by_a_library_has_failed_and_the_others_are_answered() -> None:
+    async def cut() -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(waiter.cancel)
+        await waiter
+
+    answers = await check_all({"log": cut, "nats": _ready})
+    assert answers["nats"] == "ok"
+    assert "what it waited for was cancelled" in answers["log"]
+
+
 async def test_a_port_in_use_is_a_clear_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

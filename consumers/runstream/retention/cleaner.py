@@ -18,7 +18,7 @@ import structlog
 from runstream.database.database import Database
 from runstream.database.removals import load_mark, move_mark
 from runstream.ids import new_id
-from runstream.lifecycle import BackgroundTasks, Component, keep_running
+from runstream.lifecycle import BackgroundTasks, Component, StrictTaskGroup, keep_running
 from runstream.log.port import Log, RawMessage
 from runstream.objects.caches import StoredCaches
 from runstream.objects.port import ObjectStorage
@@ -170,7 +170,7 @@ class PartitionCleaning:
             if again is not None:
                 self._waiting[release.sequence] = (again, release)
 
-        async with asyncio.TaskGroup() as tasks:
+        async with StrictTaskGroup() as tasks:
             for release in releases:
                 tasks.create_task(remove(release))
 

@@ -19,7 +19,7 @@ from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.domain.executor_task import ExecutorTask, decide_timeout
 from runstream.errors import ConflictError, InternalError, RemoteError
 from runstream.folding import executor_task_of
-from runstream.lifecycle import BackgroundTasks
+from runstream.lifecycle import BackgroundTasks, StrictTaskGroup, only_asked_cancellation
 from runstream.log.port import Log, decide_and_append
 from runstream.log.runs import head_of
 from runstream.scheduler.decisions import ACTOR
@@ -94,7 +94,7 @@ class TaskTimeouts:
 
     async def _handle_due(self) -> None:
         slots = asyncio.Semaphore(MAX_CONCURRENT)
-        async with asyncio.TaskGroup() as tasks:
+        async with StrictTaskGroup() as tasks:
             async for due in self._timers.due():
                 await slots.acquire()
                 tasks.create_task(self._handle(due)).add_done_callback(lambda _: slots.release())
@@ -102,7 +102,8 @@ class TaskTimeouts:
     async def _handle(self, due: DueTimer) -> None:
         """Handle one timer; acknowledge it once it is handled, or if it can never be handled."""
         try:
-            await self._time_out(due)
+            with only_asked_cancellation("timeout"):
+                await self._time_out(due)
         except (InternalError, RemoteError, ConflictError) as error:
             logger.warning("A timeout is tried again later", action="timeout_postponed", error=str(error))
             return

@@ -21,7 +21,7 @@ from runstream.embedded import NatsServer, PostgresServer
 from runstream.embedded.process import free_port
 from runstream.errors import ConflictError, InternalError, NotExistError
 from runstream.jetstream.failover import answers_of
-from runstream.lifecycle import for_each, wait_for_first
+from runstream.lifecycle import StrictTaskGroup, for_each, wait_for_first
 from runstream.service.data_dir import DataDir, holder
 from runstream.settings import Settings
 from runstream.telemetry import setup_logging
@@ -69,7 +69,7 @@ class Servers:
 
     async def stop(self, seconds: float) -> None:
         """Stop them; kill them after this many seconds."""
-        async with asyncio.TaskGroup() as group:
+        async with StrictTaskGroup() as group:
             for server in self.all():
                 group.create_task(server.stop(seconds))
 

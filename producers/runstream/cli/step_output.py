@@ -16,6 +16,7 @@ from runstream.cli.graph import ENDS, approval, log_command, status_text, task_l
 from runstream.cli.log_text import SafeLines
 from runstream.cli.screen import Screen
 from runstream.client import Attempt, Client, ClientError, Reason, Run, Task
+from runstream.lifecycle import StrictTaskGroup
 
 LOG_SECONDS = 30.0
 """Maximum silence of a log after the end of its task; then it is reported as missing."""
@@ -46,7 +47,7 @@ class StepOutput:
     """The output of all tasks of a run."""
 
     def __init__(
-        self, client: Client, group: asyncio.TaskGroup, screen: Screen, *, log_seconds: float = LOG_SECONDS
+        self, client: Client, group: StrictTaskGroup, screen: Screen, *, log_seconds: float = LOG_SECONDS
     ) -> None:
         self._client = client
         self._group = group

@@ -27,6 +27,7 @@ from runstream.cli.screen import Screen, screen
 from runstream.cli.step_output import StepOutput
 from runstream.client import Client, ClientError, Commit, Run, Task
 from runstream.errors import first_of
+from runstream.lifecycle import StrictTaskGroup
 
 _NUMBER_SECONDS = 2.0
 SUCCEEDED, FAILED, STOPPED = 0, 1, 3
@@ -128,7 +129,7 @@ def _print_detached(run: Run) -> None:
 async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
     """Show the run and its logs until both end; return the ended run. Raises ClientError."""
     try:
-        async with asyncio.TaskGroup() as group:
+        async with StrictTaskGroup() as group:
             run = await _RunWatcher(client, run, screen, group).follow()
     except* Exception as errors:
         raise first_of(errors) from errors
@@ -138,7 +139,7 @@ async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
 class _RunWatcher:
     """A reader of a run's events, which wake it to read the run again and to update the screen."""
 
-    def __init__(self, client: Client, run: Run, screen: Screen, group: asyncio.TaskGroup) -> None:
+    def __init__(self, client: Client, run: Run, screen: Screen, group: StrictTaskGroup) -> None:
         self._client = client
         self._run = run
         self._screen = screen

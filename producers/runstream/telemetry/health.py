@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from runstream.errors import RunstreamError
+from runstream.lifecycle import StrictTaskGroup, only_asked_cancellation
 from runstream.telemetry.http_server import HttpServer
 from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.process import Telemetry
@@ -69,7 +70,7 @@ async def _shown(facts: Mapping[str, Fact]) -> dict[str, object]:
 async def check_all(checks: Mapping[str, Check], seconds: float = _CHECK_SECONDS) -> dict[str, str]:
     """Run all checks; return each one's name with `ok` or a sentence that says what is wrong."""
     names = sorted(checks)
-    async with asyncio.TaskGroup() as group:
+    async with StrictTaskGroup() as group:
         tasks = [group.create_task(_checked(checks[name], seconds)) for name in names]
     return {name: task.result() for name, task in zip(names, tasks, strict=True)}
 
@@ -77,7 +78,8 @@ async def check_all(checks: Mapping[str, Check], seconds: float = _CHECK_SECONDS
 async def _checked(check: Check, seconds: float) -> str:
     try:
         async with asyncio.timeout(seconds):
-            await check()
+            with only_asked_cancellation("health check"):
+                await check()
     except TimeoutError:
         return f"no answer within {seconds:g} s"
     except Exception as error:  # noqa: BLE001 - whatever a check raises is its answer

@@ -19,6 +19,7 @@ from runstream.executor.drivers.port import Exec, NotStartedError, Output
 from runstream.executor.drivers.shell import KILLER, MAX_TEXT_BYTES, PROBE, SHELL, in_variables, to_run, to_write
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import for_terminal
+from runstream.lifecycle import StrictTaskGroup
 
 _KILLED = 137
 _SERVICE_GRACE_SECONDS = 1
@@ -254,7 +255,7 @@ class DockerPod:
                     async with asyncio.timeout(grace_seconds):
                         await self._terminate()
                         await self._idle.wait()
-            async with asyncio.TaskGroup() as group:
+            async with StrictTaskGroup() as group:
                 for container in self._state.containers:
                     group.create_task(self._stop(container, grace_seconds))
         except* EngineUnreachableError as unreachable:
