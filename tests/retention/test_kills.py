@@ -161,6 +161,7 @@ async def deployed(folder: Path) -> AsyncIterator[tuple[Deployment, PosixObjects
                 yield deployment, objects
 
 
+@pytest.mark.seconds(60 + RUNS // 3)
 @pytest.mark.chaos
 async def test_what_is_referred_to_stays_and_all_else_goes(open_path: Path) -> None:
     chaos = Chaos(seed=21, ordinarily=2)

@@ -20,7 +20,7 @@ import structlog
 
 from runstream.backoff import Backoff
 from runstream.domain.executor_task import ExecutorTask
-from runstream.errors import InternalError, RunstreamError
+from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskEvent,
@@ -47,14 +47,17 @@ from runstream.executor.steps.run import DEFAULT_WORKING_DIR, StepContext, run
 from runstream.executor.steps.workspace import restore, save
 from runstream.executor.task import STEP_LIMITS, Ended, EndReason, Job, StoppedError, lost_logs, plain
 from runstream.executor.workdir import DiskReserve, TaskFolder, is_full, spread, watch_disk
+from runstream.folding import UnfitCommitError
 from runstream.ids import attempt_id
 from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log
+from runstream.log.runs import find_run
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.caches import StoredCaches
 from runstream.runconfig.amounts import format_duration
 from runstream.steplogs.live import LiveLogs
 from runstream.steplogs.log_state import CUT_OFF
+from runstream.subjects import Address
 from runstream.telemetry import span_from
 
 log = structlog.get_logger()
@@ -137,6 +140,8 @@ class PodRunner:
         folder = self._folder(job.task.id)
         await self._context.driver.end_leftover(job.task.id, folder)
         task = PodTask(job, folder, self._context)
+        if job.task.lost and not await self._wants_logs(job):
+            return Ended((), task.clean)
         lost = []
         for event in (*lost_logs(job.task), *self._found(job, folder)):
             if folder.log(event.step).exists():
@@ -146,6 +151,16 @@ class PodRunner:
                 lost.append(event)
         await task.log_upload.finish()
         return Ended(tuple(lost), task.clean)
+
+    async def _wants_logs(self, job: Job) -> bool:
+        """Return False if the run was deleted, or its logs removed, while the executor was lost."""
+        try:
+            found = await find_run(self._context.log, Address(job.partition, "run", job.task.run_id))
+        except NotExistError as error:
+            return error.code != "runDeleted"
+        except UnfitCommitError:  # the projection parks it
+            return True
+        return found.run.logs_removed_at is None
 
     def _found(self, job: Job, folder: TaskFolder) -> list[ExecutorTaskLogLost]:
         """Report the steps that only their local logs show to have begun; return how each log is to be reported if
