@@ -7,7 +7,7 @@
 The promises: an append is acknowledged once it is on disk, names the sequence that it was based on, and carries an id
 derived from its cause; rows and checkpoint change in one transaction, compared and set; a task begins only after its
 start is in the log. A run makes the same commits and events as in the product, one stream a partition. Validation,
-telemetry, leases, fairness, time-outs and recovery are left out: any fault ends the process. Only libraries are
+telemetry, leases, fairness, timeouts and recovery are left out: any fault ends the process. Only libraries are
 imported, so that nothing here gets faster or slower with the product.
 """
 

@@ -38,7 +38,7 @@ def task_assigned(
     attempt: int = 1,
     workspaces: Mapping[str, str] | None = None,
 ) -> ExecutorTaskAssigned:
-    """The first attempt of a task of one step without a time-out."""
+    """The first attempt of a task of one step without a timeout."""
     return ExecutorTaskAssigned(
         executor, run_id, run_task_id, task, run_config, group, counter, steps, timeout, attempt, dict(workspaces or {})
     )

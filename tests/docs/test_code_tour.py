@@ -32,34 +32,51 @@ def defined(file: Path) -> set[str]:
     return names
 
 
-def stops(walk: str) -> list[tuple[str, str]]:
-    """Return the files of a walk, each with the names that are said to be in it."""
-    found: list[tuple[str, str]] = []
-    file = ""
-    for item in re.split(r"^\d+\. |\n\n", walk, flags=re.MULTILINE):
-        for code in _CODE.findall(item):
-            if code.endswith(".py"):
-                file = code
-                found.append((file, ""))
-            elif file and re.fullmatch(r"[A-Za-z_]+(\.[a-z_]+)?", code) and code in _names(item, file):
-                found.append((file, code))
-    return found
+def imported(file: Path) -> set[str]:
+    """Return the names that a module imports from others."""
+    imports = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom))
+    return {alias.name for node in imports for alias in node.names}
 
 
-def _names(item: str, file: str) -> set[str]:
+ON_THE_PAGE = {ROOT / code for code in _CODE.findall(TOUR) if code.endswith(".py")}
+EVENTS = {name for file in (ROOT / "schema/runstream/events").glob("*.py") for name in defined(file)}
+_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+
+
+def stops(walk: str) -> list[str]:
+    """Return the stops of a walk, and the paragraphs behind them."""
+    return [stop for stop in re.split(r"^\d+\. |\n\n", walk, flags=re.MULTILINE) if _files(stop)]
+
+
+def _files(stop: str) -> list[str]:
+    return [code for code in _CODE.findall(stop) if code.endswith(".py")]
+
+
+def _names_behind(stop: str, file: str) -> list[str]:
     """Return the names that directly follow a file: behind its colon, or in parentheses."""
-    behind = item.partition(f"`{file}`")[2]
+    behind = stop.partition(f"`{file}`")[2]
     listed = re.match(r"(?:: | \()((?:`[^`]+`(?: and | makes [^`]*?, )?)+)", behind)
-    return set(_CODE.findall(listed[1])) if listed else set()
+    return _CODE.findall(listed[1]) if listed else []
 
 
 @pytest.mark.parametrize("title", walks())
 def test_a_walk_names_what_is_there(title: str) -> None:
-    found = stops(walks()[title])
-    for file, name in found:
-        assert (ROOT / file).is_file(), file
-        assert not name or name in defined(ROOT / file), (file, name)
-    files = {file for file, _ in found}
+    for stop in stops(walks()[title]):
+        for file in _files(stop):
+            assert (ROOT / file).is_file(), file
+            behind = _names_behind(stop, file)
+            assert behind, f"no name to read in {file}"
+            assert set(behind) <= defined(ROOT / file), file
     most = next(most for begins, most in MOST.items() if title.startswith(begins))
-    assert len(files) <= most
-    assert sum(bool(name) for _, name in found) >= len(files) - 1
+    assert len({file for stop in stops(walks()[title]) for file in _files(stop)}) <= most
+
+
+@pytest.mark.parametrize("title", walks())
+def test_every_name_of_a_walk_exists(title: str) -> None:
+    """A name of the text is defined on the page's files, is an event, or is used by the stop's own files."""
+    on_the_page = {name for file in ON_THE_PAGE for name in defined(file)}
+    for stop in stops(walks()[title]):
+        used = {name for file in _files(stop) for name in imported(ROOT / file)}
+        codes = [code for code in _CODE.findall(stop) if not code.endswith(".py")]
+        unknown = [code for code in codes if _NAME.fullmatch(code) and code not in on_the_page | EVENTS | used]
+        assert unknown == [], stop

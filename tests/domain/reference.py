@@ -1,7 +1,7 @@
 """The rules run-4, run-5, result-2 to result-4 and schedule-2 to schedule-7, applied until nothing changes.
 
 Slow on purpose, and short enough to be compared with the text line by line. It shares nothing with what it checks but
-the types of a run config. Retries, time-outs and pauses, which are not in those rules, are left out.
+the types of a run config. Retries, timeouts and pauses, which are not in those rules, are left out.
 """
 
 from __future__ import annotations

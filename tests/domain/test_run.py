@@ -1,4 +1,4 @@
-"""What a run becomes by restarts, pauses, time-outs and further attempts."""
+"""What a run becomes by restarts, pauses, timeouts and further attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time-outs of tasks whatever the executor's wall clock says."""
+"""Timeouts of tasks whatever the executor's wall clock says."""
 
 from __future__ import annotations
 

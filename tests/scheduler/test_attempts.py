@@ -1,4 +1,4 @@
-"""Retries and time-outs of runs on real servers: waits outlive schedulers, and what was lost goes on elsewhere."""
+"""Retries and timeouts of runs on real servers: waits outlive schedulers, and what was lost goes on elsewhere."""
 
 from __future__ import annotations
 

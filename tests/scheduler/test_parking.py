@@ -143,7 +143,7 @@ async def test_hostile_texts_are_projected_or_parked_and_the_partition_goes_on(s
 
 
 async def test_a_commit_about_an_unknown_step_parks_its_task_alone(servers: Servers) -> None:
-    """Its time-out, which no one can deliver, is acknowledged; the executor leaves the commit out."""
+    """Its timeout, which no one can deliver, is acknowledged; the executor leaves the commit out."""
     async with standing(servers) as around:
         executor = FakeExecutor(around, "e1")
         executor.idle = True

@@ -1,4 +1,4 @@
-"""A scheduler on real servers: runs end, groups are kept, losses and time-outs are noticed."""
+"""A scheduler on real servers: runs end, groups are kept, losses and timeouts are noticed."""
 
 from __future__ import annotations
 

@@ -500,7 +500,7 @@ def clock(what: str, seconds: float) -> Finding:
         what,
         "in sync" if close else f"{seconds:+.3f} s from this machine's",
         good=close,
-        todo="set the clocks by NTP: times in runs and time-outs come from different machines",
+        todo="set the clocks by NTP: times in runs and timeouts come from different machines",
         otherwise="warning",
     )
 

@@ -127,7 +127,7 @@ APPEND_CONFLICTS = Counter(
     "runstream.append.conflicts", "Appends refused because another writer was first", ("partition",)
 )
 APPEND_RETRIES = Counter(
-    "runstream.append.retries", "Appends sent again after a time-out or an unreachable server", ("partition",)
+    "runstream.append.retries", "Appends sent again after a timeout or an unreachable server", ("partition",)
 )
 
 PROJECTED_COMMITS = Counter(

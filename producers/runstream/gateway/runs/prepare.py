@@ -148,7 +148,7 @@ def _problems(tasks: Mapping[str, TaskBody]) -> Iterator[str]:
         if task.id and task.id != key:
             yield f"task {task.name!r} has the id {task.id!r} under the key {key!r}"
         if task.task_timeout_interval < 0:
-            yield f"task {task.name!r} has a negative time-out"
+            yield f"task {task.name!r} has a negative timeout"
         for parent, depend in task.depends.items():
             if parent not in tasks:
                 yield f"task {task.name!r} depends on {parent!r}, which is not there"
