@@ -9,11 +9,24 @@ from pathlib import Path
 import pytest
 
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
-from runstream.events.run_config import Runtime, Step
+from runstream.events.run_config import Runtime, SaveContent, Step
 from runstream.executor.drivers.noop import NoopRunner
+from runstream.ids import new_id
 from runstream.settings import ExecutorSettings
 from tests.docker_engine import IMAGE, needs_engine
-from tests.executor.rig import CONTAINERS, HOST, SETTINGS, Rig, Watched, pod, rig, run_step, save_step, task_of
+from tests.executor.rig import (
+    CONTAINERS,
+    HOST,
+    SETTINGS,
+    Rig,
+    Watched,
+    config_of,
+    pod,
+    rig,
+    run_step,
+    save_step,
+    task_of,
+)
 from tests.sandboxes import needs_sandbox
 
 RUNNING = (
@@ -126,9 +139,37 @@ async def test_a_stop_ends_the_step_with_its_grace_and_then_by_force(running: Dr
         assert (await watched.settled()).phase is ExecutorTaskPhase.STOPPED
 
 
-@pytest.mark.parametrize("driver", RUNNING[:2])
+@pytest.mark.parametrize("driver", RUNNING)
 async def test_files_go_from_one_task_to_the_next(running: Driven) -> None:
-    make = "mkdir -p dist/sub; echo a >dist/a.txt; chmod 755 dist/a.txt; ln -s sub dist/link; echo b >dist/sub/b"
-    done = await running.run(run_step(make), save_step("dist/**", "nothere/**"))
-    assert "pattern 'nothere/**' selects nothing in the working directory" in await done.log(1)
-    assert "saved 5 files and folders" in await done.log(1)
+    script = "mkdir -p dist/sub; echo a >dist/a.txt; chmod 755 dist/a.txt; ln -s sub dist/link; echo b >dist/sub/b"
+    make = task_of("make", run_step(script), save_step("dist/**", "nothere/**"), runtime=running.runtime)
+    show = run_step("test -x dist/a.txt; cat dist/a.txt dist/link/b; readlink dist/link")
+    restore = Step(type="restore_workspace")
+    use = task_of("use", run_step("mkdir dist"), restore, show, runtime=running.runtime, depends=("make",), level=1)
+    config, run_id = config_of(make, use), new_id()
+    made = await running.rig.assign(make, config=config, run_id=run_id)
+    await made.settled()
+    assert "pattern 'nothere/**' selects nothing in the working directory" in await made.log(1)
+    assert "saved 5 files and folders" in await made.log(1)
+    used = await running.rig.assign(use, config=config, run_id=run_id)
+    await used.settled()
+    assert "restored 5 files and folders of task make" in await used.log(1)
+    assert await used.log(2) == "a\nb\nsub\n"
+
+
+@pytest.mark.parametrize("driver", RUNNING)
+async def test_a_cache_is_missed_then_saved_then_hit_by_its_key_and_by_a_prefix(running: Driven) -> None:
+    key = '{{ sha256sum "lock" }}-{{ arch }}'
+    restore = Step(type="restore_cache", keys=(key, '{{ sha256sum "lock" }}'), dest_dir="cache")
+    save = Step(type="save_cache", key=key, contents=(SaveContent("cache", "", ("**",)),))
+    step = run_step("cat cache/x || { mkdir cache; echo kept >cache/x; }")
+    lock = run_step("echo 1 >lock")
+    first = await running.run(lock, restore, step, save, save)
+    again = await running.run(lock, restore, step)
+    prefix = await running.run(lock, Step(type="restore_cache", keys=("nothing", '{{ sha256sum "lock" }}')))
+    assert "no cache has a key that begins with" in await first.log(1)
+    assert "saved cache" in await first.log(3)
+    assert "exists already: nothing is saved" in await first.log(4)
+    assert "cache hit" in await again.log(1)
+    assert await again.log(2) == "kept\n"
+    assert "cache hit" in await prefix.log(1)

@@ -57,6 +57,42 @@ printf '%s' @TEXT@ > "$1"
 """
 
 
+NO_FOLDER = 66
+"""Exit status of `PACK` for a source that is not a folder; `tar` has none above 2."""
+NO_TAR = 127
+PACK = r"""
+cd "$1" 2>/dev/null || exit 66
+shift
+for p in "$@"; do
+  shift
+  if [ -e "$p" ] || [ -L "$p" ]; then set -- "$@" "$p"; fi
+done
+[ $# -gt 0 ] || exit 0
+exec tar -cf - "$@"
+"""
+"""Writes a tar of the paths below a folder that exist; each begins with `./`."""
+
+LIST = r"""
+[ -d "$1" ] || mkdir -p "$1" || exit 1
+cd "$1" || exit 1
+list() {
+  for p in "$1"* "$1".[!.]* "$1"..?*; do
+    if [ -L "$p" ]; then printf 'l%s\0' "$p"
+    elif [ -d "$p" ]; then printf 'd%s\0' "$p"; list "$p/"
+    elif [ -e "$p" ]; then printf 'f%s\0' "$p"; fi
+  done
+}
+list ./
+"""
+"""Makes a folder if it is missing; prints what is below it, each with its kind and a NUL."""
+
+UNPACK = r"""
+cd "$1" || exit 1
+exec tar -xpof -
+"""
+"""Unpacks its input into a folder, with the modes of the archive and the user's ownership."""
+
+
 def in_variables(text: str) -> dict[str, str]:
     """Return the text cut into variables for `_RUN` and `_WRITE`."""
     parts = [text[at : at + _PART_LETTERS] for at in range(0, len(text), _PART_LETTERS)] or [""]

@@ -12,7 +12,7 @@ import os
 import stat
 import tarfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
@@ -146,21 +146,12 @@ class _Packing:
                 found |= selecting
                 whole = entry.above or bool(selecting)
                 if whole:
-                    self._add_entry(_joined(content.dest_dir, entry.path), entry, cursor)
+                    self._add_entry(joined(content.dest_dir, entry.path), entry, cursor)
                 if stat.S_ISDIR(entry.status.st_mode) and (whole or any(glob.goes_on(entry.path) for glob in globs)):
                     walk.enter(entry, whole)
         finally:
             walk.close()
-        self._warn(content, found)
-
-    def _warn(self, content: SaveContent, found: set[int]) -> None:
-        source = content.source_dir
-        where = f"below {printable(source)}" if source not in ("", ".") else "in the working directory"
-        for at, pattern in enumerate(content.paths):
-            if at not in found:
-                self.warnings.append(f"pattern {printable(pattern)!r} selects nothing {where}{_why_not(pattern)}")
-        if not content.paths:
-            self.warnings.append(f"no paths are given: nothing is taken {where} (`paths: ['**']` takes everything)")
+        self.warnings += unmet(content, found)
 
     def _add_entry(self, name: str, entry: Entry[bool], source: FolderCursor) -> None:
         if stat.S_ISSOCK(entry.status.st_mode):
@@ -248,7 +239,7 @@ class _Packing:
         if first.status.st_size != second.status.st_size:
             return False
         with _opened(*_placed(first), first.path) as one, _opened(*_placed(second), second.path) as other:
-            return are_equal(_until(self._stopped, chunks_of(one)), os.fstat(one.fileno()).st_size, other)
+            return are_equal(until(self._stopped, chunks_of(one)), os.fstat(one.fileno()).st_size, other)
 
 
 def _target(origin: _Origin) -> str:
@@ -348,11 +339,24 @@ class _SparseFile:
         return b"".join(parts)
 
 
-def _joined(dest_dir: str, relative: str) -> str:
+def joined(dest_dir: str, relative: str) -> str:
+    """Return the path in the archive of a path below a source."""
     parts = [part for part in dest_dir.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise BadRequestError(f"dest_dir {dest_dir!r} leads out of the archive", code="invalidPath")
     return "/".join((*parts, relative))
+
+
+def unmet(content: SaveContent, found: Container[int]) -> Iterator[str]:
+    """Yield the warnings about the patterns of a content that selected nothing; `found` has the numbers of the
+    others."""
+    source = content.source_dir
+    where = f"below {printable(source)}" if source not in ("", ".") else "in the working directory"
+    for at, pattern in enumerate(content.paths):
+        if at not in found:
+            yield f"pattern {printable(pattern)!r} selects nothing {where}{_why_not(pattern)}"
+    if not content.paths:
+        yield f"no paths are given: nothing is taken {where} (`paths: ['**']` takes everything)"
 
 
 def _why_not(pattern: str) -> str:
@@ -372,11 +376,11 @@ _MAX_DIGITS = 20
 """Maximum length of a number in the map of a sparse file."""
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _EXISTING_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-_MAX_TIME = 1 << 34
-_UNREADABLE = (tarfile.TarError, zstd.ZstdError, ValueError, OverflowError, EOFError, RecursionError)
+MAX_TIME = 1 << 34
+UNREADABLE = (tarfile.TarError, zstd.ZstdError, ValueError, OverflowError, EOFError, RecursionError)
 
 
-class _BoundedEntry(tarfile.TarInfo):
+class BoundedEntry(tarfile.TarInfo):
     """An archive entry whose headers take a bounded amount of memory."""
 
     stored_at = -1
@@ -391,7 +395,7 @@ class _BoundedEntry(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
     def _proc_pax(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        entry: _BoundedEntry = super()._proc_pax(tar)  # type: ignore[misc]
+        entry: BoundedEntry = super()._proc_pax(tar)  # type: ignore[misc]
         if entry.stored_at >= 0 and "size" in entry.pax_headers:
             # From 8 GiB, the size of what is stored is in a header of its own, which tarfile takes for the file's.
             stored = int(entry.pax_headers["size"])
@@ -399,7 +403,7 @@ class _BoundedEntry(tarfile.TarInfo):
             entry.size = int(entry.pax_headers["GNU.sparse.realsize"])
         return entry
 
-    def _proc_gnusparse_10(self, entry: _BoundedEntry, _: object, tar: tarfile.TarFile) -> None:
+    def _proc_gnusparse_10(self, entry: BoundedEntry, _: object, tar: tarfile.TarFile) -> None:
         """Read the map of a file with holes, as tarfile does, of a bounded length."""
         stream = cast("BinaryIO", tar.fileobj)
         entry.stored_at = stream.tell()
@@ -468,14 +472,14 @@ class Unpacking:
         made: list[tuple[str, int]] = []
         count = 0
         try:
-            with tarfile.open(fileobj=archive, mode="r|", bufsize=COPY_BYTES, tarinfo=_BoundedEntry) as tar:
+            with tarfile.open(fileobj=archive, mode="r|", bufsize=COPY_BYTES, tarinfo=BoundedEntry) as tar:
                 for entry in tar:
                     if self._stopped.is_set():
                         raise StoppedError
                     tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                    self._unpack_one(tar, cast("_BoundedEntry", entry), task, made)
+                    self._unpack_one(tar, cast("BoundedEntry", entry), task, made)
                     count += 1
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise BadRequestError(f"the archive cannot be read: {error}", code="archiveCorrupt") from error
         except OSError as error:
             where = f"{printable(str(error.filename))}: " if error.filename else ""
@@ -489,8 +493,8 @@ class Unpacking:
                 os.fchmod(folder, mode)
         return count
 
-    def _unpack_one(self, tar: tarfile.TarFile, entry: _BoundedEntry, task: str, made: list[tuple[str, int]]) -> None:
-        folders, name = _split(entry.name)
+    def _unpack_one(self, tar: tarfile.TarFile, entry: BoundedEntry, task: str, made: list[tuple[str, int]]) -> None:
+        folders, name = split(entry.name)
         path = "/".join((*folders, name))
         parent = self._open_parent(folders, entry)
         if entry.isdir():
@@ -511,7 +515,7 @@ class Unpacking:
                 raise self._conflict(path, task) from None
         self._origins.setdefault(path, task)
 
-    def _make(self, tar: tarfile.TarFile, entry: _BoundedEntry, parent: int, name: str) -> None:
+    def _make(self, tar: tarfile.TarFile, entry: BoundedEntry, parent: int, name: str) -> None:
         """Create a link or an empty special file. Raises FileExistsError if its name is taken."""
         if entry.issym():
             os.symlink(entry.linkname, name, dir_fd=parent)
@@ -520,14 +524,14 @@ class Unpacking:
             os.link(first, name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False)
         elif entry.isreg() or entry.ischr() or entry.isblk() or entry.isfifo():
             with os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=parent), "wb") as file:
-                write(self._content(tar, entry), _size(entry), file)
-                os.fchmod(file.fileno(), _file_mode(entry))
-                time = min(max(0.0, float(entry.mtime)), _MAX_TIME)
+                write(self._content(tar, entry), size_of(entry), file)
+                os.fchmod(file.fileno(), file_mode(entry))
+                time = min(max(0.0, float(entry.mtime)), MAX_TIME)
                 os.utime(file.fileno(), (time, time))
         else:
-            raise _refused(entry, "is of an unknown kind")
+            raise refused(entry, "is of an unknown kind")
 
-    def _is_same(self, tar: tarfile.TarFile, entry: _BoundedEntry, parent: int, name: str) -> bool:
+    def _is_same(self, tar: tarfile.TarFile, entry: BoundedEntry, parent: int, name: str) -> bool:
         """Return whether the existing file is the same as the entry."""
         if entry.issym():
             try:
@@ -541,28 +545,28 @@ class Unpacking:
                 folder, first = self._link_target(entry)
                 with _existing(folder, first) as target:
                     size = os.fstat(there.fileno()).st_size
-                    return target is not None and are_equal(_until(self._stopped, chunks_of(there)), size, target)
-            if stat.S_IMODE(os.fstat(there.fileno()).st_mode) != _file_mode(entry):
+                    return target is not None and are_equal(until(self._stopped, chunks_of(there)), size, target)
+            if stat.S_IMODE(os.fstat(there.fileno()).st_mode) != file_mode(entry):
                 return False
-            return are_equal(self._content(tar, entry), _size(entry), there)
+            return are_equal(self._content(tar, entry), size_of(entry), there)
 
-    def _content(self, tar: tarfile.TarFile, entry: _BoundedEntry) -> Chunks:
+    def _content(self, tar: tarfile.TarFile, entry: BoundedEntry) -> Chunks:
         if not entry.isreg():
             return ()
         if not are_ordered(entry.data(), entry.size):
-            raise _refused(entry, "has a map of data that is not in order")
-        return _until(self._stopped, _stored_chunks(cast("BinaryIO", tar.fileobj), entry))
+            raise refused(entry, "has a map of data that is not in order")
+        return until(self._stopped, stored_chunks(cast("BinaryIO", tar.fileobj), entry))
 
     def _link_target(self, entry: tarfile.TarInfo) -> tuple[int, str]:
         """Return the open directory and the name of the regular file that a hard link refers to."""
-        folders, name = _split(entry.linkname)
+        folders, name = split(entry.linkname)
         try:
             parent = self._targets.go(folders)
             mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
         except OSError as error:
-            raise _refused(entry, "refers to no file of the archive") from error
+            raise refused(entry, "refers to no file of the archive") from error
         if not stat.S_ISREG(mode):
-            raise _refused(entry, "refers to no file of the archive")
+            raise refused(entry, "refers to no file of the archive")
         return parent, name
 
     def _open_parent(self, folders: list[str], entry: tarfile.TarInfo) -> int:
@@ -571,7 +575,7 @@ class Unpacking:
             return self._parents.go(folders, make=True)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
-                raise _refused(entry, "passes through a link or a file") from error
+                raise refused(entry, "passes through a link or a file") from error
             raise
 
     def _conflict(self, path: str, task: str) -> BadRequestError:
@@ -600,7 +604,7 @@ def _existing(folder: int, name: str) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _stored_chunks(archive: BinaryIO, entry: _BoundedEntry) -> Chunks:
+def stored_chunks(archive: BinaryIO, entry: BoundedEntry) -> Chunks:
     """Yield the content of an entry; the archive stores its extents one after the other."""
     archive.seek(entry.offset_data)
     for begin, end in entry.data():
@@ -611,24 +615,25 @@ def _stored_chunks(archive: BinaryIO, entry: _BoundedEntry) -> Chunks:
             yield at, chunk
 
 
-def _until(stopped: threading.Event, chunks: Chunks) -> Chunks:
+def until(stopped: threading.Event, chunks: Chunks) -> Chunks:
+    """Yield the chunks; raise StoppedError once the task is ending."""
     for chunk in chunks:
         if stopped.is_set():
             raise StoppedError
         yield chunk
 
 
-def _size(entry: tarfile.TarInfo) -> int:
+def size_of(entry: tarfile.TarInfo) -> int:
     """Return the size of the file; links and special files, which are restored as empty files, have none."""
     return entry.size if entry.isreg() else 0
 
 
-def _file_mode(entry: tarfile.TarInfo) -> int:
+def file_mode(entry: tarfile.TarInfo) -> int:
     """Return the mode without the set-user-id bits: the user who restores is not the one who saved."""
     return stat.S_IMODE(entry.mode) & 0o777
 
 
-def _split(name: str) -> tuple[list[str], str]:
+def split(name: str) -> tuple[list[str], str]:
     """Return the folders and the name of an entry."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts or name.startswith("/") or ".." in parts or len(os.fsencode(name)) > MAX_PATH_BYTES:
@@ -638,5 +643,6 @@ def _split(name: str) -> tuple[list[str], str]:
     return parts[:-1], parts[-1]
 
 
-def _refused(entry: tarfile.TarInfo, why: str) -> BadRequestError:
+def refused(entry: tarfile.TarInfo, why: str) -> BadRequestError:
+    """Return the error for an entry that is not unpacked."""
     return BadRequestError(f"the archive's entry {printable(entry.name)!r} {why}", code="archiveEntryRefused")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 from aiodocker.containers import DockerContainer
+from aiodocker.stream import Stream
 
 from runstream.errors import BadRequestError, InternalError
-from runstream.executor.drivers.container_files import ContainerFiles
+from runstream.executor.drivers.container_files import ContainerFiles, Sink, read_fed
 from runstream.executor.drivers.docker.engine import Engine, EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.port import Exec, NotStartedError, Output
 from runstream.executor.drivers.shell import KILLER, MAX_TEXT_BYTES, PROBE, SHELL, in_variables, to_run, to_write
@@ -26,7 +27,8 @@ _SERVICE_GRACE_SECONDS = 1
 _POLL_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Waits for the status of a command whose output has ended, in seconds; the last one is repeated."""
 _CONFLICT, _GONE = 409, 404
-_TAIL_BYTES = 4096
+_ERRORS = 2
+"""The stream of errors."""
 
 log = structlog.get_logger()
 
@@ -151,17 +153,22 @@ class DockerPod:
         self,
         arguments: Sequence[str],
         environment: Mapping[str, str],
-        output: Output,
+        output: Sink,
         *,
         tty: bool = False,
+        errors: Sink | None = None,
+        source: AsyncIterator[bytes] | None = None,
     ) -> int:
-        """Run a command in the main container as the task's user; return its exit status."""
+        """Run a command in the main container as the task's user; return its exit status.
+
+        `output` gets its output, and its errors too unless `errors` is given. `source` is its input.
+        """
         if self._is_ending():
             raise InternalError("the task has ended", code="taskEnded")
         self._running += 1
         self._idle.clear()
         try:
-            return await self._command(arguments, environment, output, tty=tty)
+            return await self._command(arguments, environment, output, tty=tty, errors=errors, source=source)
         except EngineRefusedError as error:
             if self._is_ending():
                 return _KILLED
@@ -174,13 +181,24 @@ class DockerPod:
                 self._idle.set()
 
     async def _command(
-        self, arguments: Sequence[str], environment: Mapping[str, str], output: Output, *, tty: bool
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: Sink,
+        *,
+        tty: bool,
+        errors: Sink | None,
+        source: AsyncIterator[bytes] | None,
     ) -> int:
         async with self._engine.asked():
-            started = await self._main.handle.exec(list(arguments), tty=tty, user=self._user, environment=environment)
+            started = await self._main.handle.exec(
+                list(arguments), tty=tty, stdin=source is not None, user=self._user, environment=environment
+            )
         async with self._engine.asked(None), started.start(detach=False) as stream:
-            while (message := await stream.read_out()) is not None:
-                output(message.data)
+            if source is None:
+                await _read(stream, output, errors)
+            else:
+                await read_fed(_read(stream, output, errors), _feed(stream, source))
         waits = iter(_POLL_SECONDS)
         wait = 0.0
         while True:
@@ -284,6 +302,24 @@ class DockerPod:
     async def close(self) -> None:
         """Remove the pod's containers, in the background."""
         await self._removed()
+
+
+async def _read(stream: Stream, output: Sink, errors: Sink | None) -> None:
+    while (message := await stream.read_out()) is not None:
+        sink = errors if errors is not None and message.stream == _ERRORS else output
+        if (room := sink(message.data)) is not None:
+            await room
+
+
+async def _feed(stream: Stream, source: AsyncIterator[bytes]) -> None:
+    """Write the input of a command, and end it: `tar` of busybox waits for that."""
+    async for chunk in source:
+        await stream.write_in(chunk)
+    connection = stream._resp.connection if stream._resp is not None else None  # noqa: SLF001
+    transport = connection.transport if connection is not None else None
+    if transport is not None and transport.can_write_eof():
+        transport.write_eof()
+    # With TLS only the whole connection could be ended: `tar` of GNU needs no end.
 
 
 class _WithoutReturns:
