@@ -22,6 +22,8 @@ IMAGE = "tiny:1"
 """An image of busybox, with the users root and ci."""
 BARE = "bare:1"
 """An image with one static program, and no shell."""
+GIT_IMAGE = "tiny-git:1"
+"""The first one with git."""
 _START_SECONDS = 60.0
 _PROGRAM = "dockerd"
 
@@ -109,24 +111,33 @@ class DockerEngine:
 
     def _load(self) -> None:
         self.cli("import", "--change", "ENV OF_IMAGE=yes", "-", IMAGE, stdin=root_file_system())
+        self.cli("import", "-", GIT_IMAGE, stdin=root_file_system(with_git=True))
         self.cli("import", "-", BARE, stdin=_tar({"bin/true": Path(shutil.which("busybox") or "")}, {}))
 
 
 @cache
-def root_file_system() -> bytes:
+def root_file_system(*, with_git: bool = False) -> bytes:
     """A tar of a root file system with busybox."""
     busybox = shutil.which("busybox") or ""
     applets = subprocess.run([busybox, "--list"], capture_output=True, check=True).stdout.decode().split()
     links = {f"bin/{name}": "busybox" for name in applets if name != "busybox"}
     accounts = b"root:x:0:0:root:/root:/bin/sh\nci:x:1000:1000:ci:/home/ci:/bin/sh\n"
-    return _tar({"bin/busybox": Path(busybox), "etc/passwd": accounts}, links)
+    files: dict[str, Path | bytes] = {"bin/busybox": Path(busybox), "etc/passwd": accounts}
+    if with_git and (git := shutil.which("git")) is not None:
+        linked = subprocess.run(["ldd", git], capture_output=True, check=True).stdout.decode().split()
+        libraries = [word for word in linked if word.startswith("/")]
+        files |= {name.lstrip("/"): Path(name).resolve() for name in libraries} | {"usr/bin/git": Path(git).resolve()}
+        links |= {f"usr/lib/git-core/{name}": "/usr/bin/git" for name in ("git", "git-upload-pack")}
+    return _tar(files, links)
 
 
 def _tar(files: dict[str, Path | bytes], links: dict[str, str]) -> bytes:
     target = io.BytesIO()
+    parents = sorted({str(parent) for name in (*files, *links) for parent in Path(name).parents})
     with tarfile.open(fileobj=target, mode="w") as tar:
         for name, mode, owner in (
-            *((name, 0o755, 0) for name in (".", "bin", "etc", "home")),
+            *((parent, 0o755, 0) for parent in parents),
+            ("home", 0o755, 0),
             *(("tmp", 0o1777, 0), ("root", 0o700, 0), ("home/ci", 0o755, 1000)),
         ):
             info = tarfile.TarInfo(name)

@@ -66,9 +66,11 @@ class LocalShell:
         try:
             await read_fed(read_both(), feed())
             return await process.wait()
-        except BaseException:
-            process.kill()
-            raise
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
     async def write_file(self, path: str, content: bytes, mode: int) -> None:
         texts = in_variables(content.decode())

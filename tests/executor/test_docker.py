@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
-from runstream.events.run_config import Volume
+from runstream.events.run_config import Step, Volume
 from runstream.settings import ExecutorSettings
-from tests.docker_engine import BARE, IMAGE, DockerEngine, needs_engine
+from tests.docker_engine import BARE, GIT_IMAGE, IMAGE, DockerEngine, needs_engine
 from tests.executor.rig import CONTAINERS, SETTINGS, Rig, pod, rig, run_step, task_of
 
 pytestmark = needs_engine
@@ -26,7 +27,7 @@ def settings(docker_engine: DockerEngine) -> ExecutorSettings:
 @pytest.fixture
 async def running(tmp_path: Path, settings: ExecutorSettings) -> AsyncIterator[Rig]:
     """An executor with an engine."""
-    async with rig(tmp_path, settings=settings) as found:
+    async with rig(tmp_path / "executor", settings=settings) as found:
         yield found
 
 
@@ -123,6 +124,27 @@ async def test_nothing_of_a_pod_is_left_after_its_task(running: Rig, docker_engi
     assert running.executor is not None
     await running.executor.stop()
     assert docker_engine.containers(executorid=running.executor_id) == []
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+async def test_a_repository_of_the_machine_is_cloned_and_no_copy_stays(
+    running: Rig, tmp_path: Path, depth: int
+) -> None:
+    repository = tmp_path / "repository"
+    make = (
+        "git init -q -b main . && echo content >file && git add file && "
+        "git -c user.name=t -c user.email=t@t commit -q -m one && chmod -R o+rX ."
+    )
+    repository.mkdir()
+    subprocess.run(["sh", "-ec", make], cwd=repository, check=True)  # noqa: ASYNC221
+    clone = Step(type="clone", name="clone", depth=depth)
+    show = run_step("cat file; git remote get-url origin; ls -A ~")
+    environment = {"AGOLA_REPOSITORY_URL": str(repository), "AGOLA_GIT_REF": "main"}
+    done = await running.run(clone, show, environment=environment, runtime=pod(GIT_IMAGE, user="ci"))
+    assert done.task.phase is ExecutorTaskPhase.SUCCESS, await done.log(0)
+    assert await done.log(1) == f"content\n{repository}\n.runstream.gitconfig\nproject\n"
+    done = await running.run(clone, environment=environment, runtime=pod(IMAGE))
+    assert "git cannot be executed: there is no such program" in await done.log(0)
 
 
 @pytest.mark.parametrize("driver", [None])

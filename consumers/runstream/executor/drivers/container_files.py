@@ -18,6 +18,7 @@ import tarfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, BinaryIO, Protocol, cast
 
 from runstream.errors import BadRequestError, RunstreamError
@@ -170,6 +171,18 @@ class ContainerFiles:
         if status:
             _judge(status, said, selection)
 
+    async def copy_folder(self, source: Path, destination: str) -> None:
+        """Copy a git directory of this machine to a new folder of the container."""
+        await self.make_folder(destination, 0o700)
+        said = _Said()
+        async with _from_thread(lambda target: _pack_git(target, source)) as stream:
+            arguments = [SHELL, "-c", UNPACK, SHELL, destination]
+            status = await self._shell.command(arguments, {}, said, errors=said, source=stream)
+        if status == NO_TAR:
+            _judge(status, said, _Selection(SaveContent("", "", ())))
+        if status:
+            raise BadRequestError(f"{source} cannot be copied into the container: {said}", code="fileNotWritten")
+
     def unpacking(self, destination: str, stopped: threading.Event, *, replace: bool = False) -> Unpacks:
         """Return the means to restore archives into a folder."""
         return ContainerUnpacking(self._shell, destination, stopped, replace=replace)
@@ -205,6 +218,27 @@ def _judge(status: int, said: _Said, selection: _Selection) -> None:
             raise BadRequestError(f"{printable(path)!r} cannot be read: {reason}", code="fileNotReadable")
     if not lines:
         raise BadRequestError(f"the files cannot be read: tar ended with status {status}", code="fileNotReadable")
+
+
+_NOT_CLONED = frozenset({"./hooks", "./index", "./worktrees", "./logs", "./modules"})
+"""Parts of a git directory that a clone does not use."""
+
+
+def _pack_git(target: BinaryIO, source: Path) -> None:
+    def clean(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        if info.name in _NOT_CLONED or not (info.isreg() or info.isdir() or info.issym()):
+            return None
+        info.uid = info.gid = 0
+        info.uname = info.gname = ""
+        return info
+
+    try:
+        with tarfile.open(fileobj=target, mode="w|", format=tarfile.GNU_FORMAT, bufsize=COPY_BYTES) as tar:
+            tar.add(source.resolve(), arcname=".", filter=clean)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise BadRequestError(f"{source} cannot be read: {error}", code="fileNotReadable") from error
 
 
 class _Selection:

@@ -119,6 +119,13 @@ class Pod(Protocol):
     def may_read(self, path: Path) -> bool:
         """Return whether the permissions of a place of the machine allow the task's user to read it."""
 
+    async def find_in(self, folder: Path) -> str:
+        """Return the path at which commands find a folder of the machine that is `visible` to them.
+
+        A pod whose commands see no folder of the machine copies it into the task's home.
+        """
+        ...
+
     async def write_script(self, text: str) -> str:
         """Write a script into the pod, readable only by its user; return its path there."""
 

@@ -84,13 +84,21 @@ async def clone(context: StepContext) -> int:
         raise BadRequestError(f"AGOLA_GIT_COMMITSHA {commit[:80]!r} is not a commit", code="invalidCommit")
     local = _local_path(url)
     visible = () if local is None else _git_directory(context, local)
+    copy = ""
+    if visible and (found := await context.pod.find_in(visible[-1])) != str(visible[-1]):
+        copy, local, visible = found, Path(found), ()
     git_environment = await _git_environment(context, environment)
     git = _Git(context, git_environment, visible)
+    origin = url if local is None else local.as_uri() if context.step.depth else copy or url
     try:
-        status = await _check_out(git, url if local is None or not context.step.depth else local.as_uri(), ref, commit)
+        status = await _check_out(git, origin, ref, commit)
         if status == 0 and context.step.recurse_submodules:
             status = await _submodules(git, local)
+        if status == 0 and copy:
+            status = (await git.ask("remote", "set-url", "origin", url))[0]
     finally:
+        if copy and not context.stopped.is_set():
+            await context.pod.exec(Exec(("rm", "-rf", copy), "~", {}), context.log.write)
         if context.spec.git_credentials.username or context.spec.git_credentials.password:
             await _private(context.pod.files, _credentials_file(context), "")
     if status and visible and not context.pod.may_read(visible[-1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,9 +109,15 @@ class DockerPod:
         status = await self.command([SHELL, "-c", PROBE, SHELL, path], {}, printed.extend)
         lines = printed.decode(errors="replace").split("\n")
         if status or len(lines) < 3:
+            if not await self._is_running():
+                raise await self.ended_early()
             raise self._no_probe(status, printed.decode(errors="replace").strip(), path)
         self.files.home = lines[0].rstrip("/") or "/"
         self._scripts = lines[1]
+
+    async def _is_running(self) -> bool:
+        async with self._engine.asked():
+            return bool((await self._main.handle.show())["State"]["Running"])
 
     def _no_probe(self, status: int, printed: str, path: str) -> BadRequestError:
         image = self._main.image
@@ -257,8 +264,19 @@ class DockerPod:
         return False
 
     def may_read(self, path: Path) -> bool:
-        """Return whether everyone may read a place of the machine: a task in a container is no user of it."""
-        return path.stat().st_mode & 0o005 == 0o005
+        """Return whether the executor may hand out a place of the machine: as root, only what everyone may read."""
+        return os.geteuid() != 0 or path.stat().st_mode & 0o005 == 0o005
+
+    async def find_in(self, folder: Path) -> str:
+        """Copy a folder of the machine into the task's home; return its path there."""
+        if not self.may_read(folder):
+            raise BadRequestError(
+                f"not everyone may read {folder}: make it readable (chmod -R o+rX), or clone it by another URL",
+                code="repositoryNotReadable",
+            )
+        path = self.files.path(f"~/.runstream-{secrets.token_hex(6)}")
+        await self.files.copy_folder(folder, path)
+        return path
 
     async def end(self, grace_seconds: float) -> None:
         """End all processes of the pod."""
