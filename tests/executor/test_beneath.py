@@ -8,11 +8,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runstream.executor import beneath
-from runstream.executor.beneath import FOLDER, Links, closing, open_beneath
+from runstream.executor.beneath import FOLDER, Links, closing, open_beneath, remove_tree
 from runstream.executor.task_root import OutsideTaskError, TaskRoot, User, run_as
 
 READ = os.O_RDONLY
@@ -202,6 +203,38 @@ def test_a_whole_file_system_of_a_task(tmp_path: Path) -> None:
     assert (tmp_path / "new/deep").is_dir()
     root.close()
     root.close()
+
+
+def test_a_directory_of_any_depth_is_made_in_single_steps(
+    tmp_path: Path, task: TaskRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, really = 0, os.open
+
+    def counted(*args: Any, **options: Any) -> int:
+        nonlocal opened
+        opened += 1
+        return really(*args, **options)
+
+    monkeypatch.setattr(os, "open", counted)
+    depth = 500
+    os.close(task.make_folder(task.path("~/" + "directory/" * depth)))  # longer than a path may be
+    assert opened <= 3 * depth
+    assert not remove_tree(tmp_path / "home/directory").count
+
+
+def test_a_directory_is_made_behind_links_and_steps_up(tmp_path: Path, task: TaskRoot) -> None:
+    (tmp_path / "home/there").mkdir()
+    (tmp_path / "home/relative").symlink_to("there")
+    (tmp_path / "home/absolute").symlink_to(tmp_path / "home/there")
+    for path in ("relative/one/two", "absolute/three", "relative/../four", "new/../five/./six"):
+        os.close(task.make_folder(task.path(f"~/{path}")))
+        assert (tmp_path / "home" / path).is_dir()
+    (tmp_path / "home/dangling").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        task.make_folder(task.path("~/dangling/made"))
+    (tmp_path / "home/file").touch()
+    with pytest.raises(NotADirectoryError):
+        task.make_folder(task.path("~/file/made"))
 
 
 def test_a_file_is_written_in_place_of_a_link(tmp_path: Path, task: TaskRoot) -> None:

@@ -124,17 +124,25 @@ class TaskRoot:
         return self.open(path, FOLDER)
 
     def make_folder(self, path: str, mode: int = 0o755) -> int:
-        """Open a directory; create it and its parents if they are missing."""
-        top, _, relative = self._place(path, path)
-        made = top.rstrip("/")
-        for part in components(relative):
-            above, made = made, f"{made}/{part}"
-            try:
-                os.close(self.open_folder(made))
-            except FileNotFoundError:
-                with closing(self.open_folder(above or "/")) as parent, contextlib.suppress(FileExistsError):  # a race
-                    os.mkdir(part, mode, dir_fd=parent)
-        return self.open_folder(path)
+        """Open a directory; create it and its parents if they are missing.
+
+        It goes down in single steps, so that a deep path takes linear time. Only a link or `..` is resolved from the
+        top.
+        """
+        top, place, relative = self._place(path, path)
+        parts = components(relative)
+        here = os.open(".", FOLDER, dir_fd=place)
+        try:
+            for count, part in enumerate(parts, 1):
+                below = _step(here, part, mode)
+                if below is None:
+                    below = self.open_folder("/".join((top.rstrip("/"), *parts[:count])))
+                os.close(here)
+                here = below
+        except BaseException:
+            os.close(here)
+            raise
+        return here
 
     def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
         """Write a whole file, replacing an existing one; its directory must exist."""
@@ -174,6 +182,23 @@ class TaskRoot:
             if path == top or path.startswith(top.rstrip("/") + "/"):
                 return top, self._places[top], path[len(top) :].lstrip("/") or "."
         raise OutsideTaskError(asked)
+
+
+def _step(folder: int, name: str, mode: int) -> int | None:
+    """Open a directory in an open one; create it if it is missing. Return None for `..` and what is no directory."""
+    if name == "..":
+        return None
+    for _ in range(2):
+        try:
+            return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):  # a race
+                os.mkdir(name, mode, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            return None
+    return None
 
 
 def _open(place: int, relative: str, flags: int, mode: int, links: Links) -> int:
