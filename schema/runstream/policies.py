@@ -91,8 +91,8 @@ def _changed(default: Policy, root: str, text: str) -> Policy:
 
 
 def _keep(text: str) -> int | None:
-    if not text:
+    if text in ("", "all"):
         return None
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_KEEP:
-        raise ValueError(f"runs.keep is a number from 1 to {MAX_KEEP} (got {text[:40]!r})")
+        raise ValueError(f"runs.keep is a number from 1 to {MAX_KEEP}, or all (got {text[:40]!r})")
     return int(text)

@@ -136,6 +136,7 @@ class Retention:
         if not policy:
             return
         commits, full, following = await self._decisions(root, policy, since, now)
+        reached: list[int] = []
         if commits:
             answers = await self._log.append_all(commits)
             reached = [answer.sequence for answer in answers if not isinstance(answer, AppendConflictError)]
@@ -146,8 +147,8 @@ class Retention:
                 runs=len(reached),
             )
             await self._until_projected(max(reached, default=0))
-        if full:
-            self._sooner(root, now)
+        if full:  # where none was accepted, the rows are behind
+            self._sooner(root, now if reached else now + timedelta(seconds=RETRY_SECONDS))
         elif following is not None:
             self._sooner(root, max(following, now + GATHER) if commits else following)
 
