@@ -10,7 +10,14 @@ RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 DEMO_PLACES = $(CURDIR)/$(VENV),$(shell $(BIN)/python -c 'import sys; print(sys.base_prefix)')
 DEMO_VARIABLES := PIP_*,UV_*,*_proxy,*_PROXY,SSL_CERT_*,*_CA_BUNDLE
 
-.PHONY: help setup demo serve stop test test-again check coverage chaos retention fuzz openapi smoke bench docs lock clean
+IMAGE_BASE ?= debian:bookworm-slim
+IMAGE_NETWORK ?= default
+IMAGE_PACKAGES := python3,python3-venv,ca-certificates,git,openssh-client,binutils
+# What the images' Debian 12 takes: glibc 2.36.
+WHEEL_PLATFORMS := $(foreach tag,manylinux1 manylinux2010 manylinux2014 \
+  $(foreach glibc,5 12 17 24 26 27 28 31 34 35,manylinux_2_$(glibc)),$(tag)_$(shell uname -m)) any
+
+.PHONY: help setup demo serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,7 +48,7 @@ stop: setup ## stop the service that the demo left running
 	@$(RUNSTREAM) stop
 
 test: setup ## run the test suite
-	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not again'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not again and not images'
 
 test-again: setup ## run the long tests of archives and lost logs once more, with S3
 	$(BIN)/python -m pytest -n auto --dist worksteal -m again
@@ -73,6 +80,28 @@ smoke: setup ## build the wheel and try it in an empty environment
 	build/smoke/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.txt
 	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
 	cd build/smoke && bin/runstream --version && bin/runstream --help >/dev/null
+
+images: setup ## build the images runstream and runstream-servers with docker; IMAGE_BASE names the image they start from
+	rm -rf build/images/wheels && mkdir -p build/images/wheels
+	$(BIN)/python docker/requirements.py >build/images/requirements.txt
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+	  --python-version 3.11 $(WHEEL_PLATFORMS:%=--platform %) -d build/images/wheels -r build/images/requirements.txt
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/images/wheels . >/dev/null
+	DOCKER_BUILDKIT=0 docker build -q --network $(IMAGE_NETWORK) --build-arg BASE=$(IMAGE_BASE) -f docker/Dockerfile \
+	  --target servers -t runstream-servers .
+	DOCKER_BUILDKIT=0 docker build -q --network $(IMAGE_NETWORK) --build-arg BASE=$(IMAGE_BASE) -f docker/Dockerfile \
+	  -t runstream .
+
+build/images/base.tar:
+	mkdir -p build/images && rm -rf build/images/base
+	debootstrap --variant=minbase --include=$(IMAGE_PACKAGES) bookworm build/images/base >build/images/base.log
+	tar -C build/images/base -c . -f build/images/base.tar.new && rm -rf build/images/base
+	mv build/images/base.tar.new build/images/base.tar
+
+image-base: build/images/base.tar ## make the root file system that CI builds the images from, with debootstrap; needs root
+
+test-images: setup build/images/base.tar ## build the images, run everything in one container, then compose.yml, and kill each part
+	$(BIN)/python -m pytest -q -rP --show-capture=stdout -m images tests/images
 
 bench: setup ## measure: appends, projection, runs, latency, memory, snapshots
 	$(BIN)/python -m benchmarks

