@@ -15,17 +15,22 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 
-def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file durably, in place of any other. Raises OSError.
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Write a file, in place of any other; synced first, if it is to survive a power failure. Raises OSError.
 
     For files with one writer: the temporary name is fixed, so an interrupted write leaves at most one file.
     """
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-        file.write(content)
-        sync_file(file)
-    temporary.replace(path)
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            file.write(content)
+            if durable:
+                sync_file(file)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_file(file: BinaryIO) -> None:

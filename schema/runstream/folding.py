@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import cast
+from typing import TypeVar, cast
 
-from runstream.commits import DecodedCommit, StoredCommit
+from runstream.commits import DecodedCommit, Head, StoredCommit
 from runstream.domain import executor as executors
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor import RegisteredExecutor
@@ -19,6 +19,7 @@ from runstream.errors import ConflictError
 from runstream.events.executor import ExecutorEvent
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 
+T = TypeVar("T", bound="ExecutorTask | None")
 MAX_STEPS = 10_000
 """Maximum number of steps in an assignment; folding it creates them."""
 
@@ -82,11 +83,27 @@ def executor_task_of(history: Iterable[StoredCommit]) -> ExecutorTask | None:
     """Return the executor task after its history, up to a commit that does not fit; None without commits."""
     task: ExecutorTask | None = None
     for stored in history:
-        try:
-            task = fold_executor_task(task, stored.commit) if stored.commit.events else task
-        except UnfitCommitError:
+        task, unfit = fold_if_fit(task, stored.commit)
+        if unfit is not None:
             break
     return task
+
+
+def fold_if_fit(task: T, commit: DecodedCommit) -> tuple[ExecutorTask | T, UnfitCommitError | None]:
+    """Return the executor task after a commit of its own; unchanged, with the error, if the commit does not fit.
+
+    The projection parks such a commit. A skipped one has no events, and changes nothing.
+    """
+    try:
+        return fold_executor_task(task, commit) if commit.events else task, None
+    except UnfitCommitError as error:
+        return task, error
+
+
+def follows(head: Head, stored: StoredCommit) -> bool:
+    """Return whether a commit is the next one of its aggregate, or a later skipped one, which sets the version."""
+    commit = stored.commit
+    return commit.version == head.version + 1 or (not commit.events and stored.position.sequence > head.sequence)
 
 
 def fold_executor(executor: RegisteredExecutor | None, commit: DecodedCommit) -> RegisteredExecutor:

@@ -39,12 +39,6 @@ def broken(released: Mapping[str, str], current: Mapping[str, Mapping[str, objec
     return [name for name, hashed in released.items() if name in current and fingerprint(current[name]) != hashed]
 
 
-def superseded(released: Mapping[str, str], current: Mapping[str, Mapping[str, object]]) -> set[tuple[str, int]]:
-    """Return the released types and versions that are no longer current: each needs an upcaster."""
-    gone = (name.rpartition(".") for name in released if name not in current)
-    return {(kind, int(version)) for kind, _, version in gone}
-
-
 def text(schema: Mapping[str, object]) -> bytes:
     """Return the content of the schema's file."""
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)

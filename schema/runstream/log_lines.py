@@ -90,28 +90,40 @@ class LineSplitter:
         return line
 
 
+class SkippedLines:
+    """The lines that are left out at the beginning of a log's parts."""
+
+    def __init__(self, lines: int) -> None:
+        self._lines = lines
+
+    def rest(self, part: TimedBytes) -> TimedBytes | None:
+        """Return the next part without these lines; None if all of it is left out."""
+        if self._lines:
+            ends = part.data.count(b"\n")
+            if ends < self._lines:
+                self._lines -= ends
+                return None
+            part, self._lines = part.after(part.offset + after_line(part.data, 0, self._lines)), 0
+        return part
+
+
 async def line_page(parts: AsyncIterator[TimedBytes], number: int, first: int, count: int) -> LinePage:
     """Return `count` lines from the line `first` on, of a log whose parts begin with the line `number`.
 
     Fewer where the log ends, or where they are larger than MAX_BYTES.
     """
-    skip, size = first - number, 0
+    size, skipped = 0, SkippedLines(first - number)
     splitter = LineSplitter(first)
     lines: list[NumberedLine] = []
     async for part in parts:
-        rest = part
-        if skip:
-            ends = part.data.count(b"\n")
-            if ends < skip:
-                skip -= ends
-                continue
-            rest, skip = part.after(part.offset + after_line(part.data, 0, skip)), 0
+        if (rest := skipped.rest(part)) is None:
+            continue
         for line in splitter.feed(rest, count + 1 - len(lines)):
             size += len(line.data)
             if len(lines) == count or (lines and size > MAX_BYTES):
                 return LinePage(first, lines, more=True)
             lines.append(line)
-    for line in () if skip else splitter.end():
+    for line in splitter.end():
         if len(lines) == count or (lines and size + len(line.data) > MAX_BYTES):
             return LinePage(first, lines, more=True)
         lines.append(line)

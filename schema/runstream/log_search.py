@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from runstream.log_lines import MAX_BYTES, MAX_LINE_BYTES, NumberedLine, after_line
+from runstream.log_lines import MAX_BYTES, MAX_LINE_BYTES, NumberedLine, SkippedLines
 from runstream.log_times import TimedBytes
 
 MAX_MATCHES = 1000
@@ -114,17 +114,12 @@ async def search_page(parts: AsyncIterator[TimedBytes], number: int, first: int,
 
     Fewer where the log ends, where they are larger than MAX_BYTES, or after MAX_SEARCHED_BYTES.
     """
-    skip, size, searched = first - number, 0, 0
+    size, searched, skipped = 0, 0, SkippedLines(first - number)
     search = LineSearch(query, first)
     lines: list[NumberedLine] = []
     async for part in parts:
-        rest = part
-        if skip:
-            ends = part.data.count(b"\n")
-            if ends < skip:
-                skip -= ends
-                continue
-            rest, skip = part.after(part.offset + after_line(part.data, 0, skip)), 0
+        if (rest := skipped.rest(part)) is None:
+            continue
         for line in await asyncio.to_thread(search.feed, rest, count - len(lines)):
             size += len(line.data)
             if lines and size > MAX_BYTES:
@@ -133,6 +128,4 @@ async def search_page(parts: AsyncIterator[TimedBytes], number: int, first: int,
         searched += len(rest.data)
         if len(lines) == count or (searched >= MAX_SEARCHED_BYTES and search.number > first):
             return SearchPage(lines, search.number)
-    if not skip:
-        lines += search.end()
-    return SearchPage(lines, None)
+    return SearchPage([*lines, *search.end()], None)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from runstream.client import Client, Run
 from runstream.objects import PosixObjects
-from runstream.objects.references import Shared, referring_runs
+from runstream.objects.references import Shared
 from tests.acceptance.deployment import Deployment, Done, deployed, in_one_process
+from tests.objects.references import referring_runs
 
 GROUP = "/project/web/branch/main"
 CONFIG = """

@@ -9,10 +9,17 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runstream.commits import DecodedCommit, Position, StoredCommit
 from runstream.events.event import DomainEvent
-from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskAssigned, ExecutorTaskStepFinished
+from runstream.events.executor_task import (
+    EXECUTOR_TASK_EVENTS,
+    ExecutorTaskAssigned,
+    ExecutorTaskLogStored,
+    ExecutorTaskStarted,
+    ExecutorTaskStepFinished,
+)
 from runstream.events.registry import EVENT_TYPES
 from runstream.executor.executor import TaskTable
 from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fold_executor_task
@@ -102,3 +109,13 @@ def test_steps_without_number_are_not_made() -> None:
 
 def assignment(steps: int = 2) -> ExecutorTaskAssigned:
     return task_assigned(run_id=ID, run_task_id=ID, task="a", run_config="a", steps=steps)
+
+
+def test_a_log_is_followed_past_a_skipped_commit_whose_version_jumps() -> None:
+    begun, other, ended = commits("task", [[assignment()], [ExecutorTaskStarted(START)], [ExecutorTaskLogStored(None)]])
+    skipped = replace(other, commit=replace(other.commit, version=5, events=()))
+    ended = replace(ended, commit=replace(ended.commit, version=6))
+    state = LogState(StepLogKey(0, ID, "a", ID, ID, None))
+    for one in (begun, skipped, ended):
+        state.apply(one)
+    assert state.settled

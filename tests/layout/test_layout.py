@@ -35,6 +35,13 @@ def test_types_are_checked_over_all_roots() -> None:
     assert "packages" not in settings
 
 
+def test_the_contract_about_the_http_api_lists_all_consumers() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (listed,) = [one["source_modules"] for one in contracts if one.get("forbidden_modules") == ["runstream.gateway"]]
+    here = [path.stem for path in (ROOT / "consumers/runstream").iterdir()]
+    assert sorted(listed) == sorted(f"runstream.{name}" for name in here if not name.startswith("__"))
+
+
 def test_an_error_that_is_passed_over_says_why() -> None:
     silent = [where for path in SOURCES for where in _passed_over(path)]
     assert not silent

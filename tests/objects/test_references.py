@@ -9,9 +9,10 @@ import pytest
 from runstream.errors import BadRequestError
 from runstream.events.run import DataKind
 from runstream.objects import paths as layout
-from runstream.objects.references import GRACE, LOOK_AGAIN, Holds, Shared, drop_reference, referring_runs, shared_of
+from runstream.objects.references import GRACE, LOOK_AGAIN, Holds, Shared, drop_reference, shared_of
 from tests.objects.backends import Open
 from tests.objects.reading import paths
+from tests.objects.references import referring_runs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -24,7 +24,7 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, decide_report
 from runstream.errors import BadRequestError, InternalError, RemoteError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
-from runstream.folding import UnfitCommitError, fold_executor_task
+from runstream.folding import fold_if_fit, follows
 from runstream.ids import new_id
 from runstream.log.port import AppendConflictError, Log, RawMessage
 from runstream.subjects import Address
@@ -56,16 +56,12 @@ class Known:
 
     def apply(self, stored: StoredCommit) -> bool:
         """Apply a commit if it is the next one, or a skipped one; return whether it was."""
-        commit = stored.commit
-        if commit.version != self.head.version + 1 and (
-            commit.events or stored.position.sequence <= self.head.sequence
-        ):
+        if not follows(self.head, stored):
             return False
-        try:
-            self.task = fold_executor_task(self.task, commit) if commit.events else self.task
-        except UnfitCommitError as error:  # The projection parks it; later events can still be appended.
-            log.warning(f"ignoring a commit of a task: {error}", action="commit_unfit", task=self.task.id)
-        self.head = Head(commit.version, stored.position.sequence)
+        self.task, unfit = fold_if_fit(self.task, stored.commit)
+        if unfit is not None:  # later events can still be appended
+            log.warning(f"ignoring a commit of a task: {unfit}", action="commit_unfit", task=self.task.id)
+        self.head = Head(stored.commit.version, stored.position.sequence)
         return True
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import structlog
 
+from runstream.atomic_files import replace_file
 from runstream.counting import counted
 from runstream.executor.masking import Masker, Masking
 from runstream.executor.workdir import is_full
@@ -181,19 +182,15 @@ class StepLog:
             self.live.end()
 
     def _write_index(self) -> None:
-        """Write the index whole, or not at all: a log without one has no times."""
-        place = self.path.with_suffix(".index")
-        temporary = place.with_suffix(".index.new")
+        """Write the index whole, or not at all: a log without one has no times. Storing it as an object syncs it."""
         try:
-            temporary.write_bytes(encode(self._indexer.index()))
-            temporary.replace(place)
+            replace_file(self.path.with_suffix(".index"), encode(self._indexer.index()), durable=False)
         except OSError as error:
             log.warning(
                 f"the log {self.path} has no times, its index cannot be written: {error}",
                 action="log_index_not_written",
                 path=str(self.path),
             )
-            temporary.unlink(missing_ok=True)
 
     def _close_file(self) -> None:
         if self._file is not None:

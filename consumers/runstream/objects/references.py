@@ -100,12 +100,6 @@ def _references(run_id: str, logs: Sequence[str], archives: Sequence[str]) -> li
     return references + [paths.archive_reference(one, run_id) for one in archives]
 
 
-async def referring_runs(objects: ObjectStorage, shared: Shared) -> list[str]:
-    """Return the ids of the runs that refer to the data."""
-    start = shared.references
-    return [found.path.removeprefix(start) async for found in objects.list(start)]
-
-
 Holds = Callable[[str, DataKind], Awaitable[bool | None]]
 """Returns whether a run refers to its data of a kind, by its history; None for a run that is not in the log."""
 

@@ -115,9 +115,9 @@ class Waiting:
         return Starlette(routes=routes)
 
     async def _refuse(self, _request: Request) -> Response:
-        from runstream.gateway.errors import error_response  # only with a gateway: it loads all of FastAPI
+        from runstream.service.wiring.gateway import refusal  # only with a gateway: it loads all of FastAPI
 
-        return error_response(next(iter(self._missing.values())))
+        return refusal(next(iter(self._missing.values())))
 
 
 def _failing(error: InternalError) -> Check:

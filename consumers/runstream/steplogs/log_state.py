@@ -5,13 +5,12 @@ The state is folded from the commits of the executor task and its run, so a wait
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runstream.backoff import Backoff, retry
 from runstream.codec import decode
-from runstream.commits import StoredCommit
+from runstream.commits import Head, StoredCommit
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.run import (
@@ -22,7 +21,7 @@ from runstream.events.run import (
     RunTasksCancelled,
     RunTasksSkipped,
 )
-from runstream.folding import UnfitCommitError, fold_executor_task
+from runstream.folding import fold_if_fit, follows
 from runstream.log.port import Log
 from runstream.subjects import Address, StepLogKey
 
@@ -43,8 +42,8 @@ class LogState:
     run_over: bool = False
     """True if an unassigned task will never be assigned."""
     task: ExecutorTask | None = None
-    versions: int = 0
-    """Number of applied commits of the executor task."""
+    head: Head = field(default_factory=Head)
+    """The last applied commit of the executor task."""
 
     @property
     def step(self) -> StepState | None:
@@ -78,10 +77,9 @@ class LogState:
         """Apply a commit, unless it is applied already."""
         commit = stored.commit
         if commit.address.kind == "task":
-            if commit.version == self.versions + 1:
-                self.versions = commit.version
-                with contextlib.suppress(UnfitCommitError):  # the projection parks it
-                    self.task = fold_executor_task(self.task, commit) if commit.events else self.task
+            if follows(self.head, stored):
+                self.head = Head(commit.version, stored.position.sequence)
+                self.task, _ = fold_if_fit(self.task, commit)
             return
         self.exists = True
         for happened in commit.events:

@@ -17,7 +17,6 @@ import logging
 import re
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
 from time import monotonic
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 import structlog
+from cachetools import LRUCache
 
 from runstream.errors import chain_lines, outermost
 from runstream.telemetry.tracing import current_traceparent
@@ -71,8 +71,8 @@ class _Repeats:
     """A filter of warnings and errors that equal a recent one."""
 
     def __init__(self) -> None:
-        self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        """When each record was last written, and how many equal ones were left out since; the latest one last."""
+        self._recent: LRUCache[str, tuple[float, int]] = LRUCache(MAX_RECENT)
+        """When each record was last written, and how many equal ones were left out since."""
         self._lock = threading.Lock()
 
     def __call__(self, _logger: object, _method: str, record: EventDict) -> EventDict:
@@ -85,9 +85,6 @@ class _Repeats:
                 self._recent[key] = written, left_out + 1
                 raise structlog.DropEvent
             self._recent[key] = now, 0
-            self._recent.move_to_end(key)
-            if len(self._recent) > MAX_RECENT:
-                self._recent.popitem(last=False)
         return {**record, "repeated": left_out} if left_out else record
 
 

@@ -7,9 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from starlette.responses import Response
+
 from runstream.database.epochs import remember_export
 from runstream.embedded.process import free_port
+from runstream.errors import InternalError
 from runstream.gateway.app import Backends, Gateway
+from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.gateway.routes.storage import storage_routes
 from runstream.importing.epochs import tell_nats
@@ -36,6 +40,11 @@ from runstream.service.wiring import executor_leases, keyring_of
 from runstream.snapshots.export import LogExports
 from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Subjects
+
+
+def refusal(missing: InternalError) -> Response:
+    """Return the response of a gateway that waits for a missing dependency."""
+    return error_response(missing)
 
 
 async def make_gateway(
