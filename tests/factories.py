@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskAssigned
-from runstream.events.run import RunCreated
+from runstream.events.run import KeptTask, RunCreated
 
 GROUP = "/project/p/branch/main"
 
@@ -44,16 +45,53 @@ def task_assigned(
     )
 
 
-def executor_registered(*, labels: Mapping[str, str] | None = None, active_tasks_limit: int = 2) -> ExecutorRegistered:
+def task_kept(
+    task: str,
+    identity: str,
+    executor_task_id: str = "",
+    *,
+    attempt: int = 1,
+    annotations: Mapping[str, str] | None = None,
+    approver: str = "",
+    approved_at: datetime | None = None,
+    start_time: datetime | None = None,
+    end_time: datetime | None = None,
+) -> KeptTask:
+    """A task that succeeded; without an executor task, one that was skipped."""
+    return KeptTask(
+        task,
+        identity,
+        status="success" if executor_task_id else "skipped",
+        executor_task_id=executor_task_id,
+        attempt=attempt,
+        timedout=False,
+        annotations=dict(annotations or {}),
+        approvers=(approver,) if approver else (),
+        approved_at=approved_at,
+        start_time=start_time,
+        end_time=end_time,
+    )
+
+
+def executor_registered(
+    group: str = "",
+    *,
+    archs: tuple[str, ...] = ("amd64",),
+    labels: Mapping[str, str] | None = None,
+    allow_privileged_containers: bool = False,
+    active_tasks_limit: int = 2,
+    dynamic: bool = False,
+    version: str = "1",
+) -> ExecutorRegistered:
     """An executor of this machine's kind that runs host tasks."""
     return ExecutorRegistered(
-        archs=("amd64",),
+        archs=archs,
         labels=dict(labels or {}),
-        allow_privileged_containers=False,
+        allow_privileged_containers=allow_privileged_containers,
         allow_host=True,
         allow_pod=False,
         active_tasks_limit=active_tasks_limit,
-        dynamic=False,
-        executor_group="",
-        runstream_version="1",
+        dynamic=dynamic,
+        executor_group=group,
+        runstream_version=version,
     )

@@ -12,12 +12,12 @@ import pytest
 
 from runstream.client import Client, NewRun
 from runstream.commits import Head
-from runstream.events.executor import ExecutorRegistered
 from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
 from runstream.subjects import Address
 from tests.acceptance.deployment import Deployment, deployed, in_one_process
 from tests.acceptance.load import task
+from tests.factories import executor_registered
 from tests.log.memory import MemoryLog
 from tests.maintenance.test_processes import only, run_until, until
 from tests.snapshots.files import CREATED, written
@@ -161,7 +161,7 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
 async def test_an_executor_of_an_imported_log_that_is_not_here_is_offline(open_path: Path) -> None:
     """It registered in the log that was imported; no lease of it was ever seen here."""
     log = MemoryLog()
-    offer = ExecutorRegistered(("amd64",), {}, False, True, False, 4, False, "group", "0.2.0", "")
+    offer = executor_registered("group", active_tasks_limit=4)
     address = Address(0, "executor", "gone", "executor")
     await log.append(Head().next_commit(address, (offer,), time=CREATED, actor="test"))
     async with in_one_process(open_path, "--driver", "noop") as deployment, deployment.client() as client:

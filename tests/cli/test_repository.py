@@ -10,7 +10,7 @@ import pytest
 
 from runstream.cli.config_inputs import read_config
 from runstream.cli.repository import enclosing_commit, find_commit
-from runstream.cli.run_commands import _group_of
+from runstream.cli.run_commands import group_of_commit
 from runstream.errors import BadRequestError, NotExistError
 
 
@@ -37,17 +37,17 @@ def test_what_is_checked_out(repository: Path) -> None:
     source = find_commit(str(repository), "")
     assert (source.url, source.branch, source.tag, source.message) == (str(repository), "feature/x", "", "the first")
     assert source.commit == _git(repository, "rev-parse", "HEAD")
-    assert _group_of(source) == "/project/my-project/branch/feature%2Fx"
+    assert group_of_commit(source) == "/project/my-project/branch/feature%2Fx"
 
 
 def test_branch_tag_and_commit(repository: Path) -> None:
     commit = _git(repository, "rev-parse", "HEAD")
     assert find_commit(str(repository), "main").branch == "main"
     tag = find_commit(str(repository), "v1")
-    assert (tag.tag, tag.commit, _group_of(tag)) == ("v1", commit, "/project/my-project/tag/v1")
+    assert (tag.tag, tag.commit, group_of_commit(tag)) == ("v1", commit, "/project/my-project/tag/v1")
     plain = find_commit(str(repository), commit[:10])
     assert (plain.branch, plain.tag, plain.commit) == ("", "", commit)
-    assert _group_of(plain) == f"/project/my-project/ref/{commit}"
+    assert group_of_commit(plain) == f"/project/my-project/ref/{commit}"
 
 
 def test_a_url_is_asked_without_cloning(repository: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_ref_is_the_one_that_was_named_and_no_other_that_ends_like_it(tmp_path
     for url in both(folder):
         for ref in ("main", "refs/heads/main", "heads/main", ""):
             source = find_commit(url, ref)
-            assert (source.message, source.branch, _group_of(source)) == ("new", "main", "/project/r/branch/main")
+            assert (source.message, source.branch, group_of_commit(source)) == ("new", "main", "/project/r/branch/main")
         assert (find_commit(url, "v1").message, find_commit(url, "v1").tag) == ("new", "v1")
         assert find_commit(url, "zz/main").message == "old"
         with pytest.raises(NotExistError):

@@ -23,13 +23,13 @@ from runstream.events.executor import (
     ExecutorDeleted,
     ExecutorDrained,
     ExecutorLost,
-    ExecutorRegistered,
     ExecutorUndrained,
 )
 from tests.domain.world import offer
+from tests.factories import executor_registered
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-REGISTERED = ExecutorRegistered(("amd64",), {}, False, True, False, 2, False, "ex1", "0.2.0")
+REGISTERED = executor_registered("ex1", version="0.2.0")
 DEMAND = Demand("host", "", privileged=False, labels=())
 OFFER = offer("ex1", 2)
 

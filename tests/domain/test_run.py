@@ -17,7 +17,6 @@ from runstream.events.executor_task import (
     ExecutorTaskStarted,
 )
 from runstream.events.run import (
-    KeptTask,
     RunCancelled,
     RunPaused,
     RunRestarted,
@@ -31,7 +30,7 @@ from runstream.events.run import (
     RunTimedOut,
 )
 from runstream.run_states import RunPhase
-from tests.factories import run_created, task_assigned
+from tests.factories import run_created, task_assigned, task_kept
 
 from .world import config, task
 
@@ -63,7 +62,17 @@ def test_it_begins_with_what_was_asked() -> None:
 
 
 def test_a_restart_keeps_tasks_as_they_were() -> None:
-    kept = KeptTask("a", "old-a", "success", "old-task", 2, False, {"n": "1"}, ("user:ada",), AT, AT, LATER)
+    kept = task_kept(
+        "a",
+        "old-a",
+        "old-task",
+        attempt=2,
+        annotations={"n": "1"},
+        approver="user:ada",
+        approved_at=AT,
+        start_time=AT,
+        end_time=LATER,
+    )
     run = evolve(new_run(), RunRestarted("old", "chosen", ("b",), True, False, (kept,)), AT)
     assert run.restart == RestartOrigin("old", "chosen", ("b",), True, False)
     one = run.tasks["a"]

@@ -22,7 +22,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStarted,
     ExecutorTaskStepStarted,
 )
-from runstream.events.run import KeptTask, RunCancelled, RunRestarted
+from runstream.events.run import RunCancelled, RunRestarted
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
@@ -35,7 +35,7 @@ from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Address, StepLogKey
 from tests.executor.rig import Rig, Watched, rig, run_step, task_of
 from tests.executor.test_life import appears
-from tests.factories import run_created
+from tests.factories import run_created, task_kept
 from tests.links import link
 
 GATED = "mkfifo ~/gate; echo > ~/ready; {before}; cat ~/gate > /dev/null; {after}"
@@ -327,8 +327,8 @@ async def test_the_log_of_a_task_that_a_restart_kept(nats_url: str, namespace: s
         await earlier.settled()
         partition, made = earlier.address.partition, earlier.address.id
         kept = (
-            KeptTask("task", earlier.run_task_id, "success", made, 1, False, {}, (), None, None, None),
-            KeptTask("other", new_id(), "skipped", "", 1, False, {}, (), None, None, None),
+            task_kept("task", earlier.run_task_id, made),
+            task_kept("other", new_id()),
         )
         events = (
             run_created(group="/project/p/branch/b"),

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from runstream.executor.beneath import _FS_IOC_SETFLAGS, FOLDER, printable, remove_tree
+from runstream.executor.beneath import FOLDER, FS_IOC_SETFLAGS, printable, remove_tree
 from runstream.executor.task_root import User, run_as
 from tests.executor.rig import rig, run_step
 
@@ -112,7 +112,7 @@ def immutable(tmp_path: Path) -> Iterator[Path]:
 
 def set_flags(path: Path, flags: int) -> None:
     descriptor = os.open(path, os.O_RDONLY)
-    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("i", flags))
+    fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("i", flags))
     os.close(descriptor)
 
 

@@ -19,7 +19,7 @@ from runstream.events.executor_task import (
     ExecutorTaskPhase,
     ExecutorTaskStepFinished,
 )
-from runstream.events.run import KeptTask, RunRestarted
+from runstream.events.run import RunRestarted
 from runstream.events.run_config import Step
 from runstream.executor.masking import Masking
 from runstream.executor.steps.workspace import shown_warnings
@@ -27,7 +27,7 @@ from runstream.ids import new_id, run_task_id
 from runstream.objects import ByteSource, PosixObjects, paths
 from runstream.subjects import Address
 from tests.executor.rig import SETTINGS, Watched, config_of, rig, run_step, save_step, task_of
-from tests.factories import run_created
+from tests.factories import run_created, task_kept
 from tests.sandboxes import needs_sandbox
 
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
@@ -184,8 +184,8 @@ async def test_restoring_what_a_task_of_an_earlier_run_saved(tmp_path: Path) -> 
         parent = await it.assign(build, config=config, run_id=earlier)
         await parent.settled()
         kept = (
-            KeptTask("build", parent.run_task_id, "success", parent.address.id, 1, False, {}, (), None, None, None),
-            KeptTask("lint", run_task_id(earlier, "lint"), "skipped", "", 1, False, {}, (), None, None, None),
+            task_kept("build", parent.run_task_id, parent.address.id),
+            task_kept("lint", run_task_id(earlier, "lint")),
         )
         restarted = RunRestarted(earlier, "chosen", ("child",), descendants=False, fresh=False, kept=kept)
         created = run_created("test", run_config="")

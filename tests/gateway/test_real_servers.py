@@ -27,7 +27,7 @@ TASKS = run_body()["run_config_tasks"]
 
 
 @asynccontextmanager
-async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
+async def running_gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
     setup_logging("error")
     settings = Settings(data_dir=folder, token=TOKEN)
     telemetry = Telemetry("test", CollectorRegistry(), [])
@@ -48,7 +48,7 @@ async def test_a_run_is_followed_from_its_creation_to_its_end(servers: Servers, 
         standing(servers) as around,
         running(await around.scheduler()),
         FakeExecutor(around, "e1").alive(),
-        _gateway(around, tmp_path) as client,
+        running_gateway(around, tmp_path) as client,
     ):
         created = await client.runs.create(NewRun(GROUP, "main", TASKS))
         assert (await client.runs.get(created.id)).counter == 1
@@ -70,7 +70,7 @@ async def test_pages_filters_and_a_reader_who_did_not_write(servers: Servers, tm
     async with (
         standing(servers) as around,
         running(await around.scheduler()),
-        _gateway(around, tmp_path) as client,
+        running_gateway(around, tmp_path) as client,
         Client(client.url, token=TOKEN) as reader,
     ):
         runs = [await client.runs.create(NewRun(f"/project/p{n % 3}/x", f"r{n}", TASKS)) for n in range(45)]
@@ -87,7 +87,7 @@ async def test_pages_filters_and_a_reader_who_did_not_write(servers: Servers, tm
 async def test_actions_on_what_was_just_created(servers: Servers, tmp_path: Path) -> None:
     async with (
         standing(servers) as around,
-        _gateway(around, tmp_path) as client,
+        running_gateway(around, tmp_path) as client,
     ):
         run = await client.runs.create(NewRun(GROUP, "main", TASKS))
         await client.runs.cancel(run.id)
@@ -99,7 +99,7 @@ async def test_a_read_does_not_wait_for_ever(servers: Servers, tmp_path: Path, m
     monkeypatch.setattr("runstream.gateway.reads.FRESH_SECONDS", 0.1)
     async with (
         standing(servers) as around,
-        _gateway(around, tmp_path) as client,
+        running_gateway(around, tmp_path) as client,
     ):
         run = await client.runs.create(NewRun(GROUP, "main", TASKS))
         with pytest.raises(ClientError) as caught:

@@ -11,7 +11,6 @@ import pytest
 from runstream.errors import InternalError
 from runstream.events.executor_task import ExecutorTaskFinished, ExecutorTaskPhase
 from runstream.events.run import (
-    KeptTask,
     RunArchived,
     RunCancelled,
     RunCreated,
@@ -25,7 +24,7 @@ from runstream.events.run import (
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.run_states import RunResult
 from runstream.subjects import Address, partition_of
-from tests.factories import task_assigned
+from tests.factories import task_assigned, task_kept
 from tests.gateway.world import BEGUN, World, run_body, task
 
 GROUP = "/project/web/branch/main"
@@ -94,9 +93,7 @@ async def test_what_did_not_succeed_runs_again_and_the_rest_is_kept() -> None:
     assert isinstance(created, RunCreated)
     assert isinstance(restarted, RunRestarted)
     (one,) = restarted.kept
-    assert one == KeptTask(
-        "build", kept["id"], "success", kept["executor_task_id"], 1, False, {}, (), None, None, BEGUN
-    )
+    assert one == task_kept("build", kept["id"], kept["executor_task_id"], end_time=BEGUN)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from runstream.scheduler.gossip import encode
 from runstream.scheduler.peers import Claim, PeerReport
 from runstream.subjects import partition_of
 from tests.domain.world import config, task
-from tests.gateway.test_real_servers import _gateway
+from tests.gateway.test_real_servers import running_gateway
 from tests.gateway.world import World
 from tests.scheduler.standing import FakeExecutor, Standing, running, standing
 from tests.servers import Servers
@@ -64,7 +64,7 @@ async def situation(servers: Servers, folder: Path) -> AsyncIterator[Situation]:
     async with (
         standing(servers) as around,
         running(await around.scheduler()),
-        _gateway(around, folder) as client,
+        running_gateway(around, folder) as client,
     ):
         yield Situation(around, client)
 
@@ -249,7 +249,7 @@ async def test_an_unknown_run_has_no_reason(place: Place) -> None:
 async def test_no_scheduler_works_on_its_partition(servers: Servers, tmp_path: Path) -> None:
     async with (
         standing(servers) as around,
-        _gateway(around, tmp_path) as client,
+        running_gateway(around, tmp_path) as client,
     ):
         run = await around.create(ONE)
         (reason,) = (await client.runs.why(run)).reasons

@@ -110,3 +110,15 @@ def test_no_two_classes_share_a_name() -> None:
     shared = {name: found for name, found in places.items() if len(found) > 1}
     assert {name: found for name, found in shared.items() if name not in RELEASED_TWICE} == {}
     assert shared.keys() == RELEASED_TWICE.keys()
+
+
+def test_tests_import_public_names() -> None:
+    private = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {name.name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for name in node.names
+        if name.name.startswith("_")
+    ]
+    assert private == []

@@ -11,13 +11,13 @@ from runstream.commits import Head, NewCommit, Position
 from runstream.database import Database
 from runstream.database.runs import (
     RunQuery,
-    _listing,
     get_positions,
     get_run,
     get_run_by_counter,
     get_run_config,
     list_executors,
     list_runs,
+    listing_query,
 )
 from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
@@ -143,7 +143,7 @@ async def test_a_list_by_name_or_approval_uses_its_index(database_url: str, data
             (RunQuery(name="n"), "runs_by_name"),
             (RunQuery(waiting_approval=True), "run_tasks_waiting"),
         ):
-            listing = _listing(query).compile(
+            listing = listing_query(query).compile(
                 dialect=dialect(),  # type: ignore[no-untyped-call]
                 compile_kwargs={"literal_binds": True},
             )

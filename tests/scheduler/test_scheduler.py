@@ -9,13 +9,13 @@ from runstream.database.runs import list_executors
 from runstream.domain.executor import ExecutorState
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import RunTaskStatus
-from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Depend
 from runstream.projections.fold import Tracked
 from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import Address, partition_of
 from tests.domain.world import config, task
+from tests.factories import executor_registered
 from tests.servers import Servers
 
 from .standing import FakeExecutor, running, standing
@@ -105,7 +105,7 @@ async def test_the_tasks_of_a_lost_executor_fail_with_end_times(servers: Servers
 async def test_an_executor_that_was_stopped_while_no_scheduler_ran_is_offline_and_not_lost(servers: Servers) -> None:
     async with standing(servers) as around:
         address = Address(partition("e1"), "executor", "e1")
-        registered = ExecutorRegistered((), {}, False, True, False, 1, False, "e1", "0.2.0")
+        registered = executor_registered("e1", archs=(), active_tasks_limit=1)
         await around.log.append(Head().next_commit(address, (registered,), time=datetime.now(UTC), actor="e1"))
         async with FakeExecutor(around, "e1").alive():
             pass

@@ -13,7 +13,7 @@ from runstream.database.runs import ExecutorRecord
 from runstream.domain.executor import ExecutorState, RegisteredExecutor
 from runstream.gateway.responses import executor_shape
 from runstream.leases import ExecutorSightings, encode_offer, open_leases
-from runstream.service.doctor import _executor_clocks
+from runstream.service.doctor import executor_clocks
 from tests.domain.test_executor_status import REGISTERED
 from tests.domain.world import offer
 from tests.log.servers import connected
@@ -26,7 +26,7 @@ async def test_a_clock_that_is_wrong_is_named(nats_url: str, namespace: str, ske
         lease = board.lease("ex1", lambda: encode_offer(replace(offer("ex1", 0), at=time.time() + skew)))
         holding = asyncio.create_task(lease.run())
         await lease.held.wait()
-        found = [finding async for finding in _executor_clocks(nc, namespace)]
+        found = [finding async for finding in executor_clocks(nc, namespace)]
         sighting = (await ExecutorSightings(board).seen())["ex1"]
         holding.cancel()
         await asyncio.wait({holding})
@@ -37,4 +37,4 @@ async def test_a_clock_that_is_wrong_is_named(nats_url: str, namespace: str, ske
 
 async def test_a_deployment_without_executors_has_no_clocks(nats_url: str, namespace: str) -> None:
     async with connected(nats_url) as nc:
-        assert [finding async for finding in _executor_clocks(nc, namespace)] == []
+        assert [finding async for finding in executor_clocks(nc, namespace)] == []

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from runstream.cli.executor_commands import _notes, what_runs
+from runstream.cli.executor_commands import executor_notes, what_runs
 from runstream.client import Executor
 from runstream.service.serve_commands import say_ready
 from runstream.service.wiring import Parts
@@ -76,6 +76,6 @@ def test_a_list_of_executors_names_those_without_a_sandbox() -> None:
     [(-90.0, ["its clock is 90 s behind"]), (3600.0, ["its clock is 3600 s ahead of"]), (2.0, []), (0.0, [])],
 )
 def test_a_list_of_executors_names_clocks_that_are_wrong(skew: float, said: list[str]) -> None:
-    notes = list(_notes(replace(EXECUTOR, clock_skew=skew)))
+    notes = list(executor_notes(replace(EXECUTOR, clock_skew=skew)))
     assert len(notes) == len(said)
     assert all(note.startswith(start) for note, start in zip(notes, said, strict=True))

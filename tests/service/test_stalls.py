@@ -14,7 +14,7 @@ import pytest
 from runstream.commits import Position
 from runstream.embedded import PostgresServer
 from runstream.jetstream.messaging import ConsumerProgress, NoAnswer, Questions
-from runstream.service.stalls import Backlog, Consumed, _behind
+from runstream.service.stalls import Backlog, Consumed, stall_of
 from tests.domain.world import config, task
 from tests.scheduler.standing import running, standing
 from tests.servers import Servers
@@ -40,7 +40,7 @@ def test_a_consumer_stands_still_when_commits_wait_and_it_does_not_move(
     said: ConsumerProgress | NoAnswer, since: datetime | None, why: str
 ) -> None:
     waiting = Backlog(Position(1, 3, 812), START, 7)
-    stall = _behind("projection", waiting, said, START + timedelta(seconds=60), 10.0)
+    stall = stall_of("projection", waiting, said, START + timedelta(seconds=60), 10.0)
     assert (stall.since if stall else None) == since
     if stall is not None:
         assert why in stall.why

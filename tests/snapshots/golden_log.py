@@ -12,7 +12,6 @@ from runstream.events.executor import (
     ExecutorDeleted,
     ExecutorDrained,
     ExecutorLost,
-    ExecutorRegistered,
     ExecutorUndrained,
 )
 from runstream.events.executor_task import (
@@ -34,7 +33,6 @@ from runstream.events.executor_task import (
     ExecutorTaskTimedOut,
 )
 from runstream.events.run import (
-    KeptTask,
     RunArchived,
     RunCancelled,
     RunCreated,
@@ -66,6 +64,7 @@ from runstream.runconfig.resolve import config_hash
 from runstream.skips import hash_of
 from runstream.subjects import Address, group_root, partition_of, skip_address
 from tests.domain.world import config, task
+from tests.factories import executor_registered, task_kept
 from tests.log.memory import MemoryLog
 
 PARTITIONS = 2
@@ -173,7 +172,15 @@ def golden_log() -> MemoryLog:
     """The log."""
     story = Story()
     executor = Address(partition_of(EXECUTOR, PARTITIONS), "executor", EXECUTOR)
-    offer = ExecutorRegistered(("amd64", "arm64"), {"zone": "a"}, True, True, False, 4, True, "group", "0.2.0")
+    offer = executor_registered(
+        "group",
+        archs=("amd64", "arm64"),
+        labels={"zone": "a"},
+        allow_privileged_containers=True,
+        active_tasks_limit=4,
+        dynamic=True,
+        version="0.2.0",
+    )
     story.write(executor, offer)
     _succeeds(story.run("succeeds", CHAIN, "/project/web/branch/main"))
     _is_stopped(story.run("is stopped", CHAIN, "/project/web/branch/main"))
@@ -264,7 +271,7 @@ def _is_restarted(story: Story, earlier: RunStory) -> None:
     made = run_task_id(earlier.address.id, "build")
     at = story.now()
     made_by = executor_task_id(earlier.address.id, made)
-    kept = KeptTask("build", made, "success", made_by, 1, False, {}, ("user:ada",), at, at, at)
+    kept = task_kept("build", made, made_by, approver="user:ada", approved_at=at, start_time=at, end_time=at)
     restart = RunRestarted(earlier.address.id, "chosen", ("check",), True, False, (kept,))
     run = story.run("is restarted", CHAIN, "/project/web/branch/again", restart=restart)
     run.starts()

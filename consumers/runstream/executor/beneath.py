@@ -384,7 +384,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 
 _ALL = 0o700
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _IMMUTABLE_OR_APPEND = 0x10 | 0x20
 _AGAIN = 100
 """Maximum number of directories that may turn out not to be empty."""
@@ -563,7 +563,7 @@ def _make_mutable(folder: int, name: str) -> None:
             with closing(open_beneath(folder, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as found:
                 flags = struct.unpack("i", fcntl.ioctl(found, _FS_IOC_GETFLAGS, b"\0" * 4))[0]
                 if flags & _IMMUTABLE_OR_APPEND:
-                    fcntl.ioctl(found, _FS_IOC_SETFLAGS, struct.pack("i", flags & ~_IMMUTABLE_OR_APPEND))
+                    fcntl.ioctl(found, FS_IOC_SETFLAGS, struct.pack("i", flags & ~_IMMUTABLE_OR_APPEND))
 
 
 def printable(name: str) -> str:

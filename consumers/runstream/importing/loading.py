@@ -126,13 +126,13 @@ async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: OnDone
         try:
             await storage.stat(found.path)
         except NotExistError:  # the usual case
-            await storage.write(found.path, _Content(snapshot, found), persist=True)
+            await storage.write(found.path, _LoadedContent(snapshot, found), persist=True)
             added += 1
         tell(1)
     return added
 
 
-class _Content:
+class _LoadedContent:
     """The bytes of one object; a wrong hash raises before the end, so that nothing is stored."""
 
     def __init__(self, snapshot: Snapshot, found: SnapshotObject) -> None:

@@ -374,7 +374,7 @@ async def nats_server(settings: Settings, admin_url: str | None, folder: Path | 
             yield finding
         yield await _limits(client, folder)
         yield await _clock(client)
-        async for finding in _executor_clocks(client, settings.namespace):
+        async for finding in executor_clocks(client, settings.namespace):
             yield finding
         async for finding in log_streams(client, settings):
             yield finding
@@ -477,7 +477,7 @@ async def _clock(client: Client) -> Finding:
     return clock("NATS clock", theirs - middle)
 
 
-async def _executor_clocks(client: Client, namespace: str) -> AsyncIterator[Finding]:
+async def executor_clocks(client: Client, namespace: str) -> AsyncIterator[Finding]:
     """Compare the clock of each living executor with the server's, by its lease."""
     try:
         seen = await ExecutorSightings(LeaseBucket(client, f"{namespace}_executors", 0)).seen()

@@ -90,9 +90,9 @@ class Consumed:
         if waiting is None:
             return None
         if archived is not None:
-            return _behind("archive", waiting, archived, now, seconds)
+            return stall_of("archive", waiting, archived, now, seconds)
         answer = await ask_progress(self.questions, self.log.subjects.progress(partition))
-        return _behind("projection", waiting, answer, now, seconds)
+        return stall_of("projection", waiting, answer, now, seconds)
 
     async def _waiting(self, partition: int, consumed: int, now: datetime, seconds: float) -> Backlog | None:
         """Return the commits after `consumed`; None when none has been pending for `seconds`."""
@@ -127,7 +127,7 @@ def _parked(first: ParkedCommit, count: int) -> Stall:
     return Stall("projection", "parked", first.position.partition, position, first.at, count, why, todo)
 
 
-def _behind(
+def stall_of(
     component: Consumer, waiting: Backlog, answer: ConsumerProgress | NoAnswer, now: datetime, seconds: float
 ) -> Stall | None:
     """Return the stall of a consumer with pending commits; None when it moves, however slowly."""

@@ -34,7 +34,7 @@ def resume(file: BinaryIO) -> Resumed | None:
     BadRequestError when it is complete.
     """
     size = os.fstat(file.fileno()).st_size
-    found = _Kept()
+    found = _KeptPart()
     whole = True
     try:
         for entry in entries(file, size):
@@ -53,7 +53,7 @@ def resume(file: BinaryIO) -> Resumed | None:
     return found.resumed()
 
 
-class _Kept:
+class _KeptPart:
     """The part of an interrupted export that is whole, from its beginning."""
 
     def __init__(self) -> None:

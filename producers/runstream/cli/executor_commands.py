@@ -43,7 +43,7 @@ def list_executors(*, output: Output = "table") -> int:
         else:
             print_items(executors, _COLUMNS, "there are no executors")
             for executor in executors:
-                for note in _notes(executor):
+                for note in executor_notes(executor):
                     warn(f"executor {executor.executor_id}: {note}")
 
     return with_client(work)
@@ -88,7 +88,8 @@ async def find_executor(client: Client, text: str) -> str:
     return found[0] if len(found) == 1 else text
 
 
-def _notes(executor: Executor) -> Iterator[str]:
+def executor_notes(executor: Executor) -> Iterator[str]:
+    """Yield what is wrong with an executor, for people."""
     if executor.full:
         yield f"it takes no tasks: {executor.full}"
     if executor.engine.startswith(_UNREACHABLE):

@@ -499,7 +499,7 @@ def create(
         runs = await client.runs.create_from_config(
             inputs,
             source=_run_source(source),
-            group=new.group or _group_of(source),
+            group=new.group or group_of_commit(source),
             environment=environment,
             priority=new.priority,
             on_setup_error=new.on_setup_error,
@@ -525,7 +525,7 @@ def _run_source(source: RepositoryCommit | None) -> Source:
     return Source(about.branch, about.tag, about.ref, about.commit, about.url, about.message)
 
 
-def _group_of(source: RepositoryCommit | None) -> str:
+def group_of_commit(source: RepositoryCommit | None) -> str:
     """Return the default group of a commit; empty without one, so that the service chooses."""
     if source is None:
         return ""

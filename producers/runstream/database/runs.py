@@ -132,12 +132,12 @@ async def list_runs(transaction: Transaction, query: RunQuery) -> RunPage:
         raise BadRequestError(
             f"limit {query.limit} is out of bounds", code="invalidLimit", hint=f"use 1 to {MAX_LIMIT}"
         )
-    rows = await transaction.rows(_listing(query))
+    rows = await transaction.rows(listing_query(query))
     runs = tuple(_summary(row) for row in rows[: query.limit])
     return RunPage(runs, runs[-1].sequence if len(rows) > query.limit else None)
 
 
-def _listing(query: RunQuery) -> Select[tuple[object, ...]]:
+def listing_query(query: RunQuery) -> Select[tuple[object, ...]]:
     """Select one run more than the limit, to know whether there is a next page (runs_by_sequence, runs_by_group)."""
     runs = tables.runs.c
     tasks = tables.run_tasks.c

@@ -70,7 +70,7 @@ def pack(
     """
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
         tar.copybufsize = COPY_BYTES  # type: ignore[attr-defined]  # larger than its default, for fewer calls
-        packing = _Packing(tar, stopped)
+        packing = _TarPacking(tar, stopped)
         try:
             for content in contents:
                 packing.add(content, _source(files, files.path(content.source_dir or ".", folder), content))
@@ -117,7 +117,7 @@ class _Origin:
     status: os.stat_result
 
 
-class _Packing:
+class _TarPacking:
     """An archive in the making."""
 
     def __init__(self, tar: tarfile.TarFile, stopped: threading.Event) -> None:
