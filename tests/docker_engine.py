@@ -98,7 +98,7 @@ class DockerEngine:
         return [json.loads(line) for line in listed.splitlines()]
 
     def _found(self) -> psutil.Process | None:
-        return find_process(int((self.folder / "server").read_text()), _PROGRAM, str(self.folder))
+        return find_process(int((self.folder / "server").read_text()), _PROGRAM, self.url)
 
     def _unmount(self) -> None:
         """Unmount what a killed engine has left, so that its folder can be removed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -62,7 +61,7 @@ def _credentials(registry: str, login: Login) -> tuple[str, str]:
         )
     try:
         user, colon, password = base64.b64decode(login.auth, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not ASCII, not base64, or not UTF-8
         colon = ""
     if not colon:
         raise BadRequestError(
