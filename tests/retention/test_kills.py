@@ -116,14 +116,14 @@ class Load:
     async def _create(self, project: int) -> None:
         self.created += 1
         group = f"/project/p{project}/branch/b{self.random.randrange(BRANCHES)}"
-        answer = await self.http.post("/runs", json={"name": "run", "group": group, "run_config_tasks": TASKS})
+        answer = await self._post({"name": "run", "group": group, "run_config_tasks": TASKS})
         assert answer.status_code == 201, answer.text
         self.runs[project].append(answer.json()["run"]["id"])
 
     async def _restart(self, project: int) -> None:
         """Restart a run that is about to be removed, or is gone."""
         recent = self.runs[project][-KEEP - 3 :]
-        answer = await self.http.post("/runs", json={"run_id": self.random.choice(recent), "tasks": ["test"]})
+        answer = await self._post({"run_id": self.random.choice(recent), "tasks": ["test"]})
         if answer.status_code == 201:
             self.restarted += 1
             self.runs[project].append(answer.json()["run"]["id"])
@@ -131,6 +131,15 @@ class Load:
             assert answer.status_code in (400, 404, 409), answer.text
             self.refused += 1
             await self._create(project) if self.created < RUNS // 2 else await asyncio.sleep(0)
+
+    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
+        """Create a run; wait where a machine under load is behind."""
+        for _ in range(60):
+            answer = await self.http.post("/runs", json=body)
+            if answer.status_code != 503:
+                break
+            await asyncio.sleep(0.5)  # sleeps: as the answer asks for
+        return answer
 
     async def listed(self) -> dict[str, dict[str, Any]]:
         """All runs that the service has."""

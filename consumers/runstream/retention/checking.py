@@ -7,9 +7,8 @@ a hundred bytes for each object, and the references of all runs that are not del
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from runstream.codec import decode
 from runstream.counting import counted
@@ -23,7 +22,7 @@ from runstream.ids import attempt_id
 from runstream.log.port import Log, RawMessage
 from runstream.objects import paths
 from runstream.objects.port import Object, ObjectStorage
-from runstream.objects.references import GRACE, Shared, shared_of
+from runstream.objects.references import Shared, shared_of
 
 MAX_SHOWN = 1000
 _BATCH = 1000
@@ -38,6 +37,8 @@ class ObjectsReport:
     bytes: int = 0
     missing: int = 0
     """Objects without any trace in this storage that runs refer to: the log was imported without them."""
+    foreign: int = 0
+    """Objects of runs that are not in this log, such as those of another epoch."""
     count: int = 0
     findings: list[str] = field(default_factory=list)
     """The first findings."""
@@ -57,12 +58,15 @@ class ObjectsReport:
         """Return the report as lines of text."""
         hidden = self.count - len(self.findings)
         more = [f"… and {hidden} more"] if hidden else []
-        absent = [f"{counted(self.missing, 'object')} of runs not in this storage: imported without them"]
+        notes = [f"{counted(self.missing, 'object')} of runs not in this storage: imported without them"]
+        notes = notes if self.missing else []
+        if self.foreign:
+            notes.append(f"{counted(self.foreign, 'object')} of runs that are not in this log: of another epoch")
         verdict = f"{counted(self.count, 'difference')}" if self.count else "no difference"
         return [
             *self.findings,
             *more,
-            *(absent if self.missing else []),
+            *notes,
             f"{counted(self.objects, 'object')} of runs, {counted(self.bytes, 'byte')}: {verdict}",
         ]
 
@@ -97,6 +101,8 @@ class _Expected:
         self.runs: set[str] = set()
         self.stored: dict[str, _Stored] = {}
         """By path."""
+        self.known: set[str] = set()
+        """All run tasks."""
         self._tasks: dict[str, tuple[str, int]] = {}
 
     def take(self, message: RawMessage, mark: int) -> None:
@@ -114,6 +120,7 @@ class _Expected:
                     self.runs.add(key)
                 case ExecutorTaskAssigned(run_task_id=run_task, attempt=attempt):
                     self._tasks[key] = (run_task, attempt)
+                    self.known.add(run_task)
                 case ExecutorTaskLogStored(step=step) if key in self._tasks:
                     self._add(_Stored("logs", *self._tasks[key], step))
                 case ExecutorTaskArchiveStored(step=step) if key in self._tasks:
@@ -128,16 +135,15 @@ class _Expected:
 class ObjectsCheck:
     """The comparison of an object storage with the log."""
 
-    def __init__(self, log: Log, objects: ObjectStorage, database: Database, now: datetime) -> None:
+    def __init__(self, log: Log, objects: ObjectStorage, database: Database) -> None:
         self._log = log
         self._objects = objects
         self._database = database
-        self._now = now
 
     async def run(self) -> ObjectsReport:
         """Compare. Raises InternalError when log, storage or database fail."""
         report = ObjectsReport()
-        data: dict[str, str] = {}
+        data: set[str] = set()
         references: dict[Shared, list[Object]] = {}
         # Marks first: what the cleaner removes later than this is looked at again.
         marks = [await load_mark(self._database, self._log.subjects, p) for p in range(self._log.partitions)]
@@ -149,11 +155,13 @@ class ObjectsCheck:
                 if shared is None:
                     report.add(f"{found.path}: not the path of a log or an archive")
                 elif found.path.startswith(shared.data):
-                    data[found.path] = found.path
+                    data.add(found.path)
                 else:
                     references.setdefault(shared, []).append(found)
         expected = await self._expected(marks)
-        findings = [*_of_data(data, references, expected), *self._of_references(references, expected)]
+        own = {path for path in data if _run_task(shared_of(path)) in expected.known}
+        report.foreign = len(data) - len(own)
+        findings = [*_of_data(own, references, expected), *_of_references(references, expected)]
         for path, finding in findings:
             if await self._exists(path):
                 report.add(finding)
@@ -177,18 +185,6 @@ class ObjectsCheck:
                         after = message.position.sequence
         return expected
 
-    def _of_references(self, references: dict[Shared, list[Object]], expected: _Expected) -> Iterator[tuple[str, str]]:
-        for shared, found in references.items():
-            holders = expected.allowed.of(_run_task(shared), shared.kind)
-            for one in found:
-                run_id = one.path.removeprefix(shared.references)
-                if run_id in holders:
-                    continue
-                if run_id in expected.runs:
-                    yield one.path, f"{one.path}: a reference of a run that does not refer to it"
-                elif one.modified + GRACE <= self._now:
-                    yield one.path, f"{one.path}: a reference of a run that is not in the log"
-
     async def _exists(self, path: str) -> bool:
         try:
             await self._objects.stat(path)
@@ -197,8 +193,17 @@ class ObjectsCheck:
         return True
 
 
+def _of_references(references: dict[Shared, list[Object]], expected: _Expected) -> Iterator[tuple[str, str]]:
+    for shared, found in references.items():
+        holders = expected.allowed.of(_run_task(shared), shared.kind)
+        for one in found:
+            run_id = one.path.removeprefix(shared.references)
+            if run_id in expected.runs and run_id not in holders:
+                yield one.path, f"{one.path}: a reference of a run that does not refer to it"
+
+
 def _of_data(
-    data: dict[str, str], references: dict[Shared, list[Object]], expected: _Expected
+    data: Collection[str], references: dict[Shared, list[Object]], expected: _Expected
 ) -> Iterator[tuple[str, str]]:
     for path in data:
         shared = shared_of(path)

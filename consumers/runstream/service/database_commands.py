@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -94,7 +94,7 @@ async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archiv
         archive = await _archive(storage, at, partitions) if storage is not None and with_archive else None
         objects: ObjectsReport | None = None
         if storage is not None and with_objects:
-            objects = await ObjectsCheck(at.log, storage, at.database, datetime.now(UTC)).run()
+            objects = await ObjectsCheck(at.log, storage, at.database).run()
         return _Found(rows, archive, objects, await Consumed(at.log, at.database, Questions(at.nats), storage).stalls())
 
 
@@ -102,7 +102,7 @@ async def _storage(settings: Settings) -> ObjectStorage:
     try:
         return await open_objects(settings, make=False)
     except InternalError as error:
-        hint = f"{error.hint}; --no-archive leaves archive and objects out"
+        hint = f"{error.hint}; --no-archive leaves the archive out, and the objects"
         raise InternalError(error.message, code=error.code, details=error.details, hint=hint) from error
 
 
