@@ -179,6 +179,15 @@ def seal_config(config: RunConfig, keyring: Keyring) -> RunConfig:
     return replace(sealed, environment=_sealed(config.environment, "environment", keyring, lambda: config.name))
 
 
+def has_secrets(value: object) -> bool:
+    """Return whether a value (a run config, or a part of one) has a sealed text."""
+    if isinstance(value, Struct):
+        return isinstance(value, Sealed) or any(has_secrets(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, Mapping):
+        return any(map(has_secrets, value.values()))
+    return isinstance(value, tuple) and any(map(has_secrets, value))
+
+
 class OpenedSecrets:
     """The secrets of one task, opened on demand; `secrets` collects them for masking."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from msgspec import structs
 
 from runstream.api import CacheList
 from runstream.codec import zstd
@@ -15,7 +16,8 @@ from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import SaveContent, Step
 from runstream.objects import paths
 from runstream.objects.caches import StoredCaches, group_of
-from tests.executor.rig import SETTINGS, rig, run_step
+from runstream.sealing import seal_config, to_seal
+from tests.executor.rig import KEYRING, SETTINGS, config_of, rig, run_step, task_of
 from tests.sandboxes import needs_sandbox
 
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
@@ -134,6 +136,48 @@ async def test_any_key_is_found_again_in_its_group_alone(tmp_path: Path, key: st
         assert found is not None
         assert (found.key, found.size) == (key, 1)
         assert await caches.newest("/project", "") is None
+
+
+@pytest.mark.parametrize("group", ["x" * 900, "ü" * 300, "/project/" + "名" * 80, "~" * 100])
+async def test_a_group_with_a_long_name_has_its_caches(tmp_path: Path, group: str) -> None:
+    async with rig(tmp_path) as it:
+        caches = StoredCaches(it.objects)
+        file = tmp_path / "file"
+        file.write_bytes(b"x")
+        assert await caches.create(group, "k", file)
+        assert not await caches.create(group, "k", file)
+        assert await caches.create(group + "2", "k2", file)
+        found = await caches.newest(group, "k")
+        assert found is not None
+        async with await caches.read(found) as stored:
+            assert await stored.read(0, 9) == b"x"
+        listed = [(one.group, one.key) async for one in caches.list()]
+        assert len({shown for shown, _ in listed}) == 2
+        for shown, key in listed:
+            await caches.delete(shown, key)
+        assert await caches.find(group, "k") is None
+
+
+@pytest.mark.parametrize(("secret", "said"), [("abc", "variable PIN is a secret"), ("long-enough", "is a secret")])
+async def test_a_secret_is_not_part_of_a_key_however_short(tmp_path: Path, secret: str, said: str) -> None:
+    task = structs.replace(task_of("task", save('s-{{ env "PIN" }}')), environment={"PIN": to_seal(secret)})
+    config = seal_config(config_of(task), KEYRING)
+    async with rig(tmp_path) as it:
+        done = await it.assign(config.tasks["task"], config=config)
+        assert (await done.settled()).phase is FAILED
+        assert said in await done.log(0)
+        assert [cache async for cache in StoredCaches(it.objects).list()] == []
+
+
+async def test_restored_files_replace_what_is_there(tmp_path: Path) -> None:
+    made = "mkdir d; echo new > d/f; echo new > file; ln -s file link"
+    here = "echo old > d; echo old > file; ln -s nothere link"
+    async with rig(tmp_path) as it:
+        assert (await it.run(run_step(made), save("k"))).task.phase is SUCCESS
+        done = await it.run(run_step(here), restore("k"), run_step("cat d/f file link"))
+        assert await done.log(2) == "new\nnew\nnew\n"
+        done = await it.run(run_step("mkdir file"), restore("k"))
+        assert await done.log(1) == "'file' cannot be restored: a folder is in its place\n"
 
 
 async def test_a_list_of_caches_has_pages(tmp_path: Path) -> None:

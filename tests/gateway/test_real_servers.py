@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ TASKS = run_body()["run_config_tasks"]
 
 
 @asynccontextmanager
-async def running_gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
+async def running_gateway(around: Standing, folder: Path, wait_seconds: float = 30.0) -> AsyncIterator[Client]:
     setup_logging("error")
     settings = Settings(data_dir=folder, token=TOKEN)
     telemetry = Telemetry("test", CollectorRegistry(), [])
@@ -37,7 +38,7 @@ async def running_gateway(around: Standing, folder: Path) -> AsyncIterator[Clien
     gateway = Gateway(settings, behind, telemetry)
     await gateway.start()
     try:
-        async with Client(gateway.url, token=TOKEN) as client:
+        async with Client(gateway.url, token=TOKEN, wait_seconds=wait_seconds) as client:
             yield client
     finally:
         await gateway.stop()
@@ -99,7 +100,7 @@ async def test_a_read_does_not_wait_for_ever(servers: Servers, tmp_path: Path, m
     monkeypatch.setattr("runstream.gateway.reads.FRESH_SECONDS", 0.1)
     async with (
         standing(servers) as around,
-        running_gateway(around, tmp_path) as client,
+        running_gateway(around, tmp_path, wait_seconds=0.0) as client,
     ):
         run = await client.runs.create(NewRun(GROUP, "main", TASKS))
         with pytest.raises(ClientError) as caught:
@@ -107,3 +108,26 @@ async def test_a_read_does_not_wait_for_ever(servers: Servers, tmp_path: Path, m
         assert (caught.value.status, caught.value.code) == (503, "projectionBehind")
         with pytest.raises(ClientError, match="not one of this log"):
             await client.runs.get(run.id, at_least="1/9/1")
+
+
+async def test_a_client_waits_for_a_projection_that_is_behind(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.gateway.reads.FRESH_SECONDS", 0.1)
+    why, waits = list[str](), asyncio.Event()
+
+    def waiting(reason: str) -> None:
+        why.append(reason)
+        waits.set()
+
+    async with (
+        standing(servers) as around,
+        running_gateway(around, tmp_path) as other,
+        Client(other.url, token=TOKEN, waiting=waiting) as client,
+    ):
+        run = await client.runs.create(NewRun(GROUP, "main", TASKS))
+        reading = asyncio.create_task(client.runs.get(run.id))
+        await waits.wait()
+        async with running(await around.scheduler()):
+            assert (await reading).id == run.id
+    assert why[0].startswith("the projection has not reached position ")

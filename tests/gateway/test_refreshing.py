@@ -93,6 +93,35 @@ async def test_without_it_they_are_as_they_were() -> None:
     assert configs == 1
 
 
+async def test_secrets_are_never_used_in_another_environment_than_the_one_they_were_given_for() -> None:
+    world = World.make()
+    other = {"from_start": True, "environment": {"BASH_ENV": "$(reveal)"}}
+    async with world.http() as http:
+        earlier = await _cancelled(world, http)
+        answer = await http.post("/runs", json={**other, "run_id": earlier})
+        (error,) = answer.json()
+        assert (answer.status_code, error["code"]) == (400, "environmentBound")
+        same = await http.post("/runs", json={**other, "run_id": earlier, "environment": {"STAGE": "one"}})
+        assert same.status_code == 201
+        fresh = await http.post("/runs", json={**other, "run_id": earlier, "fresh": _inputs("staple")})
+        assert fresh.json()["run_config"]["environment"] == other["environment"]
+        with_credentials = _inputs(
+            "horse",
+            group="/project/web/y",
+            branch="main",
+            commit_sha="1f2e",
+            repository_url="http://user:s3cretpw@host/x.git",
+        )
+        answer = await http.post("/createruns", json=with_credentials)
+        run = answer.json()["runs"][-1]["run"]["id"]
+        await world.append(Address(P, "run", run), RunCancelled(""))
+        url = {"AGOLA_REPOSITORY_URL": "http://elsewhere/x.git"}
+        fresh = await http.post(
+            "/runs", json={"run_id": run, "from_start": True, "environment": url, "fresh": _inputs("staple")}
+        )
+        assert fresh.json()[0]["code"] == "environmentBound"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -121,7 +150,7 @@ async def test_values_that_no_process_can_take_are_refused_in_a_restart_too() ->
         again = {"run_id": await _cancelled(world, http), "from_start": True}
         for name, given in (
             ("TOKEN", {"fresh": _inputs("x" * 140_000, variables={"plain": "x"})}),
-            ("STAGE", {"environment": {"STAGE": "x" * 140_000}}),
+            ("STAGE", {"environment": {"STAGE": "x" * 140_000}, "fresh": _inputs("staple")}),
         ):
             answer = await http.post("/runs", json={**again, **given})
             (error,) = answer.json()

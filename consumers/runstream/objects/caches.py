@@ -6,6 +6,8 @@ It is never replaced: what has changed has another key.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -19,6 +21,8 @@ from runstream.objects import ObjectReader, ObjectStorage, paths
 MAX_KEY_BYTES = 200
 """Of an escaped key."""
 _PLAIN = "$&+=:@"
+_DIGESTED = re.compile("[^~]{1,10}~[0-9a-f]{64}")
+"""The folder of a group with a long name."""
 
 
 class StoredCaches:
@@ -114,15 +118,29 @@ def require_key(key: str) -> None:
 def _begin(group: str, prefix: str) -> str:
     """Return the beginning of the paths of some caches."""
     if group:
-        return f"{paths.CACHES}/{_escaped(group)}/{_escaped(prefix) if prefix.strip('.') else ''}"
+        return f"{paths.CACHES}/{_folder(group)}/{_escaped(prefix) if prefix.strip('.') else ''}"
     return f"{paths.CACHES}/"
 
 
 def _path(group: str, key: str) -> str:
-    return paths.cache(_escaped(group), _escaped(key))
+    return paths.cache(_folder(group), _escaped(key))
+
+
+def _folder(group: str) -> str:
+    """Return the folder of a group; that of a long name has its beginning and a digest.
+
+    A list of all caches shows such a folder as the group, and it names the same caches.
+    """
+    if _DIGESTED.fullmatch(group):
+        return quote(group, safe=_PLAIN + "~")
+    escaped = _escaped(group)
+    if len(escaped) <= MAX_KEY_BYTES:
+        return escaped
+    digest = hashlib.sha256(group.encode(errors="surrogateescape")).hexdigest()
+    return f"{_escaped(group[:10].replace('~', '-'))}~{digest}"
 
 
 def _escaped(text: str) -> str:
     """Return a text as an element of a path, as in a URL."""
-    escaped = quote(text, safe=_PLAIN, errors="surrogateescape")
+    escaped = quote(text, safe=_PLAIN, errors="surrogateescape").replace("~", "%7E")
     return escaped if escaped.strip(".") else escaped.replace(".", "%2E")

@@ -91,8 +91,8 @@ class Freshness(Component):
             raise InternalError(
                 f"the projection has not reached {_listed(behind)} within {timeout:g} s",
                 code="projectionBehind",
-                details={"partitions": [position.partition for position in behind]},
-                hint="no scheduler runs for these partitions, or it is behind; the append itself is durable",
+                details={"dependency": "projection", "partitions": [position.partition for position in behind]},
+                hint="the append is durable; `runstream doctor` says whether schedulers and Postgres are there",
             ) from error
 
     def includes(self, position: Position) -> bool:

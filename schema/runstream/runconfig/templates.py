@@ -57,7 +57,8 @@ class KeySource(Protocol):
         ...
 
     def env(self, name: str) -> str:
-        """Return a variable of the step; empty for one that is not set."""
+        """Return a variable of the step; empty for one that is not set. Raises ValueError for one that may not be
+        used."""
         ...
 
     async def file(self, path: str) -> bytes:

@@ -503,13 +503,22 @@ class Unpacking:
                 made.append((path, stat.S_IMODE(entry.mode) & 0o777))
                 return
             if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                raise self._conflict(path, task)
+                if not self._replace:
+                    raise self._conflict(path, task)
+                os.unlink(name, dir_fd=parent)
+                os.mkdir(name, 0o700, dir_fd=parent)
+                made.append((path, stat.S_IMODE(entry.mode) & 0o777))
             return
         try:
             self._make(tar, entry, parent, name)
         except FileExistsError:
             if self._replace:
-                os.unlink(name, dir_fd=parent)
+                try:
+                    os.unlink(name, dir_fd=parent)
+                except IsADirectoryError as error:
+                    raise BadRequestError(
+                        f"{printable(path)!r} cannot be restored: a folder is in its place", code="fileExists"
+                    ) from error
                 self._make(tar, entry, parent, name)
             elif not self._is_same(tar, entry, parent, name):
                 raise self._conflict(path, task) from None

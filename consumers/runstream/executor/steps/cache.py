@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import datetime
 
 from runstream.api import Cache
@@ -75,7 +75,7 @@ async def restore_cache(context: StepContext, caches: StoredCaches, masking: Mas
 async def rendered(context: StepContext, template: str, masking: Masking) -> str:
     """Return the key of a template. Raises BadRequestError for one that cannot be rendered or be a key."""
     environment = {**context.spec.environment, **context.spec.step_environments[context.index]}
-    source = _Source(context.pod.files, context.working_dir, environment)
+    source = _Source(context.pod.files, context.working_dir, environment, context.spec.secrets)
     try:
         key = await render(parse_template(template), source)
     except ValueError as error:
@@ -84,7 +84,7 @@ async def rendered(context: StepContext, template: str, masking: Masking) -> str
         raise BadRequestError(
             f"key {template[:200]!r} contains a secret",
             code="invalidCacheKey",
-            hint="the names of caches are no secrets; use the checksum of a file, or another variable",
+            hint="keys of caches are shown; use the checksum of a file, or another variable",
         )
     require_key(key)
     return key
@@ -115,17 +115,21 @@ async def _restored(context: StepContext, caches: StoredCaches, found: Cache, as
 class _Source:
     """The environment and the files of a step; a `KeySource`."""
 
-    def __init__(self, files: Files, working_dir: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, files: Files, working_dir: str, environment: Mapping[str, str], secrets: Container[str]) -> None:
         self._files = files
         self._working_dir = working_dir
         self._environment = environment
+        self._secrets = secrets
         self.now = datetime.now().astimezone()
         self.system = sys.platform
         self.arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
 
     def env(self, name: str) -> str:
-        """Return a variable of the step."""
-        return self._environment.get(name, "")
+        """Return a variable of the step. Raises ValueError for a secret, also one too short to be masked."""
+        value = self._environment.get(name, "")
+        if value and value in self._secrets:
+            raise ValueError(f"variable {name} is a secret, and keys of caches are shown")
+        return value
 
     async def file(self, path: str) -> bytes:
         """Return the content of a file of the task. Raises ValueError."""

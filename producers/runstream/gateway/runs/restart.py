@@ -29,6 +29,7 @@ from runstream.runconfig.parse import ParsedConfig
 from runstream.runconfig.refs import RefContext
 from runstream.runconfig.resolve import differing_tasks, require_fitting_environment, run_configs
 from runstream.runconfig.when import RefType
+from runstream.sealing import has_secrets
 
 
 async def with_fresh_values(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader) -> RunConfig:
@@ -122,7 +123,8 @@ class Restarts:
         last = await self.log.last(address)
         read = await self.reads.run(body.run_id, [last.position] if last is not None else [])
         run, config = read.record.run, read.config
-        if body.environment is not None:
+        if body.environment is not None and body.environment != config.environment:
+            _require_no_secrets(config, fresh=body.fresh is not None)
             config = replace(config, environment=body.environment)
         if body.fresh is not None:
             config = await with_fresh_values(body.fresh, config, self.configs)
@@ -137,6 +139,19 @@ class Restarts:
         kept = {task.executor_task_id for task in restart.kept}
         executions = {key: one for key, one in read.record.executor_tasks.items() if key in kept}
         return PreparedRestart(PreparedRun(run.group, config, run.annotations, (), restart), executions)
+
+
+def _require_no_secrets(config: RunConfig, *, fresh: bool) -> None:
+    """Raise BadRequestError for a run with secrets: another environment could make its tasks reveal them.
+
+    A fresh restart gives the secrets of tasks again, but not the credentials of the repository.
+    """
+    if has_secrets(config.static_environment) or (not fresh and has_secrets(config.tasks)):
+        raise BadRequestError(
+            "the run has secrets, which were given for its environment: a restart cannot replace that",
+            code="environmentBound",
+            hint="leave the environment out, or create a new run with its secrets",
+        )
 
 
 def _scope(body: CreateRunBody) -> Literal["all", "failed", "chosen"]:
