@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -181,6 +184,24 @@ async def test_an_error_that_is_not_ours_is_an_internal_one() -> None:
     (error,) = answer.json()
     assert (answer.status_code, error["code"]) == (500, "internal")
     assert error["message"] == "the gateway failed: ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_gateway_out_of_open_files_says_so_and_when_to_try_again(wrapped: bool) -> None:
+    world = World.make()
+    error = OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/data/objects/log")
+
+    async def broken(*_: object) -> None:
+        if wrapped:
+            raise InternalError("the object cannot be read", code="objectNotReadable") from error
+        raise error
+
+    world.reads.runs = broken  # type: ignore[assignment,method-assign]
+    async with world.http() as http:
+        answer = await http.get("/runs")
+    (entry,) = answer.json()
+    assert (answer.status_code, entry["code"], answer.headers["retry-after"]) == (503, "tooManyOpenFiles", "2")
+    assert re.fullmatch(r"gateway: too many open files \(limit \d+; raise LimitNOFILE\)", entry["message"])
 
 
 async def test_the_description_is_complete() -> None:

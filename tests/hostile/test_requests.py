@@ -16,7 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from runstream.telemetry.http_server import OPEN_FILES, HttpLimits, HttpServer, connections_within, raise_open_files
+from runstream.open_files import OPEN_FILES, connections_within, raise_open_files
+from runstream.telemetry.http_server import HttpLimits, HttpServer
 from tests.service.running import a_run, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

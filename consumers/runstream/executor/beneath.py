@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, Generic, Self, TypeVar
 
 from runstream.errors import BadRequestError
+from runstream.open_files import out_of_files
 
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 """Flags that open a directory as the starting point of further calls."""
@@ -262,7 +263,11 @@ class TreeWalk(Generic[T]):
     def __init__(self, top: int, note: T) -> None:
         """Walk below `top`, an open directory that the caller closes; its entries get `note` as their `above`."""
         self._here = os.open(".", _READABLE, dir_fd=top)
-        self._levels = [_Level(_identity(self._here), _names(self._here), "", note)]
+        try:
+            self._levels = [_Level(_identity(self._here), _names(self._here), "", note)]
+        except BaseException:
+            os.close(self._here)
+            raise
 
     def close(self) -> None:
         """Close the open directories."""
@@ -400,10 +405,13 @@ class Problems:
     count: int = 0
     named: list[str] = field(default_factory=list)
     """The first of them: path and reason."""
+    out_of_files: bool = False
+    """True if this process had no file descriptor left for one of them: removing it again may succeed."""
 
     def add(self, path: str, error: OSError) -> None:
         """Count a problem, and keep it if it is one of the first."""
         self.count += 1
+        self.out_of_files = self.out_of_files or out_of_files(error)
         if len(self.named) < _NAMED:
             reason = "a file system is mounted on it" if error.errno == errno.EXDEV else error.strerror
             self.named.append(f"{printable(path)}: {reason}")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from runstream.errors import InternalError
 from runstream.executor.limits import ControlGroup
+from runstream.open_files import OpenFilesError, out_of_files
 
 MARK = "RUNSTREAM_EXECUTOR_TASK"
 """The environment variable that every process of a task has: `<executor id>/<executor task id>`."""
@@ -244,9 +245,15 @@ def _handle(process: Process) -> int | None:
     """Return a handle of exactly this process; None if it has ended."""
     try:
         handle = os.pidfd_open(process.pid)
-    except OSError:
+    except OSError as error:
+        if out_of_files(error):
+            raise OpenFilesError from error
         return None
-    now = find_process(process.pid)
+    try:
+        now = find_process(process.pid)
+    except BaseException:
+        os.close(handle)
+        raise
     if now is None or now.started != process.started:
         os.close(handle)
         return None
@@ -270,8 +277,16 @@ async def readable(descriptor: int) -> None:
 
 
 def _read(path: str) -> bytes:
-    """Read a file of /proc in four system calls, because each task reads many. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Read a file of /proc in four system calls, because each task reads many.
+
+    Raises OSError, which mostly means that the process has ended; and OpenFilesError, which does not.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if out_of_files(error):
+            raise OpenFilesError from error
+        raise
     try:
         found = b""
         while chunk := os.read(descriptor, _READ_BYTES):

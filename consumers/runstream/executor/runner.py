@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import structlog
 
-from runstream.backoff import Backoff
+from runstream.backoff import Backoff, retry
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.events.executor_task import (
@@ -54,6 +54,7 @@ from runstream.log.port import Log
 from runstream.log.runs import find_run
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.caches import StoredCaches
+from runstream.open_files import OpenFilesError, out_of_files
 from runstream.runconfig.amounts import format_duration
 from runstream.steplogs.live import LiveLogs
 from runstream.steplogs.log_state import CUT_OFF
@@ -190,7 +191,8 @@ class PodRunner:
             except Exception:  # the leftovers of one task must not prevent the start
                 log.exception(f"processes of task {path.name} may be left", action="leftover_not_ended", task=path.name)
             if path.name not in kept:
-                await asyncio.to_thread(folder.remove)
+                with contextlib.suppress(OpenFilesError):  # the next start removes it
+                    await asyncio.to_thread(folder.remove)
         await asyncio.to_thread(self._remove_set_aside)
 
     def _remove_set_aside(self) -> None:
@@ -276,7 +278,7 @@ class PodTask:
         await self.log_upload.persevere()
         if self._context.live is not None:
             await self._context.live.forget(self._job.task.id)
-        await asyncio.to_thread(self._folder.remove)
+        await retry(lambda: asyncio.to_thread(self._folder.remove), OpenFilesError, _BACKOFF)
 
     async def _watch_disk(self) -> None:
         limit, folder = self._context.task_disk_bytes, self._folder
@@ -309,7 +311,8 @@ class PodTask:
                 text = f"it took longer than {self._context.setup_seconds:.0f} seconds (executor.setup_seconds)"
             self._error = f"setup failed: {text}"
             log.line(text)
-        log.close()
+        finally:
+            log.close()
         phase = ExecutorTaskPhase.SUCCESS if spec is not None else ExecutorTaskPhase.FAILED
         job.report(ExecutorTaskSetupFinished(job.clock(), phase))
         self.log_upload.add(None)
@@ -374,11 +377,11 @@ class PodTask:
             log.line(_failure_text(failure))
         finally:
             limits.close()
+            if ending.requested.is_set() and ending.reason not in STEP_LIMITS:  # then the step's log already says why
+                log.line(f"The task was ended: {ending.reason}.")
+            log.close()
         if ending.requested.is_set():
             status = None
-            if ending.reason not in STEP_LIMITS:  # the step's log already says why
-                log.line(f"The task was ended: {ending.reason}.")
-        log.close()
         if log.missing:
             self._disk_full()
         success = status == 0 and not ending.requested.is_set()
@@ -478,6 +481,8 @@ class PodTask:
 
 def _failure_text(failure: BaseException) -> str:
     """Return the text of a failure; some Python exceptions have none."""
+    if out_of_files(failure):
+        return OpenFilesError().message
     if is_full(failure):
         return plain(f"disk full: {failure}")
     hint = failure.hint if isinstance(failure, RunstreamError) else ""

@@ -171,15 +171,17 @@ class StepLog:
 
     def close(self) -> None:
         """Complete the log; a second close does nothing."""
-        self._finish()
-        if self._file is not None and self.missing:
-            self._say_missing(self._file)
-            self._publish()
-        if self._file is not None:
-            self._write_index()
-        self._close_file()
-        if self.live is not None:
-            self.live.end()
+        try:
+            self._finish()
+            if self._file is not None and self.missing:
+                self._say_missing(self._file)
+                self._publish()
+            if self._file is not None:
+                self._write_index()
+        finally:
+            self._close_file()
+            if self.live is not None:
+                self.live.end()
 
     def _write_index(self) -> None:
         """Write the index whole, or not at all: a log without one has no times. Storing it as an object syncs it."""

@@ -33,6 +33,7 @@ from runstream.events.executor_task import (
 from runstream.executor.reporter import Clock, Known, Reporter
 from runstream.executor.workdir import is_full
 from runstream.log.port import Log
+from runstream.open_files import OpenFilesError, out_of_files
 
 _BACKOFF = Backoff(0.1, 2.0)
 log = structlog.get_logger()
@@ -114,7 +115,10 @@ class Execution:
         reports only plain text, which every component can store.
         """
         fault = next(each for each in causes(fault) if not isinstance(each, BaseExceptionGroup))
-        error = f"disk full: {fault}" if is_full(fault) else f"internal error: {type(fault).__name__}: {fault}"
+        if out_of_files(fault):
+            error = OpenFilesError().message
+        else:
+            error = f"disk full: {fault}" if is_full(fault) else f"internal error: {type(fault).__name__}: {fault}"
         error = plain(error)[:1000]
         ended: Ended | None = None
         try:

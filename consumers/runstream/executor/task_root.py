@@ -80,7 +80,14 @@ class TaskRoot:
     @classmethod
     def of_folders(cls, home: Path, *folders: Path, user: User | None = None) -> TaskRoot:
         """Return the root of a task without a sandbox, which has only these folders of the machine."""
-        return cls(str(home), {str(folder): os.open(folder, FOLDER) for folder in (home, *folders)}, user)
+        root = cls(str(home), {}, user)
+        try:
+            for folder in (home, *folders):
+                root._places[str(folder)] = os.open(folder, FOLDER)
+        except BaseException:
+            root.close()
+            raise
+        return root
 
     def close(self) -> None:
         """Close the descriptors once no work uses them; a second close does nothing."""

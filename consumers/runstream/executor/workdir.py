@@ -23,6 +23,7 @@ from runstream.atomic_files import replace_file
 from runstream.errors import InternalError
 from runstream.executor.beneath import FOLDER, closing, open_beneath, remove_tree
 from runstream.ids import new_id, require_token
+from runstream.open_files import OpenFilesError
 
 log = structlog.get_logger()
 
@@ -144,8 +145,13 @@ class TaskFolder:
             folder.mkdir(mode=0o700)
 
     def remove(self) -> None:
-        """Remove the folder with its contents; move a folder that cannot be removed aside, and log a warning."""
+        """Remove the folder with its contents; move a folder that cannot be removed aside, and log a warning.
+
+        Raises OpenFilesError if this process has no descriptor left to do so.
+        """
         problems = remove_tree(self.root)
+        if problems.out_of_files:
+            raise OpenFilesError
         if problems.count:
             place = self._set_aside()
             log.warning(

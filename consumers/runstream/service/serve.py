@@ -24,6 +24,7 @@ import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError, outermost
 from runstream.lifecycle import Component, wait_for_first
+from runstream.open_files import raise_open_files
 from runstream.sealing import Keyring
 from runstream.service.data_dir import DataDir
 from runstream.service.edge import sentence
@@ -33,7 +34,6 @@ from runstream.service.waiting import Waiting
 from runstream.service.wiring import Parts, build
 from runstream.settings import Settings
 from runstream.telemetry.health import Check, check_all
-from runstream.telemetry.http_server import raise_open_files
 from runstream.telemetry.logs import hide_password_of
 from runstream.telemetry.process import Telemetry, setup_telemetry
 

@@ -46,11 +46,12 @@ from runstream.gateway.runs.why import Asker, Explainer
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance.mode import Mode, Parkable
+from runstream.open_files import connections_within
 from runstream.release import version
 from runstream.sealing import Keyring
 from runstream.settings import Settings
 from runstream.telemetry.health import Check, Fact, health_routes
-from runstream.telemetry.http_server import HttpLimits, HttpServer, connections_within
+from runstream.telemetry.http_server import HttpLimits, HttpServer
 from runstream.telemetry.process import Telemetry
 
 PREFIX = "/api/v1alpha"

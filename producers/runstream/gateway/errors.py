@@ -31,6 +31,7 @@ from runstream.errors import (
 )
 from runstream.jetstream.api import UnavailableError, is_away
 from runstream.limits import MAX_WORD_BYTES
+from runstream.open_files import OpenFilesError, out_of_files
 from runstream.runconfig.problems import suggestion
 
 JSON_TYPE = "application/json"
@@ -40,6 +41,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "maintenance": 503,
     "methodNotAllowed": 405,
     "projectionBehind": 503,
+    "tooManyOpenFiles": 503,
     **dict.fromkeys(DEPENDENCY_OF_CODE, 503),
 }
 """The status of codes that differ from the status of their kind."""
@@ -61,7 +63,12 @@ class JsonResponse(Response):
 
 
 def public_error(error: BaseException) -> RunstreamError:
-    """Return the error to show: the outermost RunstreamError of the chain, else an internal one."""
+    """Return the error to show: the outermost RunstreamError of the chain, else an internal one.
+
+    A missing file descriptor comes before what was made of it on the way.
+    """
+    if out_of_files(error):
+        return OpenFilesError("gateway")
     ours = outermost(error)
     if ours is not None:
         return ours

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,8 +36,6 @@ _PIPELINED = 64
 """Requests that a client may send before it has read the answers to earlier ones."""
 _BODY_BYTES = 1024
 """Minimum progress of a body in `body_seconds`, in bytes."""
-OPEN_FILES = 65_536
-"""The limit of open files that we ask for. Not more: a child that closes all possible files would take seconds."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -184,20 +181,6 @@ class HttpLimits:
     """Maximum pause of a body while we read it."""
     linger_seconds: float = 1.0
     """Time for which we keep reading after a refusal: closing at once would lose the response on its way."""
-
-
-def raise_open_files() -> None:
-    """Raise this process's limit of open files up to OPEN_FILES: the usual 1,024 allow few connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def connections_within(most: int) -> int:
-    """Return `most`, but at most half of the files that this process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return most if soft == resource.RLIM_INFINITY else max(1, min(most, soft // 2))
 
 
 @dataclass(frozen=True, slots=True)

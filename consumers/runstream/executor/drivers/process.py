@@ -27,12 +27,13 @@ from runstream.executor.drivers.prompt_watch import PromptWatch
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
 from runstream.executor.sandbox import HOME, INSIDE_UID, SHARED_MEMORY, USER_NAME, Visible, accounts, task_user
-from runstream.executor.spawner.client import AgentProxy, Spawner, StartError
+from runstream.executor.spawner.client import AgentProxy, Spawner, StartError, close_all
 from runstream.executor.spawner.plan import AgentCommand, Join, Plan, Sandbox
 from runstream.executor.spec import ExecutorTaskSpec, for_terminal, inherited, marked, own_virtual_environment, placed
 from runstream.executor.task_root import TaskRoot, User
 from runstream.executor.workdir import TaskFolder
 from runstream.lifecycle import wait_for_event
+from runstream.open_files import out_of_files
 
 log = structlog.get_logger()
 
@@ -149,7 +150,6 @@ class ProcessDriver:
             place.make()
             try:
                 host = await self._open(place, task_user("probe"), None)
-                os.close(host.agent.root)
                 host.agent.close()
             except RunstreamError as error:
                 return str(error)
@@ -169,28 +169,31 @@ class ProcessDriver:
             output(
                 f"WITHOUT a sandbox: the task can read and change all that its user can ({self.sandbox}).\n".encode()
             )
-        if self._sandboxed:
-            user = task_user(task_id)
-            host = await self._open(folder, user, self._group())
-            output(b"In a sandbox of its own.\n")
-            files = TaskRoot(HOME, {"/": host.agent.root}, user if user.uid != os.geteuid() else None)
-            place = placed(HOME, "/tmp", USER_NAME)  # noqa: S108
-        else:
-            host = await self._host()
-            files = TaskRoot.of_folders(folder.home, folder.tmp)
-            place = placed(str(folder.home), str(folder.tmp), _user_name())
-        limits = self._rules.limits.described(sandboxed=self._sandboxed, controllers=self._groups.controllers)
-        output(f"{limits}\n".encode() if limits else b"")
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            if self._sandboxed:
+                user = task_user(task_id)
+                host = await self._open(folder, user, self._group())
+                undo.push_async_callback(self._close, host)
+                output(b"In a sandbox of its own.\n")
+                files = TaskRoot(HOME, {"/": host.agent.take_root()}, user if user.uid != os.geteuid() else None)
+                place = placed(HOME, "/tmp", USER_NAME)  # noqa: S108
+            else:
+                host = await self._host()
+                undo.push_async_callback(self._close, host)
+                files = TaskRoot.of_folders(folder.home, folder.tmp)
+                place = placed(str(folder.home), str(folder.tmp), _user_name())
+            undo.callback(files.close)
+            limits = self._rules.limits.described(sandboxed=self._sandboxed, controllers=self._groups.controllers)
+            output(f"{limits}\n".encode() if limits else b"")
+            undo.callback(tree.close)
             tree.started(host.process, host.group, first=self._sandboxed, new=host.tasks == 1)
-        except OSError:  # the disk is full
-            files.close()
-            await self._close(host)
-            raise
-        environment = {**self._inherited, **place, **spec.environment}
-        return ProcessPod(
-            tree, folder, host, files, environment, self._mark(task_id), self._join, self._release, self._rules.visible
-        )
+            environment = {**self._inherited, **place, **spec.environment}
+            pod = ProcessPod(
+                *(tree, folder, host, files, environment, self._mark(task_id)),
+                *(self._join, self._release, self._rules.visible),
+            )
+            undo.pop_all()
+        return pod
 
     async def _host(self) -> Host:
         """Return an agent for a task without a sandbox: an idle one, or else a new one."""
@@ -205,11 +208,15 @@ class ProcessDriver:
         return await self._opened(self._plan(group), group)
 
     async def _opened(self, plan: Plan, group: ControlGroup | None) -> Host:
-        agent = await self._spawner.open(plan)
-        process = find_process(agent.pid)
-        if process is None:
-            agent.close()
-            raise InternalError("the processes of the task were ended from outside", code="taskProcessesGone")
+        with contextlib.ExitStack() as undo:
+            if group is not None:
+                undo.callback(group.remove)
+            agent = await self._spawner.open(plan)
+            undo.callback(agent.close)
+            process = find_process(agent.pid)
+            if process is None:
+                raise InternalError("the processes of the task were ended from outside", code="taskProcessesGone")
+            undo.pop_all()
         if plan.sandbox is None:
             self._living.add(agent.pid)
         return Host(agent, process, group)
@@ -224,11 +231,13 @@ class ProcessDriver:
             await self._close(host)
 
     async def _close(self, host: Host) -> None:
+        self._living.discard(host.process.pid)
         host.agent.close()
         if host.group is not None:
-            await agent_gone(host.process)  # a group with a process cannot be removed
-            host.group.remove()
-        self._living.discard(host.process.pid)
+            try:
+                await agent_gone(host.process)  # a group with a process cannot be removed
+            finally:
+                host.group.remove()
 
     def _group(self) -> ControlGroup | None:
         """Create a control group for a task if it is needed: for limits, or to end a task without a sandbox."""
@@ -269,8 +278,7 @@ class ProcessDriver:
         try:
             return await self._spawner.open(self._plan(host.group, join=join), namespaces)
         finally:
-            for namespace in namespaces:
-                os.close(namespace)
+            close_all(namespaces)
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
         """Kill the processes that an earlier process of this executor left running."""
@@ -280,10 +288,12 @@ class ProcessDriver:
 
     async def close(self) -> None:
         """End the agents and the spawner."""
-        while self._ready:
-            await self._close(self._ready.pop())
-        await asyncio.to_thread(self._spawner.close)
-        self._groups.remove()
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(self._groups.remove)
+            closing.push_async_callback(asyncio.to_thread, self._spawner.close)
+            for host in self._ready:
+                closing.push_async_callback(self._close, host)
+            self._ready = []
 
     def _tree(self, task_id: str, folder: TaskFolder) -> ProcessTree:
         return ProcessTree(self._mark(task_id), folder.root, folder.processes)
@@ -344,7 +354,11 @@ class ProcessPod:
             descriptor = await agent.start(
                 AgentCommand(command.arguments, folder, environment, command.tty, scripts), self._root.user
             )
-            command_output = CommandOutput(descriptor, output, tty=command.tty)
+            try:
+                command_output = CommandOutput(descriptor, output, tty=command.tty)
+            except BaseException:
+                os.close(descriptor)
+                raise
             self._outputs.append(command_output)
             try:
                 status = await agent.ended()
@@ -419,7 +433,9 @@ class ProcessPod:
             return self._visible.lists(path)
         try:
             os.close(self._root.open(str(path), os.O_PATH | os.O_CLOEXEC))
-        except (OSError, RunstreamError):  # missing, or behind a link that leads out
+        except (OSError, RunstreamError) as error:  # missing, or behind a link that leads out
+            if out_of_files(error):
+                raise
             return False
         return True
 
@@ -450,13 +466,14 @@ class ProcessPod:
 
     async def close(self) -> None:
         """Close the agents and outputs of the task's commands, and give its agent back."""
-        for agent in self._joined.values():
-            agent.close()
-        for output in self._outputs:
-            output.close()
-        self._root.close()
-        self._tree.close()
-        await self._release(self._host, clean=self._clean)
+        async with contextlib.AsyncExitStack() as closing:
+            closing.push_async_callback(self._release, self._host, clean=self._clean)
+            closing.callback(self._tree.close)
+            closing.callback(self._root.close)
+            for output in self._outputs:
+                closing.callback(output.close)
+            for agent in self._joined.values():
+                closing.callback(agent.close)
 
 
 def _user_name() -> str:

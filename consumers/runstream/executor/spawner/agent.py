@@ -18,6 +18,7 @@ hung up when the command ends, and `tee` writes the last lines. It never has inp
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import json
@@ -131,7 +132,7 @@ class Agent:
 
     def _receive(self) -> bool:
         """Handle a packet; return False if the executor has closed its side."""
-        packet, descriptors, _, _ = socket.recv_fds(self._channel, PACKET_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+        packet, descriptors, flags, _ = socket.recv_fds(self._channel, PACKET_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
         kind = packet[:1]
         if kind == NEXT_TASK:
             kernel.leave_keyring()
@@ -139,6 +140,8 @@ class Agent:
             self._send_namespaces()
         elif packet:
             try:
+                if flags & socket.MSG_CTRUNC:  # this process cannot open the descriptors that were sent
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 command = read_command(packet[1:] if kind == COMMAND else content_of(descriptors[-1]))
                 for path, text in command.scripts:
                     write(path, text.encode(), os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
@@ -319,11 +322,15 @@ def main(descriptor: int) -> None:
     gc.freeze()
     with socket.socket(fileno=descriptor) as channel:
         while True:
-            packet, descriptors, _, _ = socket.recv_fds(
+            packet, descriptors, flags, _ = socket.recv_fds(
                 channel, PACKET_BYTES, 2 + len(NAMESPACES), socket.MSG_CMSG_CLOEXEC
             )
-            if not packet or not descriptors:
+            if not packet:
                 return
+            if flags & socket.MSG_CTRUNC or not descriptors:  # the agent's socket closes: the executor notices
+                for each in descriptors:
+                    os.close(each)
+                continue
             plan = read_plan(content_of(descriptors[-1]) if packet[:1] == LARGE else packet[1:])
             boundary = Boundary(plan.sandbox, uid, gid) if plan.sandbox is not None else None
             with socket.socket(fileno=descriptors[0]) as agent:

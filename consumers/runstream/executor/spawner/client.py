@@ -26,6 +26,7 @@ from runstream.executor.spawner.plan import (
     packed,
 )
 from runstream.executor.task_root import User
+from runstream.open_files import OpenFilesError, out_of_files
 
 _ROOTS = Path(__file__).parents[3]
 """The folder on the spawner's import path."""
@@ -62,7 +63,10 @@ class AgentProxy:
         self.scoped = False
         """True if the machine's abstract sockets are out of reach."""
         self.root = -1
-        """A descriptor of the sandbox's root, which the caller closes; -1 without a sandbox."""
+        """A descriptor of the sandbox's root; -1 without a sandbox."""
+        self._owns_root = True
+        self._fault: InternalError | None = None
+        """Why it cannot be used any more; None if it has ended."""
         channel.setblocking(False)
         self._loop.add_reader(channel.fileno(), self._read)
 
@@ -78,6 +82,11 @@ class AgentProxy:
             raise InternalError(f"the sandbox cannot be made: {answer['error']}", code="sandboxUnavailable")
         self.pid, self.scoped = answer["pid"], answer["scoped"]
         self.root = descriptors[0] if descriptors else -1
+
+    def take_root(self) -> int:
+        """Return the descriptor of the sandbox's root, which the caller closes from now on."""
+        self._owns_root = False
+        return self.root
 
     async def start(self, command: AgentCommand, user: User | None) -> int:
         """Start a command; return the descriptor from which to read its output.
@@ -114,7 +123,11 @@ class AgentProxy:
             self._channel.send(NAMESPACES_WANTED)
         except OSError as error:
             raise _gone() from error
-        return (await self._receive())[1]
+        descriptors = (await self._receive())[1]
+        if len(descriptors) < len(NAMESPACES):  # the agent could not open them all
+            close_all(descriptors)
+            raise OpenFilesError
+        return descriptors
 
     def next_task(self) -> None:
         """Announce that the following commands belong to another task."""
@@ -125,37 +138,42 @@ class AgentProxy:
         """Close the agent, which ends everything that it started; a second close does nothing."""
         self._lose()
         while self._packets:
-            _close_all(self._packets.popleft()[1])
+            close_all(self._packets.popleft()[1])
+        if self._owns_root and self.root >= 0:
+            os.close(self.take_root())
         self._channel.close()
 
     def _send(self, content: bytes, descriptors: list[int]) -> None:
         try:
             send(self._channel, COMMAND, content, descriptors)
         except OSError as error:
-            raise _gone() from error
+            raise _failure(error) from error
 
     async def _receive(self) -> tuple[dict[str, Any], list[int]]:
         """Wait for a packet; return it with its descriptors."""
         while not self._packets:
             if not self._open:
-                raise _gone()
+                raise self._fault or _gone()
             self._waiting = self._loop.create_future()
             await self._waiting
         return self._packets.popleft()
 
     def _read(self) -> None:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(
+            packet, descriptors, flags, _ = socket.recv_fds(
                 self._channel, PACKET_BYTES, len(NAMESPACES), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return  # nothing to read; the loop calls again with the next packet
         except ConnectionError:
-            packet, descriptors = b"", []
+            packet, descriptors, flags = b"", [], 0
+        if flags & socket.MSG_CTRUNC:  # the kernel has dropped what this process could not open
+            self._fault = OpenFilesError()
+            packet = b""
         if packet and len(self._packets) < _MAX_PACKETS:
             self._packets.append((json.loads(packet), descriptors))
         else:
-            _close_all(descriptors)
+            close_all(descriptors)
             self._lose()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
@@ -185,7 +203,8 @@ def _require_started(answer: dict[str, Any]) -> None:
         raise StartError(answer["failed"], answer["errno"], answer.get("error", ""))
 
 
-def _close_all(descriptors: list[int]) -> None:
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
 
@@ -205,19 +224,21 @@ class Spawner:
         """
         spawner = await self._running()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        agent = AgentProxy(ours)
-        try:
-            send(spawner, COMMAND, packed(plan), [theirs.fileno(), *(namespaces or [])])
-            theirs.close()
-            async with asyncio.timeout(_OPEN_SECONDS):
-                await agent.opened()
-        except BaseException as error:
-            agent.close()
-            if isinstance(error, OSError):
+        with contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            with theirs:
+                agent = AgentProxy(ours)
+                undo.callback(agent.close)
+                try:
+                    send(spawner, COMMAND, packed(plan), [theirs.fileno(), *(namespaces or [])])
+                except OSError as error:
+                    raise _failure(error) from error
+            try:
+                async with asyncio.timeout(_OPEN_SECONDS):
+                    await agent.opened()
+            except TimeoutError as error:
                 raise _gone() from error
-            raise
-        finally:
-            theirs.close()
+            undo.pop_all()
         return agent
 
     async def _running(self) -> socket.socket:
@@ -239,7 +260,8 @@ class Spawner:
     def _start(self) -> socket.socket:
         self.close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with contextlib.ExitStack() as undo, theirs:
+            undo.callback(ours.close)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOTS), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -248,7 +270,12 @@ class Spawner:
                 cwd="/",
                 start_new_session=True,
             )
+            undo.pop_all()
         return ours
+
+
+def _failure(error: OSError) -> InternalError:
+    return OpenFilesError() if out_of_files(error) else _gone()
 
 
 def _gone() -> InternalError:

@@ -34,6 +34,7 @@ from runstream.executor.extents import (
 from runstream.executor.globs import Glob
 from runstream.executor.task import StoppedError
 from runstream.executor.task_root import TaskRoot
+from runstream.open_files import out_of_files
 
 COPY_BYTES = 256 << 10
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -486,11 +487,12 @@ class Unpacking:
             raise BadRequestError(f"{where}{error.strerror}", code="fileNotWritten") from error
         for path, mode in reversed(made):  # only now: one may be read-only
             *folders, name = path.split("/")
-            with (
-                contextlib.suppress(OSError),  # removed meanwhile
-                closing(open_beneath(self._parents.go(folders), name, os.O_RDONLY | os.O_DIRECTORY)) as folder,
-            ):
-                os.fchmod(folder, mode)
+            try:
+                with closing(open_beneath(self._parents.go(folders), name, os.O_RDONLY | os.O_DIRECTORY)) as folder:
+                    os.fchmod(folder, mode)
+            except OSError as error:  # removed meanwhile
+                if out_of_files(error):
+                    raise
         return count
 
     def _unpack_one(self, tar: tarfile.TarFile, entry: BoundedEntry, task: str, made: list[tuple[str, int]]) -> None:
@@ -602,7 +604,9 @@ def _existing(folder: int, name: str) -> Iterator[BinaryIO | None]:
     """Open an existing regular file for reading; return None for anything else."""
     try:
         descriptor = open_beneath(folder, name, _EXISTING_FILE)
-    except OSError:
+    except OSError as error:
+        if out_of_files(error):
+            raise
         yield None
         return
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -22,6 +22,7 @@ from runstream.executor.steps.run import StepContext
 from runstream.executor.steps.workspace import counted_entries
 from runstream.objects.caches import StoredCaches, require_key
 from runstream.objects.port import chunks
+from runstream.open_files import out_of_files
 from runstream.runconfig.templates import MAX_FILE_BYTES, parse_template, render
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -40,6 +41,8 @@ async def save_cache(context: StepContext, caches: StoredCaches, masking: Maskin
             folder = files.path(context.working_dir)
             packed = await files.pack(archive, context.step.contents or (), folder, context.stopped)
     except BadRequestError as error:
+        if out_of_files(error):
+            raise
         context.log.line(f"{error} ({error.hint})" if error.hint else str(error))
         return 1
     for warning in packed.warnings:
@@ -66,6 +69,8 @@ async def restore_cache(context: StepContext, caches: StoredCaches, masking: Mas
             if found is not None and await _restored(context, caches, found, asked[-1]):
                 return 0
     except BadRequestError as error:
+        if out_of_files(error):
+            raise
         context.log.line(f"{error} ({error.hint})" if error.hint else str(error))
         return 1
     context.log.line(f"no cache has a key that begins with {' or '.join(map(repr, asked))}")

@@ -21,6 +21,7 @@ from runstream.ids import attempt_id, executor_task_id, run_task_id
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.port import chunks
+from runstream.open_files import out_of_files
 from runstream.subjects import Address
 
 MAX_WARNINGS = 10
@@ -47,6 +48,8 @@ async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -
         with target.open("wb") as file, compressed(file) as archive:
             packed = await files.pack(archive, context.step.contents, folder, context.stopped)
     except BadRequestError as error:
+        if out_of_files(error):
+            raise
         context.log.line(str(error))
         return Saved(1)
     for warning in packed.warnings:
@@ -85,6 +88,8 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
             with fetched.open("rb") as file:
                 count = await unpacking.unpack(plain(file), archive.task)
         except BadRequestError as error:
+            if out_of_files(error):
+                raise
             context.log.line(str(error))
             return 1
         fetched.unlink()
