@@ -72,7 +72,12 @@ class _Body(msgspec.Struct, Generic[Written], forbid_unknown_fields=True, gc=Fal
 
 
 class _EventCodec:
-    """The wire format of one event type: the event with its type and version, which are not fields of the event."""
+    """The wire format of one event type: a twin of the event with its type and version, strict in numbers and times.
+
+    Events are not decoded directly. They would need the tag, a field for the version and the strict types themselves;
+    then the API would show type and version among an event's data, and the released schemas would change. Rebuilding an
+    event from its twin takes a sixth of the time of decoding it.
+    """
 
     def __init__(self, event: type[DomainEvent]) -> None:
         fields = msgspec.structs.fields(event)

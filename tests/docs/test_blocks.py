@@ -74,7 +74,7 @@ def test_json_is_json(block: Block) -> None:
 def commands(block: Block) -> Iterator[list[str]]:
     """The words behind `runstream` of each command in a block."""
     for line in re.sub(r"\\\n", " ", block.text).splitlines():
-        if not line.startswith("#"):
+        if not line.startswith(("#", "docker ", "kubectl ")):
             yield from (shlex.split(found) for found in _COMMAND.findall(line))
 
 

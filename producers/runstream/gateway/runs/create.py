@@ -164,7 +164,7 @@ class RunCreation:
         except RunstreamError:
             # Another request with the same key may be past this line; without a key, the id is of this request alone.
             if not keyed:
-                with suppress(RunstreamError):
+                with suppress(RunstreamError):  # left behind, it counts for an hour only
                     await self.shared.forget(address.id, logs=logs, archives=saving)
             raise
 

@@ -278,7 +278,7 @@ class DockerDriver:
         for container in found:
             labels = container["Labels"]
             if labels.get(EXECUTOR) == self._executor_id and labels.get(POD) not in kept:
-                with contextlib.suppress(EngineUnreachableError):
+                with contextlib.suppress(EngineUnreachableError):  # the next sweep removes it
                     await self._delete(container.id)
                     log.info("removed a leftover container", action="container_removed", container=container.id)
 

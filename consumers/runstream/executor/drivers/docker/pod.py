@@ -287,7 +287,7 @@ class DockerPod:
     async def _end(self, grace_seconds: float) -> None:
         try:
             if self._running and grace_seconds > 0 and self._main.ended is None:
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError):  # then the containers are killed
                     async with asyncio.timeout(grace_seconds):
                         await self._terminate()
                         await self._idle.wait()
@@ -302,6 +302,7 @@ class DockerPod:
             )
 
     async def _terminate(self) -> None:
+        # A container that has ended takes no command; one without a shell is killed after the grace period.
         with contextlib.suppress(EngineRefusedError, BadRequestError):
             async with self._engine.asked():
                 killer = await self._main.handle.exec([SHELL, "-c", KILLER], user="0")
