@@ -104,14 +104,18 @@ class ExecutorSettings:
     active_tasks_limit: int = _setting(2, _EXECUTOR, between=(0, 10_000),
         help="Maximum number of tasks that this executor runs at once; 0: no limit.")
     allow_host: bool = _setting(True, help="Whether tasks may run on this machine itself.")
-    engine: str = _setting("", _EXECUTOR, schemes=("unix://", "tcp://"), page="explanation/containers.md",
-        help="Container engine for tasks with containers, such as unix:///var/run/docker.sock; none: no such tasks.")
+    engine: str = _setting("", _EXECUTOR, schemes=("unix://", "tcp://", "kubernetes://"),
+        page="explanation/containers.md",
+        help="Where tasks with containers run: unix:///var/run/docker.sock, tcp://HOST:PORT, or kubernetes://NAMESPACE "
+             "(how-to/kubernetes.md); none: no such tasks.")
     engine_tls_dir: Path | None = _setting(None, page="explanation/containers.md",  # noqa: RUF009
         help="Directory with ca.pem, cert.pem and key.pem for a tcp:// engine; none: a connection without TLS.")
     pull_policy: Literal["always", "missing", "never"] = _setting("always",
         help="When to pull the image of a container: at each task, which checks the login; if it is missing; or never.")
     pod_network: str = _setting("",
         help="Network of containers: `none`, `host`, or the name of one; none: the engine's default.")
+    pod_node_labels: dict[str, str] = field(default_factory=dict, metadata=_declaration(
+        help="Labels that the node of each pod must have; only with a kubernetes:// engine."))
     allow_privileged_containers: bool = _setting(False, page="explanation/containers.md",
         help="Whether containers may be privileged: such a task can do all that root can on the engine's machine.")
     setup_seconds: float = _setting(300.0, unit="seconds", between=(1, 86_400),

@@ -8,6 +8,7 @@ The first word behind the fence is the language, the second says what the block 
     text output         what the block before it prints; `…` stands for lines that are left out
     LANGUAGE settings   a settings file, read by the real reader
     conf checked        a configuration of NATS, read by the real server
+    yaml cluster        objects of Kubernetes, checked with the published schemas
     LANGUAGE untested   not run: its first line is a comment that says so and why
     text                a picture
     json                read by a parser

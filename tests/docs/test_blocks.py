@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from runstream.runconfig.parse import parse_config
 from runstream.service.configuration import load_settings
 from runstream.service.main import app
 from tests.docs.blocks import UNTESTED, Block, all_blocks
+from tests.kubernetes_api import check
 
 BLOCKS = all_blocks()
 KINDS = {
     "sh": {"run", "untested"},
     "python": {"run", "untested"},
-    "yaml": {"file", "settings"},
+    "yaml": {"file", "settings", "cluster"},
     "yml": {"file"},
     "toml": {"settings"},
     "conf": {"checked"},
@@ -64,6 +66,12 @@ def test_configurations_of_nats_are_read(block: Block, tmp_path: Path) -> None:
     server = Path(sys.executable).with_name("nats-server")
     done = subprocess.run([server, "-t", "-c", file], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", of("cluster", "yaml"), ids=str)
+def test_objects_of_kubernetes_fit_the_published_schemas(block: Block) -> None:
+    for each in YAML(typ="safe").load_all(block.text):
+        check(f"{each['kind'].lower()}s", each)
 
 
 @pytest.mark.parametrize("block", of("", "json"), ids=str)

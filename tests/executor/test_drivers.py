@@ -27,12 +27,14 @@ from tests.executor.rig import (
     save_step,
     task_of,
 )
+from tests.kubernetes_api import needs_containers, started
 from tests.sandboxes import needs_sandbox
 
 RUNNING = (
     "process",
     pytest.param("sandbox", marks=needs_sandbox),
     pytest.param("docker", marks=needs_engine),
+    pytest.param("kubernetes", marks=needs_containers),
 )
 """Drivers that run commands."""
 ALL = ("noop", *RUNNING)
@@ -55,11 +57,24 @@ class Driven:
 
 
 @pytest.fixture
-def settings(driver: str, request: pytest.FixtureRequest) -> ExecutorSettings:
+async def cluster(tmp_path: Path, driver: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """A Kubernetes API server for its driver."""
+    if driver != "kubernetes":
+        yield
+        return
+    async with started(tmp_path / "cluster") as api:
+        monkeypatch.setenv("KUBECONFIG", str(api.write_config()))
+        yield
+
+
+@pytest.fixture
+def settings(driver: str, request: pytest.FixtureRequest, cluster: None) -> ExecutorSettings:
     """The settings of an executor with this driver."""
     settings = replace(SETTINGS, sandbox="require" if driver == "sandbox" else "off", stop_grace_seconds=0.2)
     if driver == "docker":
         settings = replace(settings, engine=request.getfixturevalue("docker_engine").url, **CONTAINERS)
+    if driver == "kubernetes":
+        settings = replace(settings, engine="kubernetes://")
     return settings
 
 
@@ -67,7 +82,7 @@ def settings(driver: str, request: pytest.FixtureRequest) -> ExecutorSettings:
 async def running(tmp_path: Path, driver: str, settings: ExecutorSettings) -> AsyncIterator[Driven]:
     """An executor with this driver."""
     async with rig(tmp_path, settings=settings, runner=NoopRunner() if driver == "noop" else None) as found:
-        yield Driven(found, pod(IMAGE) if driver == "docker" else HOST)
+        yield Driven(found, pod(IMAGE) if driver in ("docker", "kubernetes") else HOST)
 
 
 @pytest.mark.parametrize("driver", ALL)

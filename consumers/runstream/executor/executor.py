@@ -410,6 +410,8 @@ class TaskTable:
         return held
 
 
+KUBERNETES = "kubernetes://"
+"""The scheme of `executor.engine` for a cluster; the namespace follows."""
 CONFIGURATION_FOLDER = Path("/etc/runstream")
 """The usual directory for settings and tokens, hidden from tasks."""
 
@@ -441,6 +443,8 @@ def make_driver(settings: Settings, place: ExecutorPlace) -> Driver:
     host = ProcessDriver(executor_id, rules)
     if not offered.engine:
         return host
+    if offered.engine.startswith(KUBERNETES):
+        return ByRuntime(host, _kubernetes(offered, executor_id, rules))
     containers = DockerRules(
         offered.engine,
         offered.engine_tls_dir,
@@ -450,6 +454,16 @@ def make_driver(settings: Settings, place: ExecutorPlace) -> Driver:
         visible=rules.visible,
     )
     return ByRuntime(host, DockerDriver(executor_id, containers))
+
+
+def _kubernetes(offered: ExecutorSettings, executor_id: str, rules: HostRules) -> Driver:
+    # Its client takes half a second to import, which other executors need not wait for.
+    from runstream.executor.drivers.kubernetes.driver import KubernetesDriver
+    from runstream.executor.drivers.kubernetes.manifests import PodRules
+
+    namespace = offered.engine.removeprefix(KUBERNETES)
+    pods = PodRules(offered.pull_policy, offered.allow_privileged_containers, offered.pod_node_labels)
+    return KubernetesDriver(executor_id, namespace, pods, rules.visible)
 
 
 def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:

@@ -95,7 +95,7 @@ class Presence:
     def _offered(self) -> dict[str, Any]:
         """Return the fields common to the registration and each offer."""
         return {
-            "archs": (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
+            "archs": self.runner.archs or (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
             "labels": self.settings.labels,
             "allow_privileged_containers": self.settings.allow_privileged_containers,
             # Only the setup shows whether there is the sandbox that is required, and whether there is an engine.

@@ -117,6 +117,11 @@ class PodRunner:
         """Why the container engine cannot be used now."""
         return self._context.driver.engine_away
 
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """The architectures for which it runs tasks."""
+        return self._context.driver.archs
+
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when the container engine comes or goes."""
         self._context.driver.on_change(changed)

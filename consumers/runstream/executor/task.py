@@ -283,6 +283,10 @@ class Runner(Protocol):
     def engine_away(self) -> str:
         """Why the container engine cannot be used now; empty if it can, or if there is none."""
 
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """The architectures for which it runs tasks; empty for this machine's."""
+
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` each time that `engine` or `engine_away` has changed."""
 

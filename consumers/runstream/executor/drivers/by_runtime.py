@@ -42,6 +42,11 @@ class ByRuntime:
         """Why the container engine cannot be used now."""
         return self._pods.engine_away
 
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """The architectures of the container engine, unless host tasks run here: they have this machine's."""
+        return () if self._host.allow_host else self._pods.archs
+
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when the container engine comes or goes."""
         self._pods.on_change(changed)

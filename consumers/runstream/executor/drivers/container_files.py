@@ -19,7 +19,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, Protocol, TypeVar, cast
 
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import SaveContent
@@ -56,6 +56,7 @@ _NAMED = re.compile(r"\./(.*?)(?:'|: |$)")
 _MAX_LISTING = 256 << 20
 _FINAL = ("Exiting with failure", "error exit delayed", "Error exit delayed", "socket ignored", "file is unchanged")
 
+T = TypeVar("T")
 Sink = Callable[[bytes], Awaitable[None] | None]
 """A consumer of output; what it returns is awaited before more is read."""
 
@@ -83,8 +84,8 @@ class Shell(Protocol):
         ...
 
 
-async def read_fed(reading: Awaitable[None], feeding: Awaitable[None]) -> None:
-    """Read the output of a command to its end, while its input is written.
+async def read_fed(reading: Awaitable[T], feeding: Awaitable[None]) -> T:
+    """Read the output of a command to its end, while its input is written; return what `reading` returns.
 
     An error of what makes the input is raised at once; a command that ends before its input is no error.
     """
@@ -93,7 +94,7 @@ async def read_fed(reading: Awaitable[None], feeding: Awaitable[None]) -> None:
         await asyncio.wait({read, fed}, return_when=asyncio.FIRST_COMPLETED)
         if fed.done() and not fed.cancelled() and isinstance(error := fed.exception(), RunstreamError):
             raise error
-        await read
+        return await read
     finally:
         for each in (read, fed):
             each.cancel()

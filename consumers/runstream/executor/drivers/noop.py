@@ -24,6 +24,7 @@ class NoopRunner:
     sandbox = "none: tasks do nothing"
     engine = ""
     engine_away = ""
+    archs: tuple[str, ...] = ()
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Do nothing: there is no engine that could change."""

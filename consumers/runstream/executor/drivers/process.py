@@ -94,6 +94,7 @@ class ProcessDriver:
     allow_pod = False
     engine = ""
     engine_away = ""
+    archs: tuple[str, ...] = ()
 
     def __init__(self, executor_id: str, rules: HostRules) -> None:
         self.allow_host = rules.allow

@@ -65,6 +65,7 @@ class DockerDriver:
     allow_host = False
     allow_pod = True
     sandbox = ""
+    archs: tuple[str, ...] = ()
 
     def __init__(self, executor_id: str, rules: DockerRules) -> None:
         self._executor_id = executor_id
