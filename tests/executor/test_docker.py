@@ -13,7 +13,7 @@ from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRe
 from runstream.events.run_config import Step, Volume
 from runstream.settings import ExecutorSettings
 from tests.docker_engine import BARE, GIT_IMAGE, IMAGE, DockerEngine, needs_engine
-from tests.executor.rig import CONTAINERS, SETTINGS, Rig, pod, rig, run_step, task_of
+from tests.executor.rig import CONTAINERS, SETTINGS, Rig, container, pod, rig, run_step, task_of
 
 pytestmark = needs_engine
 
@@ -145,6 +145,32 @@ async def test_a_repository_of_the_machine_is_cloned_and_no_copy_stays(
     assert await done.log(1) == f"content\n{repository}\n.runstream.gitconfig\nproject\n"
     done = await running.run(clone, environment=environment, runtime=pod(IMAGE))
     assert "git cannot be executed: there is no such program" in await done.log(0)
+
+
+async def test_services_answer_the_main_container_and_end_with_it(running: Rig, docker_engine: DockerEngine) -> None:
+    answer = container(IMAGE, entrypoint="/bin/nc -ll -p 7000 -e /bin/hostname")
+    files = container(IMAGE, entrypoint="/bin/httpd -f -p 7001 -h /etc", environment={"OF": "service"})
+    third = container(IMAGE, entrypoint="/bin/sleep 600")
+    show = run_step(
+        "until nc 127.0.0.1 7000 </dev/null >name; do :; done; hostname | cmp - name; "
+        "until wget -q -O - http://127.0.0.1:7001/passwd; do :; done",
+        tty=False,
+    )
+    done = await running.run(show, runtime=pod(IMAGE, answer, files, third))
+    assert done.task.phase is ExecutorTaskPhase.SUCCESS, await done.log(0)
+    assert "ci:x:1000" in await done.log(0)
+    assert running.executor is not None
+    await running.executor.stop()
+    assert docker_engine.containers(executorid=running.executor_id) == []
+
+
+async def test_a_service_that_ends_early_is_in_the_log_of_the_setup(running: Rig) -> None:
+    broken = container(IMAGE, entrypoint="/bin/ls /nothere")
+    done = await running.run(run_step("true"), runtime=pod(IMAGE, broken))
+    assert "service 1 (image tiny:1) has ended already, with exit status 1:\nls: /nothere: No such" in await done.log(
+        None
+    )
+    assert done.task.phase is ExecutorTaskPhase.SUCCESS
 
 
 @pytest.mark.parametrize("driver", [None])

@@ -125,6 +125,7 @@ class DockerDriver:
             spec.task.user or main.user,
             {**spec.container_environments[0], **spec.environment},
             self._rules.visible,
+            output,
             lambda: self._closed(state),
         )
 

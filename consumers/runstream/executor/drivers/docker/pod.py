@@ -82,9 +82,11 @@ class DockerPod:
         user: str,
         environment: Mapping[str, str],
         visible: Visible,
+        setup_log: Output,
         removed: Callable[[], Awaitable[None]],
     ) -> None:
         """`environment` is that of all commands. `removed` removes the pod's containers, some time."""
+        self._setup_log = setup_log
         self._engine = engine
         self._state = state
         self._main = state.containers[0]
@@ -112,8 +114,20 @@ class DockerPod:
             if not await self._is_running():
                 raise await self.ended_early()
             raise self._no_probe(status, printed.decode(errors="replace").strip(), path)
+        await self._report_services()
         self.files.home = lines[0].rstrip("/") or "/"
         self._scripts = lines[1]
+
+    async def _report_services(self) -> None:
+        """Write the services that have ended already to the setup's log, with the last lines that they wrote."""
+        for service in self._state.containers[1:]:
+            async with self._engine.asked():
+                state = (await service.handle.show())["State"]
+                if state["Running"]:
+                    continue
+                tail = "".join(await service.handle.log(stdout=True, stderr=True, tail=10)).strip()
+            ended = f"{service.name} (image {service.image}) has ended already, with exit status {state['ExitCode']}"
+            self._setup_log(f"{ended}{f':{chr(10)}{tail}' if tail else ''}\n".encode())
 
     async def _is_running(self) -> bool:
         async with self._engine.asked():
