@@ -23,7 +23,7 @@ from runstream.commits import DecodedCommit, NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError
 from runstream.events.event import DomainEvent
 from runstream.events.registry import EVENT_TYPES
-from runstream.subjects import parse_subject
+from runstream.subjects import is_lost, parse_subject
 from runstream.upcasters import UPCASTERS, EventData, Upcasters, upcast
 
 if sys.version_info >= (3, 14):
@@ -145,6 +145,8 @@ def decode_with_types(message: Message) -> tuple[StoredCommit, list[str]]:
 
 def _decode(message: Message, upcasters: Upcasters) -> tuple[StoredCommit, tuple[EventData | msgspec.Struct, ...]]:
     """Return the commit and its events as written: typed if they have the current version, otherwise as JSON."""
+    if is_lost(message.subject):
+        raise _lost(message)
     try:
         address = _parse_subject(message.subject)
         plain = plain_body(message)
@@ -226,6 +228,17 @@ def _under(text: str, index: int) -> str:
     """Return the validation message of an event with the path from the root of the body."""
     inside = f"`$.events[{index}]"
     return _PATH.sub(rf"{inside}\1`", text) if _PATH.search(text) else f"{text} - at {inside}`"
+
+
+def _lost(message: Message) -> BadRequestError:
+    at = message.position
+    here = f"{at.epoch}/{at.partition}/{at.sequence}"
+    return BadRequestError(
+        f"position {here} is no longer in the log: NATS has counted a commit there, but does not have it",
+        code="lostCommit",
+        details={"subject": message.subject, "partition": at.partition, "sequence": at.sequence, "epoch": at.epoch},
+        hint=f"was its disk full? When the commit is not missed: runstream parked skip {here} --reason …",
+    )
 
 
 def _unreadable(message: Message, error: Exception) -> BadRequestError:

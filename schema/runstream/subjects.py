@@ -3,6 +3,7 @@
     <namespace>.<service>.<epoch>.<partition>.<kind>.<id>
     <namespace>.<service>.<epoch>.<partition>.task.<executor id>.<id>   an executor task
     <namespace>.<service>.<epoch>.<partition>.skip.<…>                  decisions to skip commits of the subject `…`
+    <namespace>.<service>.<epoch>.<partition>.lost.<sequence>           a commit that NATS has lost; no aggregate
 
 The executor's id in the subject of its tasks lets the server filter for it. The partition is computed from
 the group root, so that everything of one project, or of one user's direct runs, is in one order.
@@ -107,6 +108,10 @@ class Subjects:
         """Return the filter for the decisions to skip an aggregate's commits; of an executor task, at any executor."""
         return f"{self.prefix(address.partition)}.skip.{self._tail(address, '*')}"
 
+    def lost(self, partition: int, sequence: int) -> str:
+        """Return the subject that readers give to a message that the stream has lost."""
+        return f"{self.prefix(partition)}.lost.{sequence}"
+
     def tasks_of(self, partition: int, executor_id: str) -> str:
         """Return the filter for all tasks of one executor in a partition."""
         return f"{self.prefix(partition)}.task.{executor_id}.*"
@@ -125,6 +130,11 @@ def parse_subject(subject: str) -> Address:
     if kind is None or not tokens[3].isdigit() or len(tokens) != (7 if kind == "task" else 6):
         raise BadRequestError(f"subject {subject!r} is not one of the log", code="invalidSubject")
     return Address(partition=int(tokens[3]), kind=kind, id=tokens[-1], executor_id=tokens[5] if kind == "task" else "")
+
+
+def is_lost(subject: str) -> bool:
+    """Return whether a message with this subject stands for one that the stream has lost."""
+    return subject.split(".", 5)[4:5] == ["lost"]
 
 
 def aggregate_of(subject: str) -> str:

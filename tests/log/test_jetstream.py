@@ -262,20 +262,6 @@ async def test_a_consumer_that_is_not_answered_is_made_again_and_none_is_left_ov
         await consumer.close()
 
 
-async def test_a_message_that_is_missing_is_an_error(log: JetStreamLog, nc: Connection) -> None:
-    stream = log.subjects.stream(0)
-    config = (await request(nc, f"STREAM.INFO.{stream}"))["config"]
-    await request(nc, f"STREAM.DELETE.{stream}")
-    await request(nc, f"STREAM.CREATE.{stream}", config | {"deny_delete": False})
-    await log.append_all([created(run_address()) for _ in range(3)])
-    await request(nc, f"STREAM.MSG.DELETE.{stream}", {"seq": 2})
-    async with log.read(0, 0) as reader:
-        await reader.next_batch(1)
-        with pytest.raises(InternalError, match="has no message 2: after it comes 3") as caught:
-            await reader.next_batch(1)
-        assert caught.value.code == "gapInLog"
-
-
 async def test_a_reader_does_not_go_on_in_a_log_that_was_made_anew(log: JetStreamLog, nc: Connection) -> None:
     await log.append(created(run_address()))
     async with log.read(0, 0) as reader:

@@ -115,5 +115,7 @@ def _outcome(message: Msg) -> PublishOutcome:
     answer = orjson.loads(message.data)
     error = answer.get("error")
     if error is None:
+        if answer.get("duplicate"):  # the server knows the id; it may have lost the message
+            return Refused(0, f"its id is that of message {answer['seq']}")
         return Ack(answer["seq"], answer.get("count", 1))
     return Refused(error.get("err_code", 0), error.get("description", ""))

@@ -148,8 +148,7 @@ class LogReader:
     @asynccontextmanager
     async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[JetStreamReader]:
         """Read a partition from the first message behind `after` (see the port)."""
-        stream = self.subjects.stream(partition)
-        reader = JetStreamReader(self._nc, stream, self.epoch, partition, after, tuple(filters))
+        reader = JetStreamReader(self._nc, self.subjects, partition, after, tuple(filters))
         try:
             await reader.open_when_there()
             yield reader

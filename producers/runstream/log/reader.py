@@ -4,15 +4,22 @@ The server that answers may no longer lead the stream. A leader that is cut off 
 which takes up to an election timeout, and lacks what the next leader has acknowledged. So a reader asks again, for that
 long, when a stream ends before a position that it has read already. A stream without replicas has one leader, whose
 first answer is right.
+
+A stream can lack messages that it has counted: a server whose disk is full may store the number of a message, but not
+the message. In the place of each, a reader returns a message without content, on a subject of its own
+(`Subjects.lost`). No decoder can read it, so it is parked, exported, archived and skipped like any unreadable commit.
+Filtered readers do not see it, because its subject is lost as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from msgspec import Struct
 from nats.aio.client import Client
 
 from runstream.backoff import Backoff, retry
@@ -21,10 +28,16 @@ from runstream.errors import InternalError
 from runstream.jetstream.api import REQUEST_SECONDS, StreamMessage, UnavailableError, request
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
 from runstream.log.port import RawMessage
+from runstream.subjects import Subjects
 
 ELECTION_SECONDS = 15.0
 """Maximum time in which nats-server notices that it no longer leads (10 s) and elects another leader."""
 _PAUSE_SECONDS = 0.5
+MAX_LOST = 1000
+"""Maximum number of adjacent lost messages that a reader passes. A full disk loses at most the group that was being
+written; more means that acknowledged commits were removed, which is an error."""
+_LOOK = Backoff(1.0, 30.0)
+"""Intervals at which a waiting reader looks for lost messages at the end of its stream, in seconds."""
 log = structlog.get_logger()
 
 
@@ -80,22 +93,51 @@ def of_stream(message: StreamMessage, epoch: int, partition: int) -> RawMessage:
 _BACKOFF = Backoff(0.05, 0.5)
 
 
+class _Held(Struct, frozen=True, gc=False):
+    """What one server has of a stream behind a position."""
+
+    created: str
+    """Creation time of the stream."""
+    end: int
+    """The last sequence, with or without its message."""
+    next: int
+    """The first sequence that has a message; `end + 1` without one."""
+
+
+async def _held(nc: Client, stream: str, after: int) -> _Held:
+    """Ask for the end and the next message in one request: two answers might come from different leaders.
+
+    Raises UnavailableError, ApiError.
+    """
+    info = await request(nc, f"STREAM.INFO.{stream}", {"deleted_details": True})
+    state = info["state"]
+    end, deleted = state["last_seq"], set(state.get("deleted") or ())
+    following = max(after + 1, min(state["first_seq"], end + 1))
+    while following in deleted:
+        following += 1
+    return _Held(info["created"], end, following)
+
+
 class JetStreamReader:
     """A reader of one stream; `open` it before use, `close` it after."""
 
-    def __init__(
-        self, nc: Client, stream: str, epoch: int, partition: int, after: int, filters: tuple[str, ...]
-    ) -> None:
+    def __init__(self, nc: Client, subjects: Subjects, partition: int, after: int, filters: tuple[str, ...]) -> None:
         self._nc = nc
-        self._stream = stream
-        self._epoch = epoch
+        self._stream = subjects.stream(partition)
+        self._subjects = subjects
         self._partition = partition
         self._after = after
+        """The last sequence that was received or found lost."""
         self._filters = filters
         self._origin = ""
         """Creation time of the stream that is read."""
         self._consumer: PullConsumer | None = None
         self._pending = 0
+        self._end = 0
+        """The last sequence of the stream, as of the last request for it."""
+        self._replicated = False
+        self._received: deque[RawMessage] = deque()
+        """Messages that `next_batch` has not returned yet."""
 
     async def open(self) -> None:
         """Start to read. Raises InternalError when the stream ends before the position, or was created again."""
@@ -108,6 +150,7 @@ class JetStreamReader:
                 hint="start the process again: it reads the restored log",
             )
         end, self._origin = info["state"]["last_seq"], info["created"]
+        self._end, self._replicated = end, info["config"]["num_replicas"] > 1
         if self._after > end:
             raise InternalError(
                 f"position {self._after} is ahead of partition {self._partition}, which ends at {end}",
@@ -134,21 +177,23 @@ class JetStreamReader:
 
     async def next_batch(self, limit: int = 500) -> list[RawMessage]:
         """Wait for the next messages, at least one, through outages of the server. Raises InternalError."""
-        while True:
+        looks = _LOOK.delays()
+        while not self._received:
             if self._consumer is None:
                 await self.open_when_there()
-                continue
-            try:
-                deliveries = await self._consumer.deliveries(limit)
-            except ConsumerLostError as error:
-                log.debug("making a new consumer", action="reader_lost", stream=self._stream, why=error.message)
-                await self.close()
-                continue
-            return self._messages(deliveries)
+            elif self._filters:
+                await self._receive(limit)
+            elif self._pending or self._after >= self._end:
+                if not await self._receive(limit, patience=next(looks)):
+                    await self._look_for_lost()
+            else:  # nothing is left to receive, but the stream has counted more
+                self._end = self._after
+                await self._look_for_lost()
+        return [self._received.popleft() for _ in range(min(limit, len(self._received)))]
 
     def pending(self) -> int:
         """Return the number of remaining messages, as of the last one read."""
-        return self._pending
+        return self._pending + len(self._received)
 
     async def open_when_there(self) -> None:
         """Start to read once a server answers. Raises as `open` does for other failures."""
@@ -159,18 +204,80 @@ class JetStreamReader:
             raise error
         log.warning("the log is away; trying again", action="log_away", stream=self._stream, why=error.message)
 
-    def _messages(self, deliveries: list[Delivery]) -> list[RawMessage]:
-        if not self._filters:
-            expected = self._after + 1
+    async def _receive(self, limit: int, *, patience: float | None = None) -> bool:
+        """Receive messages; return False when none has come within `patience` seconds."""
+        if self._consumer is None:
+            return True
+        try:
+            deliveries = await self._consumer.deliveries(limit, patience=patience)
             for delivery in deliveries:
-                if delivery.sequence != expected:
-                    raise InternalError(
-                        f"partition {self._partition} has no message {expected}: after it comes {delivery.sequence}",
-                        code="gapInLog",
-                        details={"partition": self._partition, "missing": expected, "next": delivery.sequence},
-                        hint="something has removed messages from the log; restore it from its data status or a backup",
-                    )
-                expected += 1
-        self._after, self._pending = deliveries[-1].sequence, deliveries[-1].pending
-        epoch, partition = self._epoch, self._partition
-        return [of_delivery(delivery, epoch, partition) for delivery in deliveries]
+                await self._take(delivery)
+        except ConsumerLostError as error:
+            log.debug("making a new consumer", action="reader_lost", stream=self._stream, why=error.message)
+            await self.close()
+            return True
+        return bool(deliveries)
+
+    async def _take(self, delivery: Delivery) -> None:
+        """Add a delivery, behind what was lost before it. Raises ConsumerLostError, InternalError."""
+        if not self._filters:
+            if delivery.sequence <= self._after:
+                return  # it was removed while it was on its way, and is counted as lost
+            if delivery.sequence > self._after + 1:
+                await self._fill_gap(delivery)
+        self._after, self._pending = delivery.sequence, delivery.pending
+        self._received.append(of_delivery(delivery, self._subjects.epoch, self._partition))
+
+    async def _fill_gap(self, delivery: Delivery) -> None:
+        try:
+            held = await self._confirmed()
+        except UnavailableError as error:
+            raise ConsumerLostError(self._stream, error.message) from error
+        if held.next < delivery.sequence or held.created != self._origin:
+            self._note_lost(held.next, of_delivery(delivery, self._subjects.epoch, self._partition).stored_at)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            raise ConsumerLostError(self._stream, f"its server lacks message {held.next}, which the leader has")
+        self._note_lost(delivery.sequence, of_delivery(delivery, self._subjects.epoch, self._partition).stored_at)
+
+    async def _look_for_lost(self) -> None:
+        """Add what is lost at the end of the stream. Raises InternalError."""
+        try:
+            held = await self._confirmed()
+        except UnavailableError:
+            return  # the consumer notices an outage itself
+        if held.created != self._origin:
+            await self.close()
+        else:
+            self._note_lost(held.next, datetime.fromisoformat(held.created))
+
+    async def _confirmed(self) -> _Held:
+        """Return what the leader has; a message counts as lost once each leader of an election would have answered."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + (ELECTION_SECONDS if self._replicated else 0.0)
+        while True:
+            held = await _held(self._nc, self._stream, self._after)
+            if held.next == self._after + 1 or loop.time() >= give_up:
+                return held
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _note_lost(self, following: int, stored_at: datetime) -> None:
+        """Add a message without content for each sequence up to the following message."""
+        first, count, partition = self._after + 1, following - self._after - 1, self._partition
+        if count > MAX_LOST:
+            raise InternalError(
+                f"partition {partition} lacks {count} messages from {first} on",
+                code="gapInLog",
+                details={"partition": partition, "missing": first, "next": following},
+                hint="something has removed messages from the log; restore it from its data status or a backup",
+            )
+        for sequence in range(first, following):
+            log.error(
+                f"position {sequence} of partition {partition} is no longer in the log",
+                action="commit_lost",
+                stream=self._stream,
+                sequence=sequence,
+            )
+            position = Position(self._subjects.epoch, partition, sequence)
+            subject = self._subjects.lost(partition, sequence)
+            self._received.append(RawMessage(subject, position, b"", {}, stored_at))
+            self._after = sequence

@@ -1,0 +1,131 @@
+"""A stream that has lost messages: readers name each lost position, wait for none, and go on behind it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runstream.commits import Position
+from runstream.errors import BadRequestError, InternalError
+from runstream.feed import PartitionFeed, read_again, read_up_to
+from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.log.port import AppendConflictError, RawMessage
+from runstream.log.reader import MAX_LOST
+from runstream.projections.fold import Parked
+from runstream.skips import hash_of
+from runstream.snapshots.segments import content_of, line_of, read_line
+from tests.log.commits import after, created, run_address
+from tests.log.losing import losing
+from tests.log.servers import Connection, connected
+
+MANY_SECONDS = 10
+"""Far more than any of these readers takes; without an answer they would wait forever."""
+
+
+async def filled(log: JetStreamLog, nc: Connection, lost: set[int], count: int = 5) -> None:
+    async with losing(nc, log.subjects, 0) as stream:
+        await log.append_all([created(run_address()) for _ in range(count)])
+        await stream.lose(lost)
+
+
+async def read_to(log: JetStreamLog, end: int, *, start: int = 0) -> list[RawMessage]:
+    async with asyncio.timeout(MANY_SECONDS):
+        return [one async for batch in read_up_to(log, 0, end, after=start, limit=2) for one in batch]
+
+
+@pytest.mark.parametrize("lost", [{1}, {3}, {5}, {4, 5}, {1, 2, 4}, {1, 2, 3, 4, 5}])
+async def test_every_position_is_read_once_wherever_messages_are_lost(
+    log: JetStreamLog, nc: Connection, lost: set[int]
+) -> None:
+    await filled(log, nc, lost)
+    assert await log.end(0) == 5
+    for start in (0, 2, 4):
+        messages = await read_to(log, 5, start=start)
+        assert [message.position.sequence for message in messages] == list(range(start + 1, 6))
+        named = {m.position.sequence for m in messages if m.subject == log.subjects.lost(0, m.position.sequence)}
+        assert named == {sequence for sequence in lost if sequence > start}
+
+
+async def test_a_stream_whose_messages_are_all_purged_ends_where_it_ended(log: JetStreamLog, nc: Connection) -> None:
+    async with losing(nc, log.subjects, 0) as stream:
+        await log.append(created(run_address()))
+        await stream.lose_all_up_to(1)
+    (message,) = await read_to(log, 1)
+    assert (message.subject, message.data) == (log.subjects.lost(0, 1), b"")
+
+
+async def test_a_lost_commit_is_parked_and_says_which_position_is_gone(log: JetStreamLog, nc: Connection) -> None:
+    await filled(log, nc, {5})
+    async with asyncio.timeout(MANY_SECONDS), log.read(0, 4) as reader:
+        feed = PartitionFeed(reader)
+        (item,) = feed.batch(await reader.next_batch()).items
+    assert isinstance(item, Parked)
+    assert "position 1/0/5 is no longer in the log" in item.reason
+    (again,) = await read_again(log, 0, [5])
+    assert again.position == Position(1, 0, 5)
+
+
+async def test_a_follower_names_what_is_lost_while_it_waits_and_goes_on(log: JetStreamLog, nc: Connection) -> None:
+    async with losing(nc, log.subjects, 0) as stream, asyncio.timeout(MANY_SECONDS):
+        await log.append(created(run_address()))
+        async with log.read(0, 0) as reader:
+            await reader.next_batch()
+            await stream.lose([1])  # behind this reader
+            waiting = asyncio.ensure_future(reader.next_batch())
+            async with log.read(0, 1) as other:
+                await log.append(created(run_address()))
+                assert [m.position.sequence for m in await waiting] == [2]
+                assert [m.position.sequence for m in await other.next_batch()] == [2]
+                await log.append(created(run_address()))
+                await stream.lose([3])
+                await log.append(created(run_address()))
+                seen = await reader.next_batch(1) + await reader.next_batch(1)
+    assert [message.position.sequence for message in seen] == [3, 4]
+
+
+async def test_commits_go_on_behind_lost_ones_and_still_expect_their_version(log: JetStreamLog, nc: Connection) -> None:
+    async with losing(nc, log.subjects, 0) as stream:
+        first = created(run_address())
+        await log.append(first)
+        await log.append(after(first, 1))
+        await stream.lose([2])
+    assert (await log.history(first.address))[-1].position.sequence == 1
+    with pytest.raises(AppendConflictError):
+        await log.append(created(first.address))
+    assert await log.append(after(first, 1)) == Position(1, 0, 3)
+    assert await log.append(created(run_address())) == Position(1, 0, 4)
+    assert [message.position.sequence for message in await read_to(log, 4)] == [1, 2, 3, 4]
+
+
+async def test_a_commit_that_was_lost_is_not_acknowledged_again(nats_url: str, namespace: str) -> None:
+    async with (
+        connected(nats_url) as nc,
+        await open_log(nc, namespace, create=True, partitions=1, append_seconds=0.2) as log,
+        losing(nc, log.subjects, 0) as stream,
+    ):
+        commit = created(run_address())
+        await log.append(commit)
+        await stream.lose([1])
+        with pytest.raises(InternalError, match="did not take"):
+            await log.append(commit)
+
+
+async def test_a_lost_commit_is_the_same_in_a_segment_and_in_the_log(log: JetStreamLog, nc: Connection) -> None:
+    await filled(log, nc, {2})
+    message = (await read_to(log, 5))[1]
+    line, types = line_of(message)
+    assert types is None
+    archived = read_line(line, f"{log.subjects.prefix(0)}.", 1, 0, "segment", 1)
+    assert content_of(archived) == content_of(message)
+    assert hash_of(archived) == hash_of(message)
+
+
+async def test_more_lost_messages_than_a_full_disk_explains_are_an_error(log: JetStreamLog, nc: Connection) -> None:
+    async with losing(nc, log.subjects, 0) as stream:
+        await log.append_all([created(run_address()) for _ in range(MAX_LOST + 2)])
+        await stream.lose_all_up_to(MAX_LOST + 1)
+    with pytest.raises(InternalError) as caught:
+        await read_to(log, MAX_LOST + 2)
+    assert caught.value.code == "gapInLog"
+    assert not isinstance(caught.value, BadRequestError)
