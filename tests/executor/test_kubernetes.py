@@ -127,9 +127,11 @@ async def test_services_share_the_pod_and_one_that_has_ended_is_in_the_setup_log
     running: Rig, api: KubernetesApi
 ) -> None:
     lasting = container(IMAGE, entrypoint="/bin/sleep 60", environment={"OF_SERVICE": "s"})
-    runtime = pod(IMAGE, lasting, container(IMAGE, entrypoint="/bin/false"))
+    runtime = pod(IMAGE, lasting, container(IMAGE, entrypoint="/bin/nc nothere"))
     done = await running.run(run_step("true"), runtime=runtime)
     assert done.task.phase is ExecutorTaskPhase.SUCCESS
+    ended = "service 2 (image tiny:1) has ended already, with exit status 1:\n"
+    assert f"{ended}nc: bad address" in await done.log(None)
     (sent,) = [each for each in api.made if each["kind"] == "Pod"]
     assert [each["name"] for each in sent["spec"]["containers"]] == ["maincontainer", "service1", "service2"]
     await gone(api)
@@ -218,7 +220,7 @@ async def test_the_rights_in_the_how_to_are_what_the_executor_uses(running: Rig,
     }
     used = {used for line in api.asked if (used := right(line)) is not None}
     assert used <= given
-    rarely = {("pods", "get"), ("pods/exec", "create"), ("leases", "delete"), ("leases", "list")}
+    rarely = {("pods", "get"), ("pods/log", "get"), ("pods/exec", "create"), ("leases", "delete"), ("leases", "list")}
     assert given - used <= rarely
 
 
@@ -227,6 +229,8 @@ def right(line: str) -> tuple[str, str] | None:
     method, path = line.split()[:2]
     if method == "EXEC":
         return "pods/exec", "get"
+    if path.endswith("/log"):
+        return "pods/log", "get"
     found = re.fullmatch(r"/apis?/(?:coordination.k8s.io/)?v1/(?:namespaces/ci/)?(\w+)(/[^/]+)?", path)
     if found is None:
         return None

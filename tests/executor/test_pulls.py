@@ -16,7 +16,7 @@ from msgspec import structs
 from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import RegistryAuth
-from runstream.executor.drivers.docker.images import HUB, login_for, registry_of, tagged
+from runstream.executor.drivers.registries import HUB, login_for, registry_of, tagged
 from runstream.executor.spec import Login
 from tests.docker_engine import DockerEngine, needs_engine
 from tests.executor.rig import CONTAINERS, SETTINGS, Rig, Watched, pod, rig, run_step, task_of

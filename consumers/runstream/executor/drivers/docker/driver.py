@@ -20,25 +20,28 @@ from aiodocker.containers import DockerContainer
 
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import Container
-from runstream.executor.drivers.docker.engine import Engine, EngineEvent, EngineRefusedError, EngineUnreachableError
-from runstream.executor.drivers.docker.images import Images, PullPolicy
+from runstream.executor.drivers.containers import (
+    CAPABILITIES,
+    EXECUTOR,
+    INDEX,
+    OWN,
+    POD,
+    TASK,
+    EngineRefusedError,
+    EngineUnreachableError,
+    require_allowed,
+)
+from runstream.executor.drivers.docker.engine import Engine, EngineEvent
+from runstream.executor.drivers.docker.images import Images
 from runstream.executor.drivers.docker.pod import DockerPod, PodContainer, PodState
 from runstream.executor.drivers.port import Output, Pod
+from runstream.executor.drivers.registries import PullPolicy
 from runstream.executor.drivers.shell import SHELL, SLEEPER
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.workdir import TaskFolder
 from runstream.ids import new_id
 
-LABEL = "runstream.io"
-OWN, EXECUTOR, POD, TASK, INDEX = (
-    f"{LABEL}/{name}" for name in ("runstream", "executorid", "podid", "taskid", "containerindex")
-)
-_CAPABILITIES = (
-    *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE"),
-    *("SETGID", "SETUID", "SYS_CHROOT"),
-)
-"""What a container's root may do, unless it is privileged: enough to install packages and to change users."""
 _CLOSE_SECONDS = 30.0
 """Maximum time for removing containers when the executor stops, in seconds."""
 
@@ -104,7 +107,7 @@ class DockerDriver:
     async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
         """Pull the images, then create and start the containers."""
         containers = spec.task.runtime.containers
-        self._require_allowed(containers)
+        require_allowed(containers, allow_privileged=self._rules.allow_privileged)
         if self._engine.away:
             raise EngineUnreachableError(self._engine.away)
         for image in dict.fromkeys(container.image for container in containers):
@@ -128,15 +131,6 @@ class DockerDriver:
             output,
             lambda: self._closed(state),
         )
-
-    def _require_allowed(self, containers: tuple[Container, ...]) -> None:
-        for container in containers:
-            if container.privileged and not self._rules.allow_privileged:
-                raise BadRequestError(
-                    f"the container of image {container.image} is privileged, which this executor does not allow",
-                    code="privilegedNotAllowed",
-                    hint="leave `privileged` out, or set executor.allow_privileged_containers where tasks are trusted",
-                )
 
     async def _start(self, state: PodState, index: int, container: Container, environment: Mapping[str, str]) -> None:
         config = self._config(state, index, container, environment)
@@ -193,7 +187,7 @@ class DockerDriver:
             host |= {
                 "SecurityOpt": ["no-new-privileges"],
                 "CapDrop": ["ALL"],
-                "CapAdd": list(_CAPABILITIES),
+                "CapAdd": list(CAPABILITIES),
             }
         config: dict[str, Any] = {
             "Image": container.image,

@@ -20,7 +20,7 @@ import structlog
 from aiodocker import Docker, DockerError
 
 from runstream.backoff import Backoff
-from runstream.errors import BadRequestError, InternalError
+from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError
 
 CALL_SECONDS = 60.0
 """Maximum duration of a call that does not stream, in seconds."""
@@ -34,23 +34,6 @@ _UNREACHABLE = 900
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm"}
 
 log = structlog.get_logger()
-
-
-class EngineUnreachableError(InternalError):
-    """The container engine does not answer."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the container engine is unreachable: {reason}", code="engineUnreachable")
-        self.reason = reason
-
-
-class EngineRefusedError(BadRequestError):
-    """The container engine refused a call."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"the container engine refused: {message}", code="engineRefused")
-        self.status = status
-        self.reason = message
 
 
 @dataclass(frozen=True, slots=True)

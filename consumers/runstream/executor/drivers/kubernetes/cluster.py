@@ -22,7 +22,7 @@ from lightkube.config.models import User
 from runstream.backoff import Backoff, retry
 from runstream.errors import InternalError
 from runstream.executor.drivers.container_files import Sink, read_fed
-from runstream.executor.drivers.docker.engine import EngineRefusedError, EngineUnreachableError
+from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.kubernetes.channels import (
     CLOSES_INPUT,
     ERROR,
@@ -44,6 +44,7 @@ PATIENCE_SECONDS = 60.0
 """Time for which a call is repeated while the API server is away, in seconds."""
 _BACKOFF = Backoff(0.1, 2.0, jitter=True)
 _MESSAGE_BYTES = 1 << 20
+_TAIL_LINES = 10
 _OVERLOADED = 429
 _SERVER_ERROR = 500
 NOT_FOUND, CONFLICT, GONE, FORBIDDEN = 404, 409, 410, 403
@@ -111,6 +112,14 @@ class Cluster:
                 raise error
 
         return await retry(once, EngineUnreachableError, _BACKOFF, note)
+
+    async def tail(self, pod: str, container: str) -> str:
+        """Return the last lines that a container wrote; empty if the cluster does not tell them."""
+        with contextlib.suppress(EngineRefusedError):
+            async with self.asked() as client:
+                lines = [line async for line in client.log(pod, container=container, tail_lines=_TAIL_LINES)]
+            return "".join(lines).strip()
+        return ""
 
     async def version(self) -> str:
         """Return the version of the API server, such as `1.37.0`."""

@@ -20,13 +20,12 @@ from lightkube.types import CascadeType
 
 from runstream.backoff import Backoff
 from runstream.errors import BadRequestError, RunstreamError
-from runstream.executor.drivers.docker.driver import EXECUTOR, OWN, POD, TASK
-from runstream.executor.drivers.docker.engine import EngineRefusedError, EngineUnreachableError
+from runstream.executor.drivers.containers import EXECUTOR, OWN, POD, TASK, EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.kubernetes.cluster import CONFLICT, FORBIDDEN, GONE, NOT_FOUND, Cluster
 from runstream.executor.drivers.kubernetes.group import RENEW_SECONDS, Group
 from runstream.executor.drivers.kubernetes.manifests import GROUP, Owner, PodRules, label_value, manifests
 from runstream.executor.drivers.kubernetes.pod import KubernetesPod, PodState
-from runstream.executor.drivers.kubernetes.startup import ended_containers, startup_of
+from runstream.executor.drivers.kubernetes.startup import startup_of
 from runstream.executor.drivers.port import Output
 from runstream.executor.drivers.port import Pod as RunningPod
 from runstream.executor.sandbox import Visible
@@ -124,7 +123,7 @@ class KubernetesDriver:
             self._remove_later(state)
 
         environment = {**spec.container_environments[0], **spec.environment}
-        return KubernetesPod(self._cluster, state, environment, self._visible, removed)
+        return KubernetesPod(self._cluster, state, environment, self._visible, output, removed)
 
     async def _create(self, secret: Secret | None, pod: Pod) -> None:
         for each in (secret, pod):
@@ -162,13 +161,8 @@ class KubernetesDriver:
                 if startup.started and (reason := state.why_gone()):
                     raise state.ended_error(reason)
                 if startup.started:
-                    self._report_ends(state, output)
                     return
             await state.changed.wait()
-
-    def _report_ends(self, state: PodState, output: Output) -> None:
-        for name, ended in ended_containers(state.object).items() if state.object is not None else ():
-            output(f"{name} has ended already, with exit status {ended.status} ({ended.reason}).\n".encode())
 
     async def _watch(self) -> None:
         """Keep `engine` and `engine_away` right, and what is known of the pods, until cancelled."""

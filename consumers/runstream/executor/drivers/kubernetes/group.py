@@ -18,7 +18,7 @@ from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import ConfigMap
 from lightkube.types import PatchType
 
-from runstream.executor.drivers.docker.driver import EXECUTOR, OWN
+from runstream.executor.drivers.containers import EXECUTOR, OWN
 from runstream.executor.drivers.kubernetes.cluster import CONFLICT, NOT_FOUND, Cluster
 from runstream.executor.drivers.kubernetes.manifests import GROUP, label_value, object_name
 from runstream.ids import new_id

@@ -35,8 +35,8 @@ from lightkube.resources.core_v1 import Pod, Secret
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import Container as ContainerConfig
-from runstream.executor.drivers.docker.driver import _CAPABILITIES, EXECUTOR, LABEL, OWN, POD, TASK
-from runstream.executor.drivers.docker.images import HUB, PullPolicy, login_for, registry_of
+from runstream.executor.drivers.containers import CAPABILITIES, EXECUTOR, LABEL, OWN, POD, TASK, require_allowed
+from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of
 from runstream.executor.drivers.shell import SHELL, SLEEPER
 from runstream.executor.spec import ExecutorTaskSpec
 
@@ -107,8 +107,9 @@ def manifests(
     labels = labels_of(owner, pod_id, task_id)
     name = pod_name(pod_id)
     runtime = spec.task.runtime
+    require_allowed(runtime.containers, allow_privileged=rules.allow_privileged)
     for container in runtime.containers:
-        _require_allowed(container, rules)
+        _require_image(container)
     secret = _secret(name, labels, spec)
     containers, volumes = [], []
     for index, container in enumerate(runtime.containers):
@@ -161,15 +162,9 @@ def manifests(
     return secret, pod
 
 
-def _require_allowed(container: ContainerConfig, rules: PodRules) -> None:
+def _require_image(container: ContainerConfig) -> None:
     if not container.image:
         raise BadRequestError("a container has no image", code="imageMissing", hint="give it `image: NAME`")
-    if container.privileged and not rules.allow_privileged:
-        raise BadRequestError(
-            f"the container of image {container.image} is privileged, which this executor does not allow",
-            code="privilegedNotAllowed",
-            hint="leave `privileged` out, or set executor.allow_privileged_containers where tasks are trusted",
-        )
 
 
 def _secret(name: str, labels: dict[str, str], spec: ExecutorTaskSpec) -> Secret | None:
@@ -214,7 +209,7 @@ def _security(container: ContainerConfig, user: str) -> SecurityContext:
         return SecurityContext(privileged=True, runAsUser=uid, runAsGroup=gid)
     return SecurityContext(
         allowPrivilegeEscalation=False,
-        capabilities=Capabilities(drop=["ALL"], add=list(_CAPABILITIES)),
+        capabilities=Capabilities(drop=["ALL"], add=list(CAPABILITIES)),
         privileged=False,
         runAsUser=uid,
         runAsGroup=gid,

@@ -77,7 +77,7 @@ def startup_of(pod: Pod, pull_error: str = "") -> Startup:
 class ContainerEnd:
     """A container that has ended."""
 
-    name: str
+    image: str
     status: int
     reason: str
     """Such as `OOMKilled`, `Error`, `Completed`."""
@@ -88,7 +88,7 @@ def ended_containers(pod: Pod) -> dict[str, ContainerEnd]:
     found = {}
     for container in (pod.status.containerStatuses if pod.status is not None else None) or ():
         if container.state is not None and (ended := container.state.terminated) is not None:
-            found[container.name] = ContainerEnd(container.name, ended.exitCode, ended.reason or "")
+            found[container.name] = ContainerEnd(_image(pod, container), ended.exitCode, ended.reason or "")
     return found
 
 
