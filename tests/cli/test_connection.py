@@ -14,6 +14,7 @@ from runstream.cli.commands import EXAMPLES
 from runstream.cli.connection import (
     COMMANDS,
     GlobalOptions,
+    _waiting_printer,
     find_service,
     program_command,
     set_global_options,
@@ -186,3 +187,13 @@ def _hint_of(*words: str) -> str:
     with pytest.raises(CycloptsError) as raised:
         app.parse_args(words, print_error=False, exit_on_error=False)
     return usage_error(raised.value)[1]
+
+
+def test_the_reason_of_a_wait_says_once_that_it_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    show = _waiting_printer()
+    show("waiting for postgres: connection refused")
+    show("the run was not created: the disk of NATS is full (/data/nats, 0 MB left)")
+    assert capsys.readouterr().err.splitlines() == [
+        "waiting for postgres: connection refused",
+        "waiting: the run was not created: the disk of NATS is full (/data/nats, 0 MB left)",
+    ]

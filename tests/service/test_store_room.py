@@ -140,9 +140,13 @@ async def test_a_full_disk_is_no_ready_service_before_and_after_something_was_to
         for answer in answers:
             (error,) = answer.json()
             assert (answer.status_code, error["code"], error["details"]["store"]) == (503, "notStored", "nats")
-            assert "the store of NATS takes no more" in error["message"]
+            assert error["message"].startswith("the run was not created: the store of NATS takes no more (")
             assert "free space" in error["hint"]
             assert "retry-after" in answer.headers
+        answers_of(nc).folder = server.folder
+        async with world.http() as http:
+            ((error,),) = [answer.json() for answer in [await http.post("/runs", json=run_body())]]
+        assert error["message"] == f"the run was not created: the disk of NATS is full ({server.folder}, 0 MB left)"
 
 
 async def test_a_commit_that_a_full_store_does_not_answer_waits_for_no_more_than_others_did(

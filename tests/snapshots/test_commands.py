@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import signal
 from pathlib import Path
@@ -107,7 +108,7 @@ async def test_show(tmp_path: Path) -> None:
         (("--url", "http://127.0.0.1:1", "-o", "-"), "cannot reach the service"),
         (("-o", "-", "--resume"), "stdout cannot be resumed"),
         (("-o", "{folder}/there"), "is there already"),
-        (("-o", "{folder}/begun"), "was interrupted, or is going on"),
+        (("-o", "{folder}/begun"), "another export to {folder}/begun is going on"),
         (("-o", "{folder}/none", "--resume"), "to resume"),
         (("-o", "{folder}/none/x"), "cannot be written"),
         (("-o", "{folder}/whole", "--resume"), "the export is complete"),
@@ -116,12 +117,14 @@ async def test_show(tmp_path: Path) -> None:
 )
 async def test_what_cannot_be_exported(tmp_path: Path, words: tuple[str, ...], problem: str) -> None:
     (tmp_path / "there").touch()
-    (tmp_path / "begun.part").touch()
+    begun = (tmp_path / "begun.part").open("w")
+    fcntl.flock(begun, fcntl.LOCK_EX)
     await written(tmp_path / "whole.part")
     given = [word.replace("{folder}", str(tmp_path)) for word in words]
     placed = [] if "-o" in given else ["-o", str(tmp_path / "x")]
-    code, _, told = await runstream("--data-dir", str(tmp_path / "data"), "export", *given, *placed)
+    with begun:
+        code, _, told = await runstream("--data-dir", str(tmp_path / "data"), "export", *given, *placed)
     assert code == 1
-    assert problem in told
+    assert problem.replace("{folder}", str(tmp_path)) in told
     assert "Traceback" not in told
     assert not (tmp_path / "x.part").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.errors import InternalError
+from runstream.errors import ConflictError, InternalError
 from runstream.snapshots.partial_file import SnapshotFile
 from tests.disks import take_all
 
@@ -17,6 +17,12 @@ async def _exported(file: SnapshotFile, *contents: bytes) -> None:
         for content in contents:
             await file.send(content)
         await file.finish()
+
+
+async def _interrupted(file: SnapshotFile) -> None:
+    with file:
+        await file.send(b"x" * 100_000)
+        raise TimeoutError
 
 
 async def test_an_export_to_a_full_disk_says_so_and_leaves_what_can_be_resumed(small_disk: Path) -> None:
@@ -35,3 +41,20 @@ async def test_what_is_only_refused_at_the_end_is_told_as_well(small_disk: Path)
     with pytest.raises(InternalError, match="No space left on device"):
         await _exported(file, b"less than a buffer")
     assert not file.path.exists()
+
+
+async def test_the_part_of_an_ended_export_is_replaced_and_that_of_a_running_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "all.tar"
+    file = SnapshotFile(path, resuming=False)
+    with pytest.raises(TimeoutError):
+        await _interrupted(file)
+    assert file.part.stat().st_size == 100_000
+    with SnapshotFile(path, resuming=False) as file:
+        assert file.replaced
+        for resuming in (False, True):
+            with pytest.raises(ConflictError, match="is going on"), SnapshotFile(path, resuming=resuming):
+                pytest.fail("it was opened")
+        await file.send(b"y")
+        await file.finish()
+    assert path.read_bytes() == b"y"
+    assert not file.part.exists()

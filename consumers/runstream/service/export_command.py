@@ -109,6 +109,8 @@ async def _from_log(settings: Settings, asked: _Request, output: str | None, *, 
     file = SnapshotFile(Path(output or _name(settings.namespace)), resuming=resume)
     try:
         with file:
+            if file.replaced:
+                sys.stderr.write(f"replacing the part of an interrupted export in {file.part}\n")
             manifest = await _export(settings, asked, file.send, file.resumed)
             await file.finish()
     finally:

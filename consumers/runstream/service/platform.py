@@ -114,6 +114,7 @@ async def open_platform(
     """
     async with contextlib.AsyncExitStack() as stack:
         nats = await stack.enter_async_context(nats_connection(settings.nats_url, seconds=_CONNECT_SECONDS))
+        answers_of(nats).folder = nats_folder
         objects = await open_objects(settings)
         pool: Database | None = None
         deployment = ""

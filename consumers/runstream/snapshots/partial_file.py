@@ -1,5 +1,7 @@
 """The file of an export on the local disk: `<file>.part` until it is complete and durable, then `<file>`.
 
+The process that writes a part holds a lock on it. The part of a process that has ended is resumed or replaced.
+
 An interrupted export resumes behind the last whole segment of the part. Its last bytes may be anything, so resuming
 reads each segment again: it checks the frame's checksum and the sequence of commits, and recomputes the description.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -109,6 +112,8 @@ class SnapshotFile:
         self._resuming = resuming
         self.resumed: Resumed | None = None
         """The part of an interrupted export that is kept."""
+        self.replaced = False
+        """True if an interrupted export was there, which is not resumed."""
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -118,6 +123,7 @@ class SnapshotFile:
             )
         self._file = self._open()
         try:
+            self._take()
             if self._resuming:
                 self.resumed = resume(self._file)
         except BaseException:
@@ -143,7 +149,7 @@ class SnapshotFile:
 
     def _open(self) -> BinaryIO:
         try:
-            flags = os.O_RDWR | os.O_CLOEXEC | (0 if self._resuming else os.O_CREAT | os.O_EXCL)
+            flags = os.O_RDWR | os.O_CLOEXEC | (0 if self._resuming else os.O_CREAT)
             file = os.fdopen(os.open(self.part, flags, 0o600), "r+b")
             os.fchmod(file.fileno(), 0o600)  # earlier versions created parts that others could read
             return file
@@ -153,14 +159,25 @@ class SnapshotFile:
             raise NotExistError(
                 f"there is no {self.part} to resume", code="nothingToResume", hint="export without --resume"
             ) from error
-        except FileExistsError as error:
-            raise ConflictError(
-                f"{self.part} is there: an export to {self.path} was interrupted, or is going on",
-                code="snapshotExists",
-                hint="go on with it with --resume, or remove it",
-            ) from error
         except OSError as error:
             raise _not_writable(self.path, error) from error
+
+    def _take(self) -> None:
+        """Lock the part, and empty it unless it is resumed. Raises ConflictError while another process writes it."""
+        number = self._opened().fileno()
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(self.part.stat(), os.fstat(number)):
+                raise FileNotFoundError  # the other process has just finished, and renamed it
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise ConflictError(
+                f"{self.part} is being written: another export to {self.path} is going on",
+                code="snapshotExists",
+                hint="wait for it, or choose another name with -o",
+            ) from error
+        if not self._resuming:
+            self.replaced = os.fstat(number).st_size > 0
+            os.ftruncate(number, 0)
 
     async def send(self, content: bytes) -> None:
         """Write the next bytes. Raises InternalError when the disk refuses them; the part can then be resumed."""
@@ -186,7 +203,7 @@ class SnapshotFile:
             raise InternalError(
                 f"{self.part} cannot be written: {error.strerror}",
                 code="snapshotNotWritten",
-                hint="make room, and go on with --resume",
+                hint="make room and export again; --resume goes on with what was written",
             ) from error
 
     def _finish(self) -> None:

@@ -95,7 +95,7 @@ def _waiting_printer() -> Callable[[str], None]:
         nonlocal last
         if why != last:
             last = why
-            sys.stderr.write(f"waiting: {why}\n")
+            sys.stderr.write(f"{why}\n" if why.startswith("waiting ") else f"waiting: {why}\n")
             sys.stderr.flush()
 
     return show

@@ -68,12 +68,28 @@ class UnavailableError(InternalError):
         )
 
 
+FULL_BYTES = 1 << 20
+"""A store with less space left is full: a commit may be that large."""
+
+
+def _full_disk(folder: Path | None) -> str:
+    """Describe the disk of a folder; empty for one with room, or without a folder."""
+    if folder is None:
+        return ""
+    free = shutil.disk_usage(folder).free
+    return f"the disk of NATS is full ({folder}, {free >> 20} MB left)" if free < FULL_BYTES else ""
+
+
 class StoreFullError(UnavailableError):
     """The store of NATS has no room for a message."""
 
-    def __init__(self, what: str, why: str, *, uncertain: bool = False) -> None:
+    def __init__(
+        self, what: str, why: str, *, outcome: str = "", folder: Path | None = None, uncertain: bool = False
+    ) -> None:
+        """`outcome` says what did not happen; `folder` is that of the server's store, if it is on this machine."""
         super().__init__(what, why)
-        self.args = (self.message,) = (f"the store of NATS takes no more, so {what} was not stored: {why}",)
+        full = _full_disk(folder) or f"the store of NATS takes no more ({why})"
+        self.args = (self.message,) = (f"{outcome or f'{what} was not stored'}: {full}",)
         self.code = "notStored"
         self.details = {"store": "nats", "uncertain": uncertain}
         self.hint = (
@@ -225,7 +241,7 @@ async def _ask(
     answers.answered(what)
     if number in STORE_FULL:
         answers.full = description
-        raise StoreFullError(subject, description)
+        raise StoreFullError(subject, description, folder=answers.folder)
     raise ApiError(subject, number, description)
 
 
@@ -344,10 +360,6 @@ async def ensure_stream(nc: Client, config: Mapping[str, object]) -> None:
             code="weakStream",
             hint="Runstream needs nats-server 2.14 or later, and unchanged streams; see `runstream doctor`",
         )
-
-
-FULL_BYTES = 1 << 20
-"""A store with less space left is full: a commit may be that large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 LEAVE_SECONDS = 3.0
@@ -39,6 +40,8 @@ class Answers:
         """Streams whose readers have waited since they were last asked for, in that order."""
         self._not_before = 0.0
         self._stored_at = float("-inf")
+        self.folder: Path | None = None
+        """The folder of the server's store, if it is on this machine."""
         self.full = ""
         """The store's reason to refuse the last message; empty if it was stored."""
 

@@ -350,8 +350,15 @@ class JetStreamLog(LogReader):
         return bool(info["config"]["num_replicas"] > 1)
 
     def _not_stored(self, commit: NewCommit, why: str, *, uncertain: bool = False) -> StoreFullError:
-        answers_of(self._nc).full = why
-        return StoreFullError(commit.address.aggregate, why, uncertain=uncertain)
+        answers = answers_of(self._nc)
+        answers.full = why
+        return StoreFullError(
+            commit.address.aggregate,
+            why,
+            outcome=_not_done(commit),
+            folder=answers.folder,
+            uncertain=uncertain,
+        )
 
     def _unknown(self, commit: NewCommit, why: str, *, sent: bool) -> InternalError:
         may_be = " It may be in the log all the same: look before you do it again" if sent else " Nothing was stored"
@@ -369,6 +376,12 @@ def _no_log(namespace: str) -> NotExistError:
         code="noLog",
         hint="`runstream serve` makes it; is this the right NATS and the right namespace?",
     )
+
+
+def _not_done(commit: NewCommit) -> str:
+    """Say to a user what a commit would have done, if it is not plain from its aggregate."""
+    creates = commit.address.kind == "runconfig" or (commit.address.kind == "run" and commit.version == 1)
+    return "the run was not created" if creates else ""
 
 
 def _is(message: StreamMessage, commit: NewCommit) -> bool:
