@@ -141,7 +141,10 @@ def _nothing() -> int:
 async def _reader(pipe: int) -> _Pipe:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
+    # libuv closes the descriptor itself: a second close could hit one that a thread has opened since.
+    by_libuv = type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+    opened = os.fdopen(pipe, "rb", 0, closefd=not by_libuv)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, opened)
     return reader, transport
 
 
