@@ -164,4 +164,4 @@ class StepLogKey:
     executor_task_id: str
     """Identifies the live log; empty for a task that was kept and never ran."""
     step: int | None
-    """None is the setup step."""
+    """None is the setup step, -N is service N of the pod."""

@@ -166,7 +166,7 @@ async def test_services_answer_the_main_container_and_end_with_it(running: Rig, 
 
 async def test_a_service_that_ends_early_is_in_the_log_of_the_setup(running: Rig) -> None:
     broken = container(IMAGE, entrypoint="/bin/ls /nothere")
-    done = await running.run(run_step("true"), runtime=pod(IMAGE, broken))
+    done = await running.run(run_step("true"), runtime=pod(IMAGE, broken, container(IMAGE, entrypoint="/bin/env")))
     assert "service 1 (image tiny:1) has ended already, with exit status 1:\nls: /nothere: No such" in await done.log(
         None
     )

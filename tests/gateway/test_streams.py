@@ -313,6 +313,7 @@ async def test_a_stream_that_is_parked_does_not_look_complete() -> None:
     [
         ("0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11", 0, "runTaskDoesNotExist"),
         ("build", 1, "runTaskStepDoesNotExist"),
+        ("build", -1, "runTaskServiceDoesNotExist"),
         ("build", 0, "logDoesNotExist"),
     ],
 )

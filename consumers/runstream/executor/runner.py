@@ -37,7 +37,7 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run_config import Step
 from runstream.executor.beneath import remove_tree
-from runstream.executor.drivers.port import Driver, NotStartedError, Pod
+from runstream.executor.drivers.port import Driver, NotStartedError, Output, Pod
 from runstream.executor.masking import Masking
 from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_log import StepLog
@@ -257,6 +257,8 @@ class PodTask:
         """Done when the task must end; set while it runs."""
         self._error = ""
         self._masking = Masking()
+        self._services: dict[int, StepLog] = {}
+        """The logs of services, by number."""
         self._warnings: tuple[str, ...] = ()
         """Warnings of the archive stored last."""
 
@@ -273,6 +275,9 @@ class PodTask:
                 try:
                     await self._end_pod()
                     await storing
+                    if self._services:
+                        self._close_services()
+                        await self.log_upload.finish()
                 finally:
                     storing.cancel()
                     ending.cancel()
@@ -332,11 +337,21 @@ class PodTask:
         log.hide(self._masking)
         if spec.task.runtime.type == "host":
             log.line("Preparing the task on this machine.")
-        self._pod = pod = await context.driver.new_pod(job.task.id, spec, self._folder, log.write)
+        self._pod = pod = await context.driver.new_pod(job.task.id, spec, self._folder, log.write, self._service_log)
         working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
         log.line(f"Creating working dir {working_dir}.")
         await pod.make_working_dir(working_dir)
         return spec
+
+    def _service_log(self, number: int) -> Output:
+        log = self._services[number] = self._open_log(-number)
+        log.hide(self._masking)
+        return log.write
+
+    def _close_services(self) -> None:
+        for number, log in self._services.items():
+            log.close()
+            self.log_upload.add(-number)
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
@@ -538,7 +553,8 @@ class LogUpload:
                     await asyncio.sleep(delay)
         except TimeoutError:
             for step in self._waiting:
-                self._job.report(ExecutorTaskLogLost(step))
+                if step is None or step >= 0:
+                    self._job.report(ExecutorTaskLogLost(step))
             self._waiting = []
 
     async def _gather(self) -> None:
@@ -570,7 +586,8 @@ class LogUpload:
                 log.warning(f"logs of task {task.id} wait: {error}", action="step_logs_wait", task=task.id)
                 return False
         for step in steps:
-            self._job.report(ExecutorTaskLogStored(step))
+            if step is None or step >= 0:  # nobody waits for that of a service
+                self._job.report(ExecutorTaskLogStored(step))
         return not self._waiting
 
 

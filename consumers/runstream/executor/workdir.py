@@ -123,8 +123,9 @@ class TaskFolder:
         """Destination of the folder when it cannot be removed."""
 
     def log(self, step: int | None) -> Path:
-        """Return the path of a step's local log; None is the setup step."""
-        return self.root / ("setup.log" if step is None else f"{step}.log")
+        """Return the path of a step's local log; None is the setup step, -N is service N."""
+        name = "setup" if step is None else f"service{-step}" if step < 0 else str(step)
+        return self.root / f"{name}.log"
 
     def log_index(self, step: int | None) -> Path:
         """The index of a complete local log."""

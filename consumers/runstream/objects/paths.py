@@ -10,8 +10,8 @@ CACHES = "caches"
 
 
 def step_log(run_task: str, step: int | None) -> str:
-    """Return the path of a step's log; None is the setup step."""
-    name = "setup.log" if step is None else f"steps/{step}.log"
+    """Return the path of a step's log; None is the setup step, and -N service N of the pod."""
+    name = "setup.log" if step is None else f"services/{-step}.log" if step < 0 else f"steps/{step}.log"
     return f"{LOGS}/{run_task}/data/{name}"
 
 

@@ -329,5 +329,6 @@ def stream_of(namespace: str) -> str:
 
 
 def subject_of(namespace: str, executor_task: str, step: int | None) -> str:
-    """Return the subject of a log; step None is the setup step."""
-    return f"{namespace}.logs.{executor_task}.{'setup' if step is None else step}"
+    """Return the subject of a log; step None is the setup step, and -N service N of the pod."""
+    name = "setup" if step is None else f"service{-step}" if step < 0 else str(step)
+    return f"{namespace}.logs.{executor_task}.{name}"

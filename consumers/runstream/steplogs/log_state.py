@@ -50,20 +50,27 @@ class LogState:
         """The step of an assigned task; None for a step that the task does not have."""
         if self.task is None:
             return None
-        if self.key.step is None:
+        if self.key.step is None or self.key.step < 0:
             return self.task.setup_step
         return self.task.steps[self.key.step] if 0 <= self.key.step < len(self.task.steps) else None
 
     @property
+    def _of_service(self) -> bool:
+        """True for the log of a service, which lasts as long as the task, and is stored before its end."""
+        return self.key.step is not None and self.key.step < 0
+
+    @property
     def settled(self) -> bool:
         """True once the log is an object, or known to be lost."""
-        return self.step is not None and self.step.log_settled
+        return self.step is not None and self.step.log_settled and not self._of_service
 
     @property
     def over(self) -> bool:
         """True once the log cannot grow, and every written byte is stored or lost."""
         if self.task is None:
             return self.run_over or not self.exists
+        if self._of_service:
+            return not self.task.open
         if self.step is None or self.settled:
             return True
         return not self.task.open and (self.task.lost or self.step.start_time is None)

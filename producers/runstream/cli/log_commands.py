@@ -38,7 +38,7 @@ class SelectedLog:
 
     task: Task
     step: int | None
-    """None for the setup."""
+    """None for the setup, -N for service N."""
     begun: bool
 
 
@@ -51,6 +51,8 @@ class LogFilter:
     """Only this step, by name or by number (from 0). Default: all steps."""
     setup: Flag = False
     """Only the log of the task's setup."""
+    service: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+    """Only the log of this service of the task's pod, from 1; needs a task."""
     failed: Flag = False
     """Only the steps that failed."""
     attempt: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
@@ -58,12 +60,15 @@ class LogFilter:
 
     def require_one(self, task: str | None) -> None:
         """Raise BadRequestError for options that exclude each other."""
-        chosen = [f"--{name}" for name in ("setup", "step", "failed") if getattr(self, name) not in (None, False)]
+        chosen = [
+            f"--{name}" for name in ("setup", "step", "service", "failed") if getattr(self, name) not in (None, False)
+        ]
         if len(chosen) > 1:
             raise BadRequestError(f"give either {' or '.join(chosen)}", code="invalidRunTaskStepNumber")
-        if self.attempt is not None and task is None:
+        needing = [f"--{name}" for name in ("attempt", "service") if getattr(self, name) is not None]
+        if needing and task is None:
             raise BadRequestError(
-                "--attempt needs a task", code="invalidRunTaskStepNumber", hint="as in `runstream log get RUN TASK`"
+                f"{needing[0]} needs a task", code="invalidRunTaskStepNumber", hint="as in `runstream log get RUN TASK`"
             )
 
 
@@ -355,6 +360,8 @@ def _selected_of_task(task: Task, choice: LogFilter) -> list[SelectedLog]:
     state: Task | Attempt = next((one for one in task.attempts if one.attempt == choice.attempt), task)
     if choice.failed:
         wanted = failed_steps(state) if task.status == "failed" or isinstance(state, Attempt) else []
+    elif choice.service is not None:
+        return [SelectedLog(task, -choice.service, state.setup_step.start_time is not None)]
     elif choice.setup:
         wanted = [None]
     else:

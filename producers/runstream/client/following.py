@@ -72,7 +72,9 @@ class Logs:
         since: datetime | None = None,
         timestamps: bool = False,
     ) -> Stream[bytes]:
-        """Follow the log of a step (None: of the setup) until it ends: all, its last `tail` lines, or since a time.
+        """Follow the log of a step (None: of the setup, -N: of service N) until it ends.
+
+        All of it, its last `tail` lines, or since a time.
 
         A response that breaks off is resumed at the next byte. `timestamps` as in `get`. Raises ClientError.
         """
@@ -200,6 +202,8 @@ def _log_params(
     params = {"runid": run_id, "taskid": task_id} | ({} if attempt is None else {"attempt": str(attempt)})
     if timestamps:
         params["timestamps"] = "1"
+    if step is not None and step < 0:
+        return params | {"service": str(-step)}
     return params | ({"setup": "1"} if step is None else {"step": str(step)})
 
 

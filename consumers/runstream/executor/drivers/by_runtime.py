@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from runstream.executor.drivers.port import Driver, Output, Pod
+from runstream.executor.drivers.port import Driver, Output, Pod, ServiceOutput
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.workdir import TaskFolder
 
@@ -55,10 +55,12 @@ class ByRuntime:
         """Set both drivers up."""
         await asyncio.gather(self._host.setup(), self._pods.setup())
 
-    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
+    async def new_pod(
+        self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output, services: ServiceOutput
+    ) -> Pod:
         """Create a pod by the driver of the task's runtime."""
         driver = self._pods if spec.task.runtime.type == "pod" and self._pods.allow_pod else self._host
-        return await driver.new_pod(task_id, spec, folder, output)
+        return await driver.new_pod(task_id, spec, folder, output, services)
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
         """End what an earlier process left of a task."""

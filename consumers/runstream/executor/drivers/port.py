@@ -19,6 +19,8 @@ from runstream.executor.steps.archives import Packed
 from runstream.executor.workdir import TaskFolder
 
 Output = Callable[[bytes], None]
+ServiceOutput = Callable[[int], Output]
+"""Returns the output for a service of the pod, by its number from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,9 @@ class Driver(Protocol):
     async def setup(self) -> None:
         """Detect what this machine supports. Called first."""
 
-    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
+    async def new_pod(
+        self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output, services: ServiceOutput
+    ) -> Pod:
         """Create a pod for the task; `output` is the setup log. Raises a RunstreamError with the reason if that
         fails."""
 

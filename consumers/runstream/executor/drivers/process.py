@@ -22,7 +22,7 @@ import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.host_files import HostFiles
-from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod
+from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod, ServiceOutput
 from runstream.executor.drivers.prompt_watch import PromptWatch
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
@@ -156,7 +156,9 @@ class ProcessDriver:
                 return str(error)
         return ""
 
-    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
+    async def new_pod(
+        self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output, services: ServiceOutput
+    ) -> Pod:
         """Open an agent, in a sandbox if possible, and return a pod that runs commands there."""
         self._check(spec)
         tree = self._tree(task_id, folder)

@@ -66,6 +66,7 @@ _RANGE = "bytes of a stored log, such as bytes=0-999, bytes=1000- or bytes=-1000
 _RunId = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run's id")]
 _TaskId = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the id of one of its tasks")]
 _Step = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="the number of a step, from 0")]
+_Service = Annotated[int | None, Query(ge=1, le=1000, description="the number of a service of its pod, from 1")]
 _Attempt = Annotated[int | None, Query(ge=1, lt=1 << 63, description="of the task, from 1; the last one without it")]
 
 
@@ -79,6 +80,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
         taskid: _TaskId = "",
         setup: Flag = None,
         step: _Step = None,
+        service: _Service = None,
         attempt: _Attempt = None,
         follow: Flag = None,
         offset: Annotated[
@@ -106,7 +108,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
         With `timestamps`, each line begins with its time in UTC and a space, or with `- ` if the time is unknown; so
         does a response that begins inside a line.
         """
-        number = _step_number(flag(setup), step)
+        number = _step_number(flag(setup), step, service)
         if (tail is not None) + (since is not None) + (offset > 0) > 1:
             raise BadRequestError(
                 "give one of offset, tail and since",
@@ -141,6 +143,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
         taskid: _TaskId = "",
         setup: Flag = None,
         step: _Step = None,
+        service: _Service = None,
         attempt: _Attempt = None,
         first: Annotated[
             int,
@@ -154,7 +157,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
         count: Annotated[int, Query(ge=1, le=MAX_LINES, description="of lines, at most")] = 1000,
     ) -> Response:
         """Send lines of a log as it is now, numbered and with their times; at most 1 MiB of them, but at least one."""
-        number = _step_number(flag(setup), step)
+        number = _step_number(flag(setup), step, service)
         require_uuid(taskid, "task id")
         try:
             run = await find_run(context.log, await locate_run(context.log, runid))
@@ -170,6 +173,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
         taskid: _TaskId = "",
         setup: Flag = None,
         step: _Step = None,
+        service: _Service = None,
         attempt: _Attempt = None,
         regex: Flag = None,
         ignore_case: Flag = None,
@@ -183,7 +187,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
         The response ends after `count` lines, 1 MiB of them, or 64 MiB of the log; continue with `from` = `next`. Of
         lines longer than 64 KiB, the beginning is searched.
         """
-        number = _step_number(flag(setup), step)
+        number = _step_number(flag(setup), step, service)
         require_uuid(taskid, "task id")
         try:
             query = compile_query(q, regex=flag(regex), ignore_case=flag(ignore_case))
@@ -292,11 +296,15 @@ def _log_lines(lines: Sequence[NumberedLine], most: int = MAX_LINE_BYTES) -> tup
     )
 
 
-def _step_number(setup: bool, step: str | None) -> int | None:
-    if setup == (step is not None):
+def _step_number(setup: bool, step: str | None, service: int | None) -> int | None:
+    if setup + (step is not None) + (service is not None) != 1:
         raise BadRequestError(
-            "give either setup or step", code="invalidRunTaskStepNumber", hint="&setup, or &step=0 for the first step"
+            "give either setup, step or service",
+            code="invalidRunTaskStepNumber",
+            hint="&setup, or &step=0 for the first step",
         )
+    if service is not None:
+        return -service
     if step is not None and not (step.isascii() and step.isdigit() and len(step) < 10):
         raise BadRequestError(
             f"step {step[:80]!r} is not the number of a step",
@@ -315,6 +323,12 @@ def _key(found: FoundRun, task_id: str, attempt: int | None, step: int | None) -
         raise NotExistError(
             f"task {task.name!r} has no step {step}: it has {steps} step{'' if steps == 1 else 's'}, counted from 0",
             code="runTaskStepDoesNotExist",
+        )
+    services = max(len(found.config.tasks[task.name].runtime.containers) - 1, 0)
+    if step is not None and -step > services:
+        raise NotExistError(
+            f"task {task.name!r} has no service {-step}: it has {services}, counted from 1",
+            code="runTaskServiceDoesNotExist",
         )
     number = task.attempt if attempt is None else attempt
     if number > task.attempt:

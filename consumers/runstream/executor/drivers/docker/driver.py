@@ -34,7 +34,7 @@ from runstream.executor.drivers.containers import (
 from runstream.executor.drivers.docker.engine import Engine, EngineEvent
 from runstream.executor.drivers.docker.images import Images
 from runstream.executor.drivers.docker.pod import DockerPod, PodContainer, PodState
-from runstream.executor.drivers.port import Output, Pod
+from runstream.executor.drivers.port import Output, Pod, ServiceOutput
 from runstream.executor.drivers.registries import PullPolicy
 from runstream.executor.drivers.shell import SHELL, SLEEPER
 from runstream.executor.sandbox import Visible
@@ -104,7 +104,9 @@ class DockerDriver:
             )
         await self._engine.reached()
 
-    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
+    async def new_pod(
+        self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output, services: ServiceOutput
+    ) -> Pod:
         """Pull the images, then create and start the containers."""
         containers = spec.task.runtime.containers
         require_allowed(containers, allow_privileged=self._rules.allow_privileged)
@@ -117,7 +119,8 @@ class DockerDriver:
         self._pods[state.id] = state
         try:
             for index, container in enumerate(containers):
-                await self._start(state, index, container, spec.container_environments[index])
+                service = services(index) if index else None
+                await self._start(state, index, container, spec.container_environments[index], service)
         except BaseException:
             self._remove_later(state)
             raise
@@ -132,7 +135,9 @@ class DockerDriver:
             lambda: self._closed(state),
         )
 
-    async def _start(self, state: PodState, index: int, container: Container, environment: Mapping[str, str]) -> None:
+    async def _start(
+        self, state: PodState, index: int, container: Container, environment: Mapping[str, str], service: Output | None
+    ) -> None:
         config = self._config(state, index, container, environment)
 
         async def create() -> DockerContainer:
@@ -146,26 +151,35 @@ class DockerDriver:
         state.creating.discard(creating)
         one = PodContainer(index, container.image, handle, config["HostConfig"].get("Memory", 0))
         state.containers.append(one)
-        if config.get("OpenStdin"):
-            await self._hold(state, handle)
+        if service is not None or config.get("OpenStdin"):
+            await self._hold(state, handle, service)
         try:
             async with self._engine.asked():
                 await handle.start()
         except EngineRefusedError as error:
             raise _not_started(container, error.reason) from error
 
-    async def _hold(self, state: PodState, handle: DockerContainer) -> None:
-        """Keep the input of the sleeper open for as long as this process lives: its end ends the container."""
+    async def _hold(self, state: PodState, handle: DockerContainer, service: Output | None) -> None:
+        """Attach to a container that is not started yet: to the output of a service, else to the sleeper's input.
+
+        The input is held open for as long as this process lives: its end ends the container.
+        """
+        out = service is not None
         held = asyncio.Event()
 
         async def hold() -> None:
             with contextlib.suppress(EngineUnreachableError, EngineRefusedError):
-                async with self._engine.asked(None), handle.attach(stdin=True) as stream:
+                async with (
+                    self._engine.asked(None),
+                    handle.attach(stdin=service is None, stdout=out, stderr=out) as stream,
+                ):
                     held.set()
-                    await stream.read_out()
+                    while (message := await stream.read_out()) is not None:
+                        if service is not None:
+                            service(message.data)
 
         holding = asyncio.create_task(hold())
-        state.readers.append(holding)
+        (state.readers if service is None else state.services).append(holding)
         waiting = asyncio.ensure_future(held.wait())
         await asyncio.wait({holding, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -242,7 +256,7 @@ class DockerDriver:
             log.warning(f"containers of a task are left for now: {error}", action="containers_left", task=state.task)
         finally:
             self._pods.pop(state.id, None)
-            for reader in state.readers:
+            for reader in (*state.readers, *state.services):
                 reader.cancel()
 
     async def _delete(self, container: str) -> None:

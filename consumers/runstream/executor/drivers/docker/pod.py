@@ -61,7 +61,9 @@ class PodState:
     creating: set[asyncio.Future[DockerContainer]] = field(default_factory=set)
     """Calls that make a container; they are waited for before containers are removed."""
     readers: list[asyncio.Task[None]] = field(default_factory=list)
-    """Readers of the logs of services, and the task that keeps the sleeper's input open."""
+    """The task that keeps the sleeper's input open."""
+    services: list[asyncio.Task[None]] = field(default_factory=list)
+    """Readers of the output of services."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def find(self, container: str) -> PodContainer | None:
@@ -198,6 +200,8 @@ class DockerPod(ContainerPod):
         async with StrictTaskGroup() as group:
             for container in self._state.containers:
                 group.create_task(self._stop(container, grace_seconds))
+        if self._state.services:
+            await asyncio.wait(self._state.services, timeout=_SERVICE_GRACE_SECONDS)  # the last lines are read
 
     async def _stop(self, container: PodContainer, grace_seconds: float) -> None:
         with contextlib.suppress(EngineRefusedError):  # it has ended

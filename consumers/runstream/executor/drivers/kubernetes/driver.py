@@ -26,7 +26,7 @@ from runstream.executor.drivers.kubernetes.group import RENEW_SECONDS, Group
 from runstream.executor.drivers.kubernetes.manifests import GROUP, Owner, PodRules, label_value, manifests
 from runstream.executor.drivers.kubernetes.pod import KubernetesPod, PodState
 from runstream.executor.drivers.kubernetes.startup import startup_of
-from runstream.executor.drivers.port import Output
+from runstream.executor.drivers.port import Output, ServiceOutput
 from runstream.executor.drivers.port import Pod as RunningPod
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import ExecutorTaskSpec
@@ -97,7 +97,9 @@ class KubernetesDriver:
             async with asyncio.timeout(_FIRST_SECONDS):
                 await self._first.wait()
 
-    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> RunningPod:
+    async def new_pod(
+        self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output, services: ServiceOutput
+    ) -> RunningPod:
         """Create the pod, and wait until its containers were started."""
         if self.engine_away:
             raise EngineUnreachableError(self.engine_away)
