@@ -35,8 +35,6 @@ import psutil
 import pytest
 import uvicorn
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-from lightkube import KubeConfig, SingleConfig
-from lightkube.config.models import Cluster, User
 from referencing import Registry, Resource
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -106,8 +104,10 @@ class Running:
 class KubernetesApi:
     """The API server. Use `started`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
+        """`certificate` is a file (PEM) with a key and a certificate; with None, there is no TLS."""
         self.folder = folder
+        self._certificate = certificate
         self.port = 0
         self.asked: list[str] = []
         """Method and path of each request."""
@@ -133,18 +133,14 @@ class KubernetesApi:
         for name, architecture in (("node1", "amd64"), ("node2", "arm64")):
             self._store("nodes", {"metadata": {"name": name}, "status": {"nodeInfo": _node_info(architecture)}})
 
-    @property
-    def config(self) -> SingleConfig:
-        """The configuration of a client."""
-        url = f"http://127.0.0.1:{self.port}"
-        found = KubeConfig.from_one(cluster=Cluster(server=url), user=User(token=TOKEN), namespace=NAMESPACE).get()
-        assert found is not None
-        return found
-
-    def write_config(self) -> Path:
-        """Write the configuration of a client to a file; return its path."""
+    def write_config(self, authority: Path | None = None) -> Path:
+        """Write the configuration of a client that trusts this authority to a file; return its path."""
+        scheme = "http" if self._certificate is None else "https"
+        cluster = {"server": f"{scheme}://127.0.0.1:{self.port}"}
+        if authority is not None:
+            cluster["certificate-authority"] = str(authority)
         named: dict[str, Any] = {
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "clusters": [{"name": "c", "cluster": cluster}],
             "users": [{"name": "u", "user": {"token": TOKEN}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
         }
@@ -161,7 +157,14 @@ class KubernetesApi:
         self.port = listening.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                self._app(), ws="wsproto", lifespan="off", log_config=None, timeout_graceful_shutdown=0, loop="none"
+                self._app(),
+                ws="wsproto",
+                lifespan="off",
+                log_config=None,
+                timeout_graceful_shutdown=0,
+                loop="none",
+                ssl_certfile=self._certificate,
+                ssl_keyfile=self._certificate,
             )
         )
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
@@ -747,9 +750,9 @@ def _problems_of_pod(spec: Object) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def started(folder: Path) -> AsyncIterator[KubernetesApi]:
+async def started(folder: Path, certificate: Path | None = None) -> AsyncIterator[KubernetesApi]:
     """Yield an API server that listens."""
-    api = KubernetesApi(folder)
+    api = KubernetesApi(folder, certificate)
     await api.start()
     try:
         yield api

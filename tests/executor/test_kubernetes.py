@@ -23,6 +23,7 @@ from runstream.settings import ExecutorSettings
 from tests.docs.blocks import ROOT, blocks_of
 from tests.executor.rig import SETTINGS, Rig, Watched, container, pod, rig, run_step, task_of
 from tests.kubernetes_api import BARE, IMAGE, PRIVATE, KubernetesApi, needs_containers, started
+from tests.objects.certificates import issued
 
 pytestmark = needs_containers
 NOT_KUBERNETES = {"metadata": {"name": "foreign", "labels": {"app": "theirs"}}, "spec": {"containers": []}}
@@ -206,22 +207,30 @@ async def test_a_task_that_is_stopped_while_the_server_is_slow_leaves_nothing(ru
     await gone(api)
 
 
-async def test_the_rights_in_the_how_to_are_what_the_executor_uses(running: Rig, api: KubernetesApi) -> None:
+async def test_the_rights_in_the_documents_are_what_the_executor_uses(running: Rig, api: KubernetesApi) -> None:
     await running.run(run_step("true"), runtime=pod(IMAGE, environment={"A": "b"}))
     await gone(api)
     blocks = [block.text for block in blocks_of(ROOT / "docs" / "how-to" / "kubernetes.md") if block.what == "cluster"]
-    objects = [each for text in blocks for each in YAML(typ="safe").load_all(text)]
-    given = {
-        (resource, verb)
-        for each in objects
-        for rule in each.get("rules", ())
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
+    given = rights(blocks)
+    assert given - {("nodes", "list")} == rights(
+        [(ROOT / "docker" / "kubernetes" / "base" / "executor-rights.yaml").read_text()]
+    )
     used = {used for line in api.asked if (used := right(line)) is not None}
     assert used <= given
     rarely = {("pods", "get"), ("pods/log", "get"), ("pods/exec", "create"), ("leases", "delete"), ("leases", "list")}
     assert given - used <= rarely
+
+
+def rights(texts: list[str]) -> set[tuple[str, str]]:
+    """The resources and verbs that roles in these texts give."""
+    return {
+        (resource, verb)
+        for text in texts
+        for each in YAML(typ="safe").load_all(text)
+        for rule in each.get("rules", ())
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
 
 
 def right(line: str) -> tuple[str, str] | None:
@@ -256,6 +265,22 @@ def offer(running: Rig) -> Any:
     found = decode_offer(running.executor_id, running.leases.value())
     assert found is not None
     return found
+
+
+async def test_commands_run_over_tls_and_a_server_that_is_not_trusted_is_away(
+    tmp_path: Path, settings: ExecutorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("trusted").mkdir()
+    tmp_path.joinpath("other").mkdir()
+    _context, trusted = issued(tmp_path / "trusted")
+    _context, other = issued(tmp_path / "other")
+    async with started(tmp_path / "cluster", certificate=trusted.with_name("server.pem")) as api:
+        monkeypatch.setenv("KUBECONFIG", str(api.write_config(trusted)))
+        async with rig(tmp_path / "one", settings=settings) as running:
+            assert await (await running.run(run_step("echo in"), runtime=pod(IMAGE))).log(0) == "in\n"
+        monkeypatch.setenv("KUBECONFIG", str(api.write_config(other)))
+        async with rig(tmp_path / "two", settings=settings) as running:
+            assert "CERTIFICATE_VERIFY_FAILED" in offer(running).engine_away
 
 
 async def test_a_server_that_is_away_is_in_the_offer_until_it_is_back(running: Rig, api: KubernetesApi) -> None:

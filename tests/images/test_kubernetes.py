@@ -171,6 +171,7 @@ def test_executors_may_do_what_the_driver_does_and_no_more() -> None:
     assert {(resource, *rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]} == {
         ("pods", "create", "get", "list", "watch", "delete"),
         ("pods/exec", "get", "create"),
+        ("pods/log", "get"),
         ("secrets", "create", "list", "delete"),
         ("configmaps", "create", "get"),
         ("leases", "create", "list", "patch", "delete"),

@@ -66,10 +66,8 @@ class Cluster:
     `namespace` is where pods are made; empty for the configuration's.
     """
 
-    def __init__(self, namespace: str, config: SingleConfig | None = None, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, namespace: str) -> None:
         self._wanted = namespace
-        self._config = config
-        self._patience = patience
         self._client: AsyncClient | None = None
         self._streams: httpx2.AsyncClient | None = None
 
@@ -101,7 +99,7 @@ class Cluster:
     async def patiently(self, call: Callable[[AsyncClient], Awaitable[T]]) -> T:
         """Return the result of a call that is safe to repeat, repeated while the server is away."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
+        deadline = loop.time() + PATIENCE_SECONDS
 
         async def once() -> T:
             async with self.asked() as client:
@@ -206,7 +204,7 @@ class Cluster:
 
     async def _connected(self) -> AsyncClient:
         if self._client is None:
-            config = await asyncio.to_thread(_configuration) if self._config is None else self._config
+            config = await asyncio.to_thread(_configuration)
             user = config.user or User()
             verify = await asyncio.to_thread(client_adapter.verify_cluster, config.cluster, user, config.abs_file)
             self._streams = httpx2.AsyncClient(

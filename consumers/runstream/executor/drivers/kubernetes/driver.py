@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 from lightkube import ApiError, AsyncClient
-from lightkube.config.kubeconfig import SingleConfig
 from lightkube.resources.core_v1 import Node, Pod, Secret
 from lightkube.types import CascadeType
 
@@ -54,18 +53,7 @@ class KubernetesDriver:
     allow_pod = True
     sandbox = ""
 
-    def __init__(
-        self,
-        executor_id: str,
-        namespace: str,
-        rules: PodRules,
-        visible: Visible,
-        *,
-        config: SingleConfig | None = None,
-        patience: float | None = None,
-    ) -> None:
-        """`config` is the configuration of the client, `patience` the seconds for which a call is repeated; None for
-        those of the environment and of `cluster`."""
+    def __init__(self, executor_id: str, namespace: str, rules: PodRules, visible: Visible) -> None:
         self.engine = ""
         """`kubernetes` and the version of the API server; empty before it was reached."""
         self.engine_away = "not reached yet"
@@ -75,7 +63,7 @@ class KubernetesDriver:
         self._executor_id = executor_id
         self._rules = rules
         self._visible = visible
-        self._cluster = Cluster(namespace, config) if patience is None else Cluster(namespace, config, patience)
+        self._cluster = Cluster(namespace)
         self._group = Group(self._cluster, executor_id)
         self._pods: dict[str, PodState] = {}
         """By id; those that may exist."""
