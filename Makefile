@@ -94,7 +94,8 @@ images: setup ## build the images runstream and runstream-servers with docker; I
 
 build/images/base.tar:
 	mkdir -p build/images && rm -rf build/images/base
-	debootstrap --variant=minbase --include=$(IMAGE_PACKAGES) bookworm build/images/base >build/images/base.log
+	debootstrap --variant=minbase --include=$(IMAGE_PACKAGES) bookworm build/images/base >build/images/base.log \
+	  || { tail -n 5 build/images/base.log; exit 1; }
 	tar -C build/images/base -c . -f build/images/base.tar.new && rm -rf build/images/base
 	mv build/images/base.tar.new build/images/base.tar
 

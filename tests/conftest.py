@@ -33,7 +33,7 @@ from runstream.objects import ObjectStorage
 from tests.docker_engine import DockerEngine, missing
 from tests.log.servers import Connection, connected
 from tests.objects.backends import Open, opener
-from tests.s3_server import S3Server
+from tests.s3_server import OwnS3Server, S3Server
 from tests.servers import Servers
 
 TEST_SECONDS = 60
@@ -134,6 +134,13 @@ def docker_engine(servers_folder: Path, worker_count: int) -> Iterator[DockerEng
     folder = servers_folder / "docker"
     for _ in _serve(folder, lambda: DockerEngine(folder, tied=worker_count == 0)):
         yield DockerEngine(folder)
+
+
+@pytest.fixture(scope="session")
+def own_s3_url(servers_folder: Path, worker_count: int) -> Iterator[str]:
+    """The endpoint of the small S3 server of docker/, the same for all workers."""
+    folder = servers_folder / "own-s3"
+    yield from _serve(folder, lambda: OwnS3Server(folder, tied=worker_count == 0))
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,7 @@ class S3Server:
         """Start it on a free port."""
         self.folder.mkdir(parents=True)
         (self.folder / "port").write_text(str(pick_port(self.folder / "port")))
-        words = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(self._port)]
-        command = ServerCommand("S3", words, self.folder / "s3.log", signal.SIGTERM, tied=self._tied)
+        command = ServerCommand("S3", self._words(), self.folder / "s3.log", signal.SIGTERM, tied=self._tied)
         server = ServerProcess(command)
         (self.folder / "pid").write_text(str(server.pid))
         await server.until(self._ready, _START_SECONDS)
@@ -43,9 +42,29 @@ class S3Server:
         pid = int((self.folder / "pid").read_text())
         await end_process(find_process(pid, Path(sys.executable).name, str(self._port)), signal.SIGTERM, 5.0)
 
+    def _words(self) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(self._port)]
+
     def _ready(self) -> bool:
         try:
             with socket.create_connection((LOOPBACK, self._port), timeout=1.0):
                 return True
         except OSError:
             return False
+
+
+class OwnS3Server(S3Server):
+    """The small server of docker/, with the keys of the tests."""
+
+    def _words(self) -> list[str]:
+        environment = {
+            "S3_FOLDER": f"{self.folder}/data",
+            "S3_HOST": LOOPBACK,
+            "S3_PORT": str(self._port),
+            "S3_ACCESS_KEY": "test-access",
+            "S3_SECRET_KEY": "test-secret",
+            "S3_DURABLE": "no",
+        }
+        program = Path(__file__).parents[1] / "docker" / "servers" / "s3.py"
+        given = [f"{name}={value}" for name, value in environment.items()]
+        return ["/usr/bin/env", *given, sys.executable, str(program), str(self._port)]

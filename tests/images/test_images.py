@@ -23,6 +23,7 @@ from tests.service.running import runstream
 
 TOP = Path(__file__).parents[2]
 BASE = TOP / "build" / "images" / "base.tar"
+LABEL = "runstream.io/"
 SNAPSHOT = "everything.snapshot.tar"
 MAX_BYTES = 250_000_000
 HOST = """
@@ -40,13 +41,14 @@ runs:
         runtime:
           containers: [{image: "tiny:1"}, {image: "tiny:1", entrypoint: httpd -f -p 8080 -h /etc}]
         steps:
-          - run: until wget -q -O page http://127.0.0.1:8080/passwd; do sleep 0.1; done
+          - run: until wget -q -O page http://127.0.0.1:8080/passwd; do sleep 0.1; done; sleep 1
+          - save_to_workspace: {contents: [{paths: [page]}]}
       - name: test
         runtime: {containers: [{image: "tiny:1"}]}
         depends: [build]
         steps:
-          - run: cat /etc/passwd
-          - run: grep ci /etc/passwd
+          - restore_workspace: {dest_dir: .}
+          - run: grep ci page
 """
 
 pytestmark = [
@@ -173,6 +175,8 @@ async def test_each_part_of_the_deployment_is_killed_once_and_nothing_is_lost(
                     assert await said(one, run, "test", 1) == "ci:x:1000:1000:ci:/home/ci:/bin/sh\n"
             assert len([each async for each in two.runs.list()]) == len(acknowledged)
         tell(images.cli("exec", deployment.container("gateway-1"), "runstream", "fsck"))
+        # What killed executors left was removed when they started again.
+        assert [each for each in images.cli("ps", "-a", "--format", "{{.Labels}}").splitlines() if LABEL in each] == []
         ours = [part for part in PARTS if not part.startswith(SERVERS)]
         containers = {part: deployment.container(part) for part in ours}
         await asyncio.to_thread(deployment.compose, "stop", *ours)

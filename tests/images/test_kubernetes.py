@@ -113,14 +113,15 @@ def test_each_component_has_settings_that_exist(component: str, overlay: str) ->
         environment[each["name"]] = each.get("value") or secrets[each["valueFrom"]["secretKeyRef"]["key"]]
     assert set(environment) <= known_variables()
     assert container(workload)["args"] == ["serve", "--components", component]
-    if component == "executor":
-        assert environment.pop("RUNSTREAM_EXECUTOR_ENGINE").startswith("kubernetes://")
     settings = load_settings({"components": [component]}, environment, None)
     assert settings.replicas == 3
     assert bool(settings.database_url) == (component != "executor")
     assert bool(settings.token) == (component == "gateway")
     assert (settings.secrets_key_file is not None) == (component in ("gateway", "executor"))
-    assert not (component == "executor" and settings.executor.allow_host)
+    if component == "executor":
+        (role,) = of_kind("Role")
+        assert settings.executor.engine == f"kubernetes://{role['metadata']['namespace']}"
+        assert not settings.executor.allow_host
 
 
 @pytest.mark.parametrize("workload", WORKLOAD_OBJECTS)

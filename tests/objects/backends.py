@@ -12,7 +12,8 @@ from runstream.objects.posixflat import PosixFlatObjects
 from runstream.objects.s3 import Credentials, S3Objects, open_s3
 from runstream.objects.s3_location import S3Location, parse_location
 
-BACKENDS = ("posix", "posixflat", "s3")
+BUCKETS = ("s3", "own_s3")
+BACKENDS = ("posix", "posixflat", *BUCKETS)
 PREFIXES = {"objects": "some/where", "elsewhere": "else/where"}
 """Where in a bucket a storage is."""
 KEYS = Credentials("test-access", "test-secret")
@@ -23,9 +24,11 @@ Open = Callable[[], Awaitable[ObjectStorage]]
 def opener(backend: str, request: pytest.FixtureRequest, name: str = "objects") -> Open:
     """What opens an empty storage of this backend, or, when called again, the same one; another one for each name."""
     folder: Path = request.getfixturevalue("tmp_path") / name
-    if backend == "s3":
+    if backend in BUCKETS:
         # Asked for here, so that tests of the others do not start the server.
-        location = s3_location(request.getfixturevalue("s3_url"), request.getfixturevalue("namespace"), PREFIXES[name])
+        location = s3_location(
+            request.getfixturevalue(f"{backend}_url"), request.getfixturevalue("namespace"), PREFIXES[name]
+        )
         return lambda: open_at(location)
 
     async def on_disk() -> ObjectStorage:
