@@ -44,6 +44,7 @@ done </reduce/files
 rm -rf /var/lib/dpkg /var/lib/apt /var/cache /var/log /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/perl* \
   /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian /usr/share/bug /usr/share/perl* \
   /usr/share/bash-completion /usr/lib/python3*/pydoc_data /usr/lib/python3*/lib2to3 /usr/lib/python3*/ensurepip \
-  /usr/lib/openssh /usr/lib/*-linux-gnu/libmvec.so.1 /usr/bin/localedef /usr/sbin/*
+  /usr/lib/openssh /usr/lib/*-linux-gnu/libmvec.so.1 /usr/lib/*-linux-gnu/libbrotlienc.so.* \
+  /usr/bin/openssl /usr/share/zoneinfo/right /usr/bin/localedef /usr/sbin/*
 mkdir -p /var/lib/dpkg /var/log /var/cache
 mv /reduce/status /var/lib/dpkg/status
