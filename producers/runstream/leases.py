@@ -297,7 +297,7 @@ class LeaseChange:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _HeldKey:
     sequence: int
     value: bytes
     nanoseconds: int
@@ -311,7 +311,7 @@ class LeaseWatch:
         self._bucket = bucket
         self._keys = keys
         self._consumer: PullConsumer | None = None
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _HeldKey] = {}
         self._released: set[str] = set()
         self._changes: deque[LeaseChange] = deque()
 
@@ -415,7 +415,7 @@ class LeaseWatch:
             self._released.add(key)
             return LeaseChange(key, "released", b"", delivery.sequence, delivery.nanoseconds)
         self._released.discard(key)
-        self._held[key] = _Held(delivery.sequence, message.data, delivery.nanoseconds)
+        self._held[key] = _HeldKey(delivery.sequence, message.data, delivery.nanoseconds)
         return LeaseChange(key, "held", message.data, delivery.sequence, delivery.nanoseconds)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runstream.errors import InternalError
-from runstream.executor.spec import asked
+from runstream.executor.spec import when_reachable
 
 
 class Away:
@@ -23,16 +23,16 @@ class Away:
 
 
 async def test_a_log_that_comes_back_answers() -> None:
-    assert await asked(Away(2).ask) == "an answer"
+    assert await when_reachable(Away(2).ask) == "an answer"
 
 
 async def test_a_log_that_stays_away_is_an_error() -> None:
     with pytest.raises(InternalError, match="no answer"):
-        await asked(Away(100).ask, seconds=0)
+        await when_reachable(Away(100).ask, seconds=0)
 
 
 async def test_a_refusal_of_the_log_is_not_retried() -> None:
     away = Away(1, "runConfigMissing")
     with pytest.raises(InternalError, match="no answer"):
-        await asked(away.ask)
+        await when_reachable(away.ask)
     assert away.times == 0

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from runstream.database.epochs import remember_export
 from runstream.errors import ConflictError, InternalError
-from runstream.importing.epochs import tell_nats
+from runstream.importing.epochs import publish_epoch
 from runstream.importing.importer import older_than, preview_import, verify_file
 from runstream.importing.trusted_keys import announce_trusted_keys
 from runstream.log.streams import described
@@ -158,7 +158,7 @@ async def test_nats_learns_of_an_import_before_any_process_resumes(
         assert said is not None
         assert said.epoch == 1
         for _ in range(2):
-            await tell_nats(place.nats, around.database, servers.namespace, "runs")
+            await publish_epoch(place.nats, around.database, servers.namespace, "runs")
             said = await described(place.nats, servers.namespace, "runs")
             assert said is not None
             assert said.epoch == 2

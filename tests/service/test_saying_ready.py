@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from runstream.cli.executor_commands import executor_notes, what_runs
+from runstream.cli.executor_commands import accepted_kinds, executor_notes
 from runstream.client import Executor
-from runstream.service.serve_commands import say_ready
+from runstream.service.serve_commands import report_ready
 from runstream.service.wiring import Parts
 from runstream.settings import Settings
 
@@ -34,7 +34,7 @@ EXECUTOR = Executor(
 def test_serve_warns_of_tasks_without_a_sandbox(capsys: pytest.CaptureFixture[str], lack: str, told: bool) -> None:
     web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
     executors = cast("Any", [SimpleNamespace(sandbox_problem=lack)])
-    say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
+    report_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
     said = capsys.readouterr().out
     assert (f"WITHOUT a sandbox ({lack})" in said) is told
 
@@ -42,12 +42,12 @@ def test_serve_warns_of_tasks_without_a_sandbox(capsys: pytest.CaptureFixture[st
 def test_serve_and_the_list_say_that_tasks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
     executors = cast("Any", [SimpleNamespace(sandbox_problem="refused: no namespaces")])
-    say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
+    report_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
     said = capsys.readouterr().out
     assert "tasks are refused: no namespaces" in said
     assert "WITHOUT" not in said
     refusing = replace(EXECUTOR, allow_host=False, sandbox="refused: no namespaces")
-    assert list(what_runs(refusing)) == ["no host tasks (refused: no namespaces)"]
+    assert list(accepted_kinds(refusing)) == ["no host tasks (refused: no namespaces)"]
 
 
 @pytest.mark.parametrize(("file", "first"), [("", "begin     "), (".runstream/config.yml", "try       ")])
@@ -59,16 +59,16 @@ def test_serve_proposes_to_write_a_configuration_where_there_is_none(
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_text("runs: []")
     web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
-    say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=[]))
+    report_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=[]))
     line = capsys.readouterr().out.splitlines()[2]
     assert line.startswith(f"  {first}")
     assert line.endswith("run create --follow" if file else "init")
 
 
 def test_a_list_of_executors_names_those_without_a_sandbox() -> None:
-    assert list(what_runs(EXECUTOR)) == ["host"]
-    assert list(what_runs(replace(EXECUTOR, sandbox="missing: no user namespaces"))) == ["host WITHOUT a sandbox"]
-    assert list(what_runs(replace(EXECUTOR, sandbox=""))) == ["host"]
+    assert list(accepted_kinds(EXECUTOR)) == ["host"]
+    assert list(accepted_kinds(replace(EXECUTOR, sandbox="missing: no user namespaces"))) == ["host WITHOUT a sandbox"]
+    assert list(accepted_kinds(replace(EXECUTOR, sandbox=""))) == ["host"]
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,11 @@ from runstream.executor.drivers.port import Driver
 from runstream.executor.drivers.process import HostRules, ProcessDriver
 from runstream.executor.limits import Limits
 from runstream.executor.presence import Leases, Presence
-from runstream.executor.reporter import Clock, Known, decoded
+from runstream.executor.reporter import Clock, KnownTask, decoded
 from runstream.executor.runner import PodRunner, RunnerContext
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import Specs
-from runstream.executor.task import EndReason, Execution, Held, Runner, Stage
+from runstream.executor.task import EndReason, Execution, HeldTask, Runner, Stage
 from runstream.executor.workdir import ExecutorPlace, disk_shortage
 from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation
@@ -79,7 +79,7 @@ class TaskExecutor(Component):
         self.id = self.place.identity(self.settings.id)
         self._table = TaskTable()
         self._origins: dict[int, str] = {}
-        self._queue: deque[Held] = deque()
+        self._queue: deque[HeldTask] = deque()
         self._active = 0
         self._draining = False
         self._executions: dict[str, Execution] = {}
@@ -222,8 +222,8 @@ class TaskExecutor(Component):
                     if self._looking:
                         self._dispatch(held)
 
-    def _take_in(self, messages: list[RawMessage]) -> list[Held]:
-        touched: dict[str, Held] = {}
+    def _take_in(self, messages: list[RawMessage]) -> list[HeldTask]:
+        touched: dict[str, HeldTask] = {}
         for message in messages:
             if self._table.observe(message) or (stored := decoded(message)) is None:
                 continue
@@ -238,7 +238,7 @@ class TaskExecutor(Component):
         self._changed.set()
         return list(touched.values())
 
-    def _dispatch(self, held: Held) -> None:
+    def _dispatch(self, held: HeldTask) -> None:
         """Start, stop or forget a task after one of its commits."""
         task = held.known.task
         if held.stage is Stage.ACTIVE:
@@ -280,18 +280,18 @@ class TaskExecutor(Component):
         RUNNING_TASKS.set(self._active, self.id)
         self._fill()
 
-    def _execution(self, held: Held) -> Execution:
+    def _execution(self, held: HeldTask) -> Execution:
         execution = Execution(held, self.runner, self.log, f"executor:{self.id}", self.clock)
         self._executions[held.id] = execution
         return execution
 
-    def begin(self, held: Held, work: Coroutine[None, None, None]) -> None:
+    def begin(self, held: HeldTask, work: Coroutine[None, None, None]) -> None:
         """Work on a held task in a separate asyncio task; any exception fails only this task."""
         task = asyncio.create_task(self._supervise(held, work), name=f"task {held.id}")
         self._works.add(task)
         task.add_done_callback(self._works.discard)
 
-    async def _supervise(self, held: Held, work: Coroutine[None, None, None]) -> None:
+    async def _supervise(self, held: HeldTask, work: Coroutine[None, None, None]) -> None:
         name = f"task {held.id}"
         try:
             with only_asked_cancellation(name):
@@ -306,7 +306,7 @@ class TaskExecutor(Component):
         FINISHED_TASKS.add(1, self.id, held.known.task.phase.value)
         self._drop(held)
 
-    def _drop(self, held: Held) -> None:
+    def _drop(self, held: HeldTask) -> None:
         held.stage = Stage.ACTIVE
         self._table.forget(held)
         self._executions.pop(held.id, None)
@@ -314,7 +314,7 @@ class TaskExecutor(Component):
 
     def _end_tasks(self, reason: EndReason) -> None:
         for execution in self._executions.values():
-            execution.ending.tell(reason)
+            execution.ending.signal(reason)
 
     async def _watch_room(self) -> None:
         """Stop taking tasks while the disk is full, and resume when it has space.
@@ -352,11 +352,11 @@ class TaskTable:
     """The tasks that are not forgotten, and the read position of each partition."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldTask] = {}
         self.last: dict[int, int] = {}
         """The last sequence read of each partition, by this process or the previous one."""
 
-    def __iter__(self) -> Iterator[Held]:
+    def __iter__(self) -> Iterator[HeldTask]:
         return iter(list(self._held.values()))
 
     def observe(self, message: RawMessage) -> bool:
@@ -368,7 +368,7 @@ class TaskTable:
         held.reporter.observe(message)
         return True
 
-    def take_in(self, stored: StoredCommit) -> Held | None:
+    def take_in(self, stored: StoredCommit) -> HeldTask | None:
         """Apply a commit and return its task; None for a forgotten one."""
         self._note(stored.position)
         held = self._held.get(stored.commit.address.id)
@@ -380,7 +380,7 @@ class TaskTable:
     def _note(self, position: Position) -> None:
         self.last[position.partition] = max(self.last.get(position.partition, 0), position.sequence)
 
-    def forget(self, held: Held) -> None:
+    def forget(self, held: HeldTask) -> None:
         """Drop a task that needs no more work."""
         self._held.pop(held.id, None)
 
@@ -396,7 +396,7 @@ class TaskTable:
         """Return the number of unfinished tasks, by partition."""
         return dict(Counter(str(held.known.address.partition) for held in self._held.values() if held.known.task.open))
 
-    def _begin(self, stored: StoredCommit) -> Held | None:
+    def _begin(self, stored: StoredCommit) -> HeldTask | None:
         commit = stored.commit
         if commit.version != 1 or not commit.events or not isinstance(commit.events[0], ExecutorTaskAssigned):
             return None
@@ -405,8 +405,8 @@ class TaskTable:
         except UnfitCommitError as error:
             log.warning(f"ignoring a task: {error}", action="commit_unfit", task=commit.address.id)
             return None
-        known = Known(commit.address, task, Head(1, stored.position.sequence), commit.trace, commit.id)
-        held = self._held[task.id] = Held(known, stored.position.sequence)
+        known = KnownTask(commit.address, task, Head(1, stored.position.sequence), commit.trace, commit.id)
+        held = self._held[task.id] = HeldTask(known, stored.position.sequence)
         return held
 
 

@@ -43,7 +43,7 @@ Events = tuple[ExecutorTaskEvent, ...]
 
 
 @dataclass(slots=True)
-class Known:
+class KnownTask:
     """The known state of an executor task."""
 
     address: Address
@@ -79,7 +79,7 @@ class Reporter:
     """The reporter of one task. All methods are called by one event loop."""
 
     _log: Log
-    known: Known
+    known: KnownTask
     _actor: str
     _clock: Clock
     _changed: Callable[[ExecutorTask], None]

@@ -297,7 +297,7 @@ class PodTask:
 
     def _too_large(self) -> None:
         self._error = f"its files take more than {self._context.task_disk_bytes} bytes (executor.task_disk_bytes)"
-        self._job.ending.tell(EndReason.DISK)
+        self._job.ending.signal(EndReason.DISK)
 
     def _finished(self, success: bool) -> tuple[ExecutorTaskEvent, ...]:
         ending, at = self._job.ending, self._job.clock()
@@ -369,7 +369,7 @@ class PodTask:
         """End the task by this machine's monotonic clock; a scheduler's timer ends it if this machine hangs."""
         if not self._job.ending.requested.is_set():
             self._job.report(ExecutorTaskTimedOut())
-            self._job.ending.tell(EndReason.TIMEOUT)
+            self._job.ending.signal(EndReason.TIMEOUT)
 
     async def _run_each(self, spec: ExecutorTaskSpec, steps: Sequence[Step]) -> bool:
         for index, step in enumerate(steps):
@@ -416,7 +416,7 @@ class PodTask:
         """Fail the step if its log cannot be written: a task must not continue without its log."""
         if not self._job.ending.requested.is_set():
             self._error = "disk full: the log cannot be written to its end"
-            self._job.ending.tell(EndReason.DISK_FULL)
+            self._job.ending.signal(EndReason.DISK_FULL)
 
     def _passed(self, index: int, step: Step, limit: Limit, log: StepLog) -> None:
         """End the task because a step has exceeded a limit, unless it is ending already."""
@@ -428,7 +428,7 @@ class PodTask:
                 reason, why = EndReason.NO_OUTPUT, f"wrote nothing for {format_duration(step.no_output_timeout)}"
             log.line(f"The step is ended: it {why}.")
             self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
-            ending.tell(reason)
+            ending.signal(reason)
 
     async def _execute(self, spec: ExecutorTaskSpec, index: int, step: Step, log: StepLog) -> int:
         job, context = self._job, self._context

@@ -140,7 +140,7 @@ class Specs:
         config = self._configs.get(content_hash)
         if config is None:
             address = Address(partition, "runconfig", content_hash)
-            stored = await asked(lambda: self._log.last(address))
+            stored = await when_reachable(lambda: self._log.last(address))
             event = next(reversed(stored.commit.events), None) if stored is not None else None
             if not isinstance(event, RunConfigStored):
                 raise InternalError(f"run config {content_hash} is not in the log", code="runConfigMissing")
@@ -271,7 +271,7 @@ PATIENCE_SECONDS = 60.0
 log = structlog.get_logger()
 
 
-async def asked(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:
+async def when_reachable(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:
     """Call the log until it can be reached, for at most `seconds`; return its answer. Raises InternalError after
     that."""
     loop = asyncio.get_running_loop()

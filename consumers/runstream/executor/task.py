@@ -30,7 +30,7 @@ from runstream.events.executor_task import (
     ExecutorTaskPhase,
     ExecutorTaskStarted,
 )
-from runstream.executor.reporter import Clock, Known, Reporter
+from runstream.executor.reporter import Clock, KnownTask, Reporter
 from runstream.executor.workdir import is_full
 from runstream.log.port import Log
 from runstream.open_files import OpenFilesError, out_of_files
@@ -50,10 +50,10 @@ class Stage(StrEnum):
 
 
 @dataclass(slots=True)
-class Held:
+class HeldTask:
     """A task that is not forgotten."""
 
-    known: Known
+    known: KnownTask
     first: int
     """The sequence of the commit that assigned it."""
     stage: Stage = Stage.SEEN
@@ -68,7 +68,7 @@ class Held:
 class Execution:
     """The handling of one task by this process."""
 
-    def __init__(self, held: Held, runner: Runner, log: Log, actor: str, clock: Clock) -> None:
+    def __init__(self, held: HeldTask, runner: Runner, log: Log, actor: str, clock: Clock) -> None:
         self.ending = Ending()
         self._held = held
         self._runner = runner
@@ -78,11 +78,11 @@ class Execution:
     def changed(self, task: ExecutorTask) -> None:
         """Handle a commit of the task by another writer."""
         if task.lost:
-            self.ending.tell(EndReason.LOST)
+            self.ending.signal(EndReason.LOST)
         elif task.open and task.timedout:
-            self.ending.tell(EndReason.TIMEOUT)
+            self.ending.signal(EndReason.TIMEOUT)
         elif task.open and task.stop:
-            self.ending.tell(EndReason.STOP)
+            self.ending.signal(EndReason.STOP)
 
     async def start(self, release: Callable[[], None]) -> None:
         """Start the task unless it has ended meanwhile, and run it to its end; call `release` when it no longer
@@ -200,7 +200,7 @@ class Ending:
         self.stop = False
         """True once a stop was requested, even if there was another reason first."""
 
-    def tell(self, reason: EndReason) -> None:
+    def signal(self, reason: EndReason) -> None:
         """Signal the task to end; the first reason stays."""
         self.stop = self.stop or reason is EndReason.STOP
         if self.reason is None:

@@ -5,8 +5,8 @@ One Postgres transaction switches, and alone decides which epoch is current:
     all instances parked, all partitions owned -> tables exchanged and epoch made current, at once -> NATS told
 
 Processes learn the new epoch from NATS when maintenance ends. A kill in between is repaired before that: at the next
-start of any process with the database, and before maintenance ends (`tell_nats`). Going back to an epoch is the same
-switch, with rows built from its streams.
+start of any process with the database, and before maintenance ends (`publish_epoch`). Going back to an epoch is the
+same switch, with rows built from its streams.
 
 An epoch is marked deleted before its streams go: a half-deleted epoch must not be activated. The next import, or the
 next start of a process, removes what a killed one left.
@@ -129,7 +129,7 @@ async def switch(place: ServicePlace, old: Epoch, new: Epoch, require: Callable[
                 raise
     log.info("another epoch is served", action="epoch_switched", epoch=new.number, before=old.number)
     try:
-        await tell_nats(place.nats, database, place.namespace, place.service)
+        await publish_epoch(place.nats, database, place.namespace, place.service)
     except RunstreamError as error:
         log.warning(
             "NATS names the new epoch only when maintenance ends",
@@ -138,7 +138,7 @@ async def switch(place: ServicePlace, old: Epoch, new: Epoch, require: Callable[
         )
 
 
-async def tell_nats(nc: Client, database: Database, namespace: str, service: str) -> None:
+async def publish_epoch(nc: Client, database: Database, namespace: str, service: str) -> None:
     """Make NATS name the epoch that is current in the database, if it names another one.
 
     Drops the timers of the previous epoch: workers schedule the timeouts of running tasks again. Raises NotExistError

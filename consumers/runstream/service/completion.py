@@ -122,10 +122,10 @@ def _values(argument: Argument, name: str, given: Sequence[str]) -> list[str]:
         return list(choices)
     if name not in ("run", "task", "executor", "group", "project"):
         return []
-    return asyncio.run(_asked(name, given))
+    return asyncio.run(_ask_service(name, given))
 
 
-async def _asked(name: str, given: Sequence[str]) -> list[str]:
+async def _ask_service(name: str, given: Sequence[str]) -> list[str]:
     from runstream.cli.finding import find_run, run_name
     from runstream.names import project_of
 

@@ -278,7 +278,7 @@ async def log_streams(client: Client, settings: Settings) -> AsyncIterator[Findi
     found = _Streams()
     for partition in range(description.partitions):
         try:
-            await _look_at(client, subjects.stream(partition), settings.replicas, found)
+            await _check_stream(client, subjects.stream(partition), settings.replicas, found)
         except (RunstreamError, nats.errors.Error) as error:
             found.broken.append(f"{subjects.stream(partition)} ({str(error) or type(error).__name__})")
     partitions = description.partitions
@@ -316,7 +316,7 @@ async def _is_at_replicas(client: Client, stream: str, sequence: int) -> bool:
     return False
 
 
-async def _look_at(client: Client, stream: str, replicas: int, found: _Streams) -> None:
+async def _check_stream(client: Client, stream: str, replicas: int, found: _Streams) -> None:
     info = await request(client, f"STREAM.INFO.{stream}", seconds=_REQUEST_SECONDS)
     config, state = info["config"], info["state"]
     found.messages += state["messages"]
@@ -324,7 +324,7 @@ async def _look_at(client: Client, stream: str, replicas: int, found: _Streams) 
         found.compressed.append(stream)
     if config["num_replicas"] < replicas:
         found.few.append(stream)
-    found.away += [f"{stream} on {name}" for name in _away(info.get("cluster") or {})]
+    found.away += [f"{stream} on {name}" for name in _lagging_replicas(info.get("cluster") or {})]
     for sequence in _samples(state["first_seq"], state["last_seq"]):
         # The leader answers the first, any replica the second.
         await request(client, f"STREAM.MSG.GET.{stream}", {"seq": sequence}, seconds=_REQUEST_SECONDS)
@@ -333,7 +333,7 @@ async def _look_at(client: Client, stream: str, replicas: int, found: _Streams) 
             return
 
 
-def _away(cluster: Mapping[str, Any]) -> list[str]:
+def _lagging_replicas(cluster: Mapping[str, Any]) -> list[str]:
     """Return the replicas that are offline or behind."""
     return [peer["name"] for peer in cluster.get("replicas") or () if peer.get("offline") or not peer.get("current")]
 

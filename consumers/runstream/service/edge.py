@@ -106,12 +106,12 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
             _give_up(sys.stdout)
         if isinstance(failed, BrokenPipeError):
             return BROKEN_PIPE
-        tell(error, detailed=detailed)
+        print_error(error, detailed=detailed)
         return 1
     return answer if isinstance(answer, int) else 0
 
 
-def tell(error: BaseException, *, detailed: bool) -> None:
+def print_error(error: BaseException, *, detailed: bool) -> None:
     """Report an error and its hint on stderr; with `detailed` also the chain of causes."""
     # Imported only on an error, because it loads all of telemetry.
     from runstream.telemetry.logs import without_secrets

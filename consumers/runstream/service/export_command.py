@@ -104,7 +104,7 @@ async def _from_log(settings: Settings, asked: _Request, output: str | None, *, 
         if resume:
             raise BadRequestError("stdout cannot be resumed", code="exportNotPossible", hint="name a file with -o")
         manifest = await _export(settings, asked, _stdout, None)
-        _say(manifest, "stdout")
+        _report(manifest, "stdout")
         return
     file = SnapshotFile(Path(output or _name(settings.namespace)), resuming=resume)
     try:
@@ -116,7 +116,7 @@ async def _from_log(settings: Settings, asked: _Request, output: str | None, *, 
     finally:
         if file.begun:
             sys.stderr.write(f"the partial export is in {file.part}; continue with -o {file.path} --resume\n")
-    _say(manifest, str(file.path))
+    _report(manifest, str(file.path))
 
 
 async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resumed | None) -> Manifest:
@@ -180,7 +180,7 @@ async def _from_service(output: str | None, until: str, include: str) -> None:
                 with open_snapshot(file.part) as snapshot:
                     manifest = snapshot.manifest
                 await file.finish()
-    _say(manifest, str(file.path))
+    _report(manifest, str(file.path))
 
 
 def _name(namespace: str) -> str:
@@ -197,7 +197,7 @@ async def _stdout(content: bytes) -> None:
     await asyncio.to_thread(sys.stdout.buffer.write, content)
 
 
-def _say(manifest: Manifest, where: str) -> None:
+def _report(manifest: Manifest, where: str) -> None:
     """Report on stderr, because stdout may be the snapshot."""
     objects = sum(found.objects for found in manifest.objects)
     more = f", {counted(objects, 'object')}" if objects else ""

@@ -84,12 +84,12 @@ def launch(
     """
     set_global_options(GlobalOptions(data_dir, url, token, detailed_errors))
     return run_command(
-        lambda: app(_meant(tokens), result_action="return_value", exit_on_error=False, print_error=False),
+        lambda: app(_as_options(tokens), result_action="return_value", exit_on_error=False, print_error=False),
         detailed=detailed_errors,
     )
 
 
-def _meant(tokens: tuple[str, ...]) -> tuple[str, ...]:
+def _as_options(tokens: tuple[str, ...]) -> tuple[str, ...]:
     """Return the words with `help` and `version` turned into options."""
     match tokens:
         case ("help", *command):

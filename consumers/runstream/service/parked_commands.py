@@ -99,7 +99,7 @@ def lines_of(found: Found) -> list[str]:
     ]
     if found.parked is not None:
         lines += [f"parked     {timestamp(found.parked.at)}", f"why        {found.parked.reason}"]
-        lines.append(f"behind it  {_behind(found.behind)}")
+        lines.append(f"behind it  {_positions_text(found.behind)}")
     if found.decided is not None:
         one = found.decided
         lines.append(f"skipped    {timestamp(one.at)} by {one.by}, recorded at {one.position}: {one.reason}")
@@ -144,7 +144,7 @@ def body_of(message: RawMessage) -> tuple[bytes | None, str | None, str | None]:
     return None, None, b64encode(body).decode()
 
 
-def _behind(positions: tuple[Position, ...]) -> str:
+def _positions_text(positions: tuple[Position, ...]) -> str:
     if not positions:
         return "nothing"
     shown = ", ".join(map(str, positions[:_SHOWN_BEHIND]))

@@ -211,7 +211,7 @@ def serve_command(*, detach: Flag = False, options: ServeOptions | None = None) 
         from runstream.service.serve import serve
 
         collect_seldom()
-        uvloop.run(serve(settings, data_dir, say_ready))
+        uvloop.run(serve(settings, data_dir, report_ready))
     if not in_background:
         with contextlib.suppress(OSError):  # the reader of the output has left
             os.write(1, f"the service in {settings.data_dir} has stopped\n".encode())
@@ -223,7 +223,7 @@ def stop_command() -> int:
     return stop_detached(settings_of().data_dir)
 
 
-def say_ready(settings: Settings, parts: Parts) -> None:
+def report_ready(settings: Settings, parts: Parts) -> None:
     """Print where the service is and what to do next."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:

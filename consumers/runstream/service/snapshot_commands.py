@@ -38,7 +38,7 @@ def verify_command(file: Path, /, *, key: Path | None = None, output: Output = "
     if output == "json":
         print_json(_report_json(report))
     else:
-        _say_report(report, trusted=key is not None)
+        _print_report(report, trusted=key is not None)
     return 0 if report.good else 1
 
 
@@ -81,7 +81,7 @@ def diff_command(first: Path, second: Path, /, *, output: Output = "table") -> i
     if output == "json":
         print_json({"equal": found.equal, "same": found.same, "only": found.only, "differences": found.differences})
     else:
-        _say_comparison(found)
+        _print_comparison(found)
     return 0 if found.equal else 1
 
 
@@ -98,7 +98,7 @@ def keygen_command(file: Path, /) -> None:
     say(f"{public} is the public key, {fingerprint(read_public_key(public))}")
 
 
-def _say_report(report: VerifyReport, *, trusted: bool) -> None:
+def _print_report(report: VerifyReport, *, trusted: bool) -> None:
     for problem in report.problems:
         say(str(problem))
     if report.problem_count > len(report.problems):
@@ -175,7 +175,7 @@ def _commit(snapshot: Snapshot, text: str) -> str:
     return line_of(message)[0].decode().rstrip("\n")
 
 
-def _say_comparison(found: Comparison) -> None:
+def _print_comparison(found: Comparison) -> None:
     for difference in found.differences:
         say(difference)
     if found.equal:

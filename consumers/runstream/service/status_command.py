@@ -59,7 +59,7 @@ async def _status() -> tuple[bool, list[_StatusLine]]:
             if service.data_dir is None:
                 raise
             return False, _not_reached(service.data_dir, service)
-        lines = [*_whereabouts(service), *await _of_api(client)]
+        lines = [*_location(service), *await _of_api(client)]
     broken = [f"{name}: {found}" for name, found in sorted(readiness.checks.items()) if found != "ok"]
     state = "running" if readiness.ready else f"running, but not ready: {'; '.join(broken)}"
     return readiness.ready, [_StatusLine("service", state), *lines, *_of_stalls(readiness.stalls)]
@@ -89,7 +89,7 @@ def _not_reached(data_dir: Path, service: ServiceAddress | None = None) -> list[
     ]
 
 
-def _whereabouts(service: ServiceAddress) -> Iterator[_StatusLine]:
+def _location(service: ServiceAddress) -> Iterator[_StatusLine]:
     yield _StatusLine("url", service.url)
     if service.data_dir is None:
         return

@@ -270,7 +270,7 @@ class _Export:
         async with self.log.read(partition, after) as reader:
             while after < self.header.ends[partition]:
                 batch = await reader.next_batch(_BATCH)
-                wanted = self._wanted(batch)
+                wanted = self._up_to_end(batch)
                 self.referenced.take(wanted)
                 for message in wanted:
                     writer.add(message)
@@ -286,7 +286,7 @@ class _Export:
             await drafts.put(writer.take())
         await drafts.put(None)
 
-    def _wanted(self, batch: list[RawMessage]) -> list[RawMessage]:
+    def _up_to_end(self, batch: list[RawMessage]) -> list[RawMessage]:
         """Return the messages of a batch up to the partition's end."""
         over = batch[-1].position.sequence - self.header.ends[batch[-1].position.partition]
         if over > 0:

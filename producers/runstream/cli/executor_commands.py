@@ -25,7 +25,7 @@ _COLUMNS: dict[Column, Callable[[Executor], Cell]] = {
     Column("TASKS"): lambda one: f"{one.active_tasks} of {one.active_tasks_limit or 'no limit'}",
     Column("LAST SEEN", drop=5): lambda one: timestamp(one.last_seen),
     Column("ARCHS", drop=3): lambda one: ",".join(one.archs),
-    Column("RUNS", wraps=True, drop=1): lambda one: ",".join(what_runs(one)),
+    Column("RUNS", wraps=True, drop=1): lambda one: ",".join(accepted_kinds(one)),
     Column("LABELS", wraps=True, drop=2): lambda one: ",".join(
         f"{name}={one.labels[name]}" for name in sorted(one.labels)
     ),
@@ -99,7 +99,7 @@ def executor_notes(executor: Executor) -> Iterator[str]:
         yield f"its clock is {abs(executor.clock_skew):.0f} s {side} the log's server; synchronize its clock (NTP)"
 
 
-def what_runs(executor: Executor) -> Iterator[str]:
+def accepted_kinds(executor: Executor) -> Iterator[str]:
     """Yield the kinds of tasks that an executor accepts."""
     if executor.allow_host:
         yield "host" if executor.sandbox in ("", "sandboxed") else "host WITHOUT a sandbox"

@@ -288,7 +288,7 @@ class _Logs:
                     *self._place(log), attempt=self._choice.attempt, tail=lines, timestamps=self._part.timestamps
                 )
             except ClientError as error:
-                self._lack(error)
+                self._skip_missing(error)
                 continue
             self._found = True
             self._note_untimed(text, begins=True)
@@ -312,7 +312,7 @@ class _Logs:
                 begins = chunk.endswith(b"\n") if chunk else begins
                 self._write(shown.feed(chunk))
         except ClientError as error:
-            self._lack(error)
+            self._skip_missing(error)
             return False
         self._write(shown.end(), ended=True)
         self._found = True
@@ -323,7 +323,7 @@ class _Logs:
         if self._part.timestamps and ((begins and chunk.startswith(b"- ")) or b"\n- " in chunk):
             self.untimed = True
 
-    def _lack(self, error: ClientError) -> None:
+    def _skip_missing(self, error: ClientError) -> None:
         """Skip a log that does not exist; raise any other error."""
         if error.kind != "not-exist":
             raise error

@@ -155,7 +155,7 @@ async def first_answer(
     loop, answers, what = asyncio.get_running_loop(), answers_of(nc), kind_of(f"$JS.API.{subject}")
     begun = sent = loop.time()
     end, patience = begun + seconds, min(_REFUSED_SECONDS, seconds - again)
-    pending = {_asked(ask(seconds))}
+    pending = {_abandonable(ask(seconds))}
     try:
         while True:
             wait = sent + again - loop.time() if sent + again < end else None
@@ -175,13 +175,13 @@ async def first_answer(
                 await asyncio.sleep(max(sent + again - now, 0.0))
             if not pending or now >= sent + again:
                 sent = loop.time()
-                pending.add(_asked(ask(end - sent)))
+                pending.add(_abandonable(ask(end - sent)))
     finally:
         for each in pending:
             each.cancel()
 
 
-def _asked(call: Awaitable[T]) -> asyncio.Future[T]:
+def _abandonable(call: Awaitable[T]) -> asyncio.Future[T]:
     """Start a call; asyncio does not log the error of one that is abandoned."""
     asked = asyncio.ensure_future(call)
     asked.add_done_callback(lambda done: None if done.cancelled() else done.exception())

@@ -127,7 +127,7 @@ async def tail(log: Log, scope: TailScope, position: LogPosition) -> AsyncIterat
         seen = []
         for message in messages:
             position = position.including(message.position)
-            seen.append(_seen(position, message))
+            seen.append(_tailed(position, message))
         return seen
 
     async with BackgroundTasks() as background:
@@ -136,7 +136,7 @@ async def tail(log: Log, scope: TailScope, position: LogPosition) -> AsyncIterat
         yield take
 
 
-def _seen(position: LogPosition, message: RawMessage) -> TailedMessage:
+def _tailed(position: LogPosition, message: RawMessage) -> TailedMessage:
     try:
         return TailedMessage(position, message, codec.decode(message), None)
     except RunstreamError as error:

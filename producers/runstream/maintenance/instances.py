@@ -326,7 +326,7 @@ class Roster(Component):
 
     async def _follow(self, watch: LeaseWatch, records: dict[str, InstanceRecord], name: Callable[[str], str]) -> None:
         async for change in watch:
-            if _taken_in(records, name(change.key), change):
+            if _apply_change(records, name(change.key), change):
                 changed, self._change = self._change, asyncio.Event()
                 changed.set()
 
@@ -347,7 +347,7 @@ async def read_instances(board: LeaseBucket) -> tuple[KnownInstance, ...]:
         )
 
 
-def _taken_in(records: dict[str, InstanceRecord], key: str, change: LeaseChange) -> bool:
+def _apply_change(records: dict[str, InstanceRecord], key: str, change: LeaseChange) -> bool:
     """Apply a change of a lease; return whether anything but positions differs."""
     before = records.get(key)
     if change.what != "held":

@@ -218,12 +218,12 @@ class Parkable(Component):
 
     async def _served(self) -> bool:
         """Make a component and let it work until maintenance or stop; return True when it ended by itself."""
-        component = await self._made()
+        component = await self._try_make()
         if component is None:
             return False
         self._part.follow(component)
         try:
-            return await self._begun(component) and await self._worked(component)
+            return await self._try_start(component) and await self._worked(component)
         finally:
             self._part.become(self._unless_stopping(Doing.DRAINING))
             await self._ended(component)
@@ -231,7 +231,7 @@ class Parkable(Component):
     def _unless_stopping(self, doing: Doing) -> Doing:
         return Doing.STOPPING if self.stopping.is_set() else doing
 
-    async def _made(self) -> Component | None:
+    async def _try_make(self) -> Component | None:
         """Return a new component; None when NATS is away. Raise UnavailableError while the process starts."""
         try:
             return await self._make()
@@ -252,7 +252,7 @@ class Parkable(Component):
             await component.stop()
             raise
 
-    async def _begun(self, component: Component) -> bool:
+    async def _try_start(self, component: Component) -> bool:
         """Start it; return False when maintenance or a stop comes first."""
         starting = asyncio.ensure_future(component.start())
         try:

@@ -190,16 +190,16 @@ def without_secrets(text: str) -> str:
 def hidden(name: str, value: object) -> object:
     """Return a field's value without secrets, hidden as a whole when its name is telling; walks maps and lists."""
     if isinstance(value, str):
-        return HIDDEN if value and _telling(name) else without_secrets(value)
+        return HIDDEN if value and _is_secret(name) else without_secrets(value)
     if isinstance(value, Mapping):
         return {str(key): hidden(str(key), item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [hidden(name, item) for item in value]
     if value is None or isinstance(value, (int, float)):
         return value
-    return HIDDEN if _telling(name) else without_secrets(str(value))
+    return HIDDEN if _is_secret(name) else without_secrets(str(value))
 
 
-def _telling(name: str) -> bool:
+def _is_secret(name: str) -> bool:
     lowered = name.lower()
     return any(part in lowered for part in _NAMES)

@@ -44,7 +44,7 @@ class Place(Struct, frozen=True, gc=False):
 def decide_in_group(run: RunState, concurrency: Concurrency, place: Place) -> tuple[RunEvent, ...]:
     """Start, cancel or stop the run, as its place requires; otherwise do nothing."""
     if run.phase is RunPhase.RUNNING:
-        return _give_up(run, place)
+        return _stop_superseded(run, place)
     if run.phase is not RunPhase.QUEUED:
         return ()
     if place.replaced_by is not None:
@@ -61,7 +61,7 @@ def decide_in_group(run: RunState, concurrency: Concurrency, place: Place) -> tu
     return (RunStarted(),) if place.first.id == run.id and run.paused_at is None else ()
 
 
-def _give_up(run: RunState, place: Place) -> tuple[RunEvent, ...]:
+def _stop_superseded(run: RunState, place: Place) -> tuple[RunEvent, ...]:
     if run.stop or place.stopped_by is None:
         return ()
     return (RunStopRequested(f"{_name(run, place.stopped_by)} took its place (concurrency {place.stopped_by.policy})"),)

@@ -101,7 +101,7 @@ def explain(run: RunState, config: RunConfig, view: View) -> Explanation:
 
 def _reasons(run: RunState, config: RunConfig, view: View) -> list[WaitReason]:
     if run.phase is RunPhase.QUEUED:
-        return [*_paused(run), *_turn(run, view)]
+        return [*_paused(run), *_why_queued(run, view)]
     reasons = [*_paused(run), *_stopping(run)]
     tasks = sorted(run.tasks.values(), key=lambda task: (config.tasks[task.name].level, task.name))
     reasons.extend(_shared(reason for task in tasks if not task.finished for reason in _task(run, task, config, view)))
@@ -130,7 +130,7 @@ def _paused(run: RunState) -> Iterator[WaitReason]:
         yield WaitReason("paused", message, (), {"since": run.paused_at.isoformat()})
 
 
-def _turn(run: RunState, view: View) -> Iterator[WaitReason]:
+def _why_queued(run: RunState, view: View) -> Iterator[WaitReason]:
     first = view.first
     if first.id == run.id:
         if run.paused_at is None:
@@ -173,7 +173,7 @@ def _ending(tasks: tuple[str, ...]) -> str:
 def _task(run: RunState, task: RunTask, config: RunConfig, view: View) -> Iterator[WaitReason]:
     """Return why this unfinished task does not progress."""
     if task.executor_task_id:
-        yield _given(task, view)
+        yield _why_assigned(task, view)
         return
     parents = [run.tasks[depend.task] for depend in config.tasks[task.name].depends]
     if waited := [parent for parent in parents if not parent.finished]:
@@ -190,10 +190,10 @@ def _task(run: RunState, task: RunTask, config: RunConfig, view: View) -> Iterat
         details = {"attempt": task.attempt, "not_before": task.not_before.isoformat()}
         yield WaitReason("backoff", message, (task.name,), details)
     elif run.paused_at is None:
-        yield _room(run, task, config, view)
+        yield _why_unassigned(run, task, config, view)
 
 
-def _given(task: RunTask, view: View) -> WaitReason:
+def _why_assigned(task: RunTask, view: View) -> WaitReason:
     executor_id = view.executors.get(task.executor_task_id, "")
     details: dict[str, object] = {"executor": executor_id}
     if task.status is RunTaskStatus.RUNNING:
@@ -204,13 +204,13 @@ def _given(task: RunTask, view: View) -> WaitReason:
     return WaitReason("assigned", f"executor {executor_id}{full} has not started it yet", (task.name,), details)
 
 
-def _room(run: RunState, task: RunTask, config: RunConfig, view: View) -> WaitReason:
+def _why_unassigned(run: RunState, task: RunTask, config: RunConfig, view: View) -> WaitReason:
     """Return why a task that could run is not assigned."""
     if task.name not in tasks_to_run(replace(run, paused_at=None), config, view.at):
         return WaitReason("deciding", "the scheduler is about to decide", (task.name,), {})
     if not view.offers:
         return WaitReason("noExecutor", "there is no executor", (task.name,), {})
-    fitting = {name: offer for name, offer in view.offers.items() if not _lacking(offer, config.tasks[task.name])}
+    fitting = {name: offer for name, offer in view.offers.items() if not _shortfalls(offer, config.tasks[task.name])}
     if not fitting:
         return _no_fit(task, config.tasks[task.name], view)
     rooms = {name: _load(offer, view) for name, offer in sorted(fitting.items())}
@@ -227,7 +227,7 @@ def _room(run: RunState, task: RunTask, config: RunConfig, view: View) -> WaitRe
     return WaitReason("deciding", "it is about to be given to an executor", (task.name,), details)
 
 
-def _lacking(offer: Offer, task: RunConfigTask) -> list[Lack]:
+def _shortfalls(offer: Offer, task: RunConfigTask) -> list[Lack]:
     return unfit(offer, 0, demand_of(task.runtime))
 
 
@@ -237,7 +237,7 @@ def _load(offer: Offer, view: View) -> str:
 
 
 def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> WaitReason:
-    lacking = {name: _lacking(offer, wanted) for name, offer in sorted(view.offers.items())}
+    lacking = {name: _shortfalls(offer, wanted) for name, offer in sorted(view.offers.items())}
     reasons = listed(
         (f"{name} {' and '.join(lack.sentence for lack in lacks)}" for name, lacks in lacking.items()), separator="; "
     )

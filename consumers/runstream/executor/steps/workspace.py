@@ -13,7 +13,7 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunRestarted, RunTaskRetried, RunTaskRetryDropped
 from runstream.executor.masking import Masking
-from runstream.executor.spec import WorkspaceArchive, asked
+from runstream.executor.spec import WorkspaceArchive, when_reachable
 from runstream.executor.steps.archives import compressed, plain
 from runstream.executor.steps.run import StepContext
 from runstream.folding import executor_task_of
@@ -128,14 +128,14 @@ async def was_saved(run_id: str, partition: int, archive: WorkspaceArchive, log:
     """Return whether the ancestor stored this archive, according to the log: a skipped or failed one did not."""
     task_id = await _executed_as(run_id, partition, archive.task, log)
     address = Address(partition, "task", task_id)
-    task = executor_task_of(await asked(lambda: log.history(address)) if task_id else ())
+    task = executor_task_of(await when_reachable(lambda: log.history(address)) if task_id else ())
     return task is not None and archive.step < len(task.steps) and task.steps[archive.step].archive_stored
 
 
 async def _executed_as(run_id: str, partition: int, name: str, log: Log) -> str:
     """Return the id of the executor task of a task's last attempt; empty for a kept task that never ran."""
     attempt = 1
-    for stored in await asked(lambda: log.history(Address(partition, "run", run_id))):
+    for stored in await when_reachable(lambda: log.history(Address(partition, "run", run_id))):
         for event in stored.commit.events:
             match event:
                 case RunRestarted(kept=kept):

@@ -16,7 +16,7 @@ from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.gateway.routes.storage import storage_routes
-from runstream.importing.epochs import tell_nats
+from runstream.importing.epochs import publish_epoch
 from runstream.importing.importer import ServedImports
 from runstream.importing.trusted_keys import announce_trusted_keys, fingerprints
 from runstream.jetstream.messaging import Questions
@@ -97,7 +97,7 @@ def _overview(platform: Platform, instance: ThisInstance) -> Overview:
     settings = platform.settings
 
     async def before_disabling(service: str) -> None:
-        await tell_nats(platform.nats, platform.pool(), settings.namespace, service)
+        await publish_epoch(platform.nats, platform.pool(), settings.namespace, service)
 
     control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
     return Overview(control, Roster(instance.board), instance.modes)
