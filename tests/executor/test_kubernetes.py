@@ -316,7 +316,8 @@ async def test_what_the_cluster_does_to_a_pod_is_in_the_log_of_the_step(running:
     (name,) = api.names("pods")
     api.evict(name, "Evicted", "The node was low on resource: memory.")
     assert (await watched.settled()).phase is ExecutorTaskPhase.FAILED
-    assert "the pod was ended by the cluster: Evicted: The node was low on resource: memory." in await watched.log(0)
+    log = await watched.log(0)
+    assert "the pod was ended by the cluster: Evicted: The node was low on resource: memory. (image tiny:1)\n" in log
     await gone(api)
 
 

@@ -17,7 +17,7 @@ from runstream.executor.drivers.containers import EngineRefusedError, EngineUnre
 from runstream.executor.drivers.kubernetes.cluster import NOT_FOUND, Cluster, ConnectionLostError
 from runstream.executor.drivers.kubernetes.entering import FROM_INPUT, file_script, input_script
 from runstream.executor.drivers.kubernetes.manifests import MAIN, pod_name
-from runstream.executor.drivers.kubernetes.startup import ended_containers, startup_of, why_gone
+from runstream.executor.drivers.kubernetes.startup import BY_ITSELF, ended_containers, startup_of, why_gone
 from runstream.executor.drivers.port import NotStartedError, Output
 from runstream.executor.drivers.shell import KILLER, SHELL
 from runstream.executor.sandbox import Visible
@@ -67,7 +67,9 @@ class PodState:
 
     def ended_error(self, reason: str) -> BadRequestError:
         """Return the error for commands that cannot run any more."""
-        return BadRequestError(f"{reason} (image {self.image})", code="containerEnded", hint=_HINT)
+        return BadRequestError(
+            f"{reason} (image {self.image})", code="containerEnded", hint=_HINT if reason.startswith(BY_ITSELF) else ""
+        )
 
 
 class KubernetesPod(ContainerPod):

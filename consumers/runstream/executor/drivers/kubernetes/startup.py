@@ -17,6 +17,7 @@ _HOPELESS = frozenset(
 )
 _PULL_FAILED, _PULL_AGAIN = "ErrImagePull", "ImagePullBackOff"
 _MAX_TEXT = 600
+BY_ITSELF = "the container ended by itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def why_gone(pod: Pod | None) -> str:
     if (main := ended_containers(pod).get(MAIN)) is not None:
         if main.reason == "OOMKilled":
             return "the container was killed: out of memory"
-        return f"the container ended by itself, with exit status {main.status}"
+        return f"{BY_ITSELF}, with exit status {main.status}"
     if pod.metadata is not None and pod.metadata.deletionTimestamp is not None:
         return "the pod is being removed from the cluster"
     return ""
