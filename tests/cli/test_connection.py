@@ -173,7 +173,7 @@ def test_the_chain_is_shown_when_asked_for(command: Command, served: Service) ->
     plain, detailed = command(*arguments), command("--detailed-errors", *arguments)
     assert len(plain.err.splitlines()) == 2
     assert "(ClientError) runstream/client/session.py:" in detailed.err
-    assert "at the service: (NotExistError) gateway/folding.py:" in detailed.err
+    assert "at the service: (NotExistError) runstream/log/runs.py:" in detailed.err
     assert "Traceback" not in detailed.err
 
 

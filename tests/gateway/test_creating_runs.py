@@ -256,7 +256,7 @@ async def test_a_file_with_mistakes_creates_nothing_and_its_error_names_all() ->
         ("config.yml", "runs:\n  - name: a\n    task: []\n  - {}\n", ["line 3, runs[0].task", "line 4, runs[1]"]),
         ("config.yml", "runs: [", ["not readable"]),
         ("config.jsonnet", "error 'boom'", ["boom"]),
-        ("config.star", "def main(ctx):\n  return 1", ["has to return a dict"]),
+        ("config.star", "def main(ctx):\n  return 1", ["must return a dict"]),
     ],
 )
 async def test_a_file_that_is_no_configuration_makes_a_run_that_shows_why_where_that_is_asked_for(

@@ -24,7 +24,9 @@ if TYPE_CHECKING:  # only commands that talk to a service import HTTP
     from runstream.client import Client
     from runstream.client.client import ServiceAddress
 
-_OF_ANY_SERVICE = frozenset(("run", "log", "executor", "events", "maintenance", "env", "status", "export", "import"))
+_OF_ANY_SERVICE = frozenset(
+    ("run", "log", "cache", "storage", "executor", "events", "maintenance", "env", "status", "export", "import")
+)
 """The first words of commands that take --url or --data-dir."""
 _OF_LOCAL_SERVICE = frozenset(("serve", "stop", "doctor", "fsck", "rebuild", "parked", "epochs"))
 """The first words of commands that take --data-dir alone."""

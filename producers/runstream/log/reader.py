@@ -24,6 +24,7 @@ from nats.aio.client import Client
 
 from runstream.backoff import Backoff, retry
 from runstream.commits import Position
+from runstream.counting import counted
 from runstream.errors import InternalError
 from runstream.jetstream.api import REQUEST_SECONDS, StreamMessage, UnavailableError, request
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
@@ -93,7 +94,7 @@ def of_stream(message: StreamMessage, epoch: int, partition: int) -> RawMessage:
 _BACKOFF = Backoff(0.05, 0.5)
 
 
-class _Held(Struct, frozen=True, gc=False):
+class _HeldMessages(Struct, frozen=True, gc=False):
     """What one server has of a stream behind a position."""
 
     created: str
@@ -104,7 +105,7 @@ class _Held(Struct, frozen=True, gc=False):
     """The first sequence that has a message; `end + 1` without one."""
 
 
-async def _held(nc: Client, stream: str, after: int) -> _Held:
+async def _held(nc: Client, stream: str, after: int) -> _HeldMessages:
     """Ask for the end and the next message in one request: two answers might come from different leaders.
 
     Raises UnavailableError, ApiError.
@@ -115,7 +116,7 @@ async def _held(nc: Client, stream: str, after: int) -> _Held:
     following = max(after + 1, min(state["first_seq"], end + 1))
     while following in deleted:
         following += 1
-    return _Held(info["created"], end, following)
+    return _HeldMessages(info["created"], end, following)
 
 
 class JetStreamReader:
@@ -250,7 +251,7 @@ class JetStreamReader:
         else:
             self._note_lost(held.next, datetime.fromisoformat(held.created))
 
-    async def _confirmed(self) -> _Held:
+    async def _confirmed(self) -> _HeldMessages:
         """Return what the leader has; a message counts as lost once each leader of an election would have answered."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + (ELECTION_SECONDS if self._replicated else 0.0)
@@ -265,7 +266,7 @@ class JetStreamReader:
         first, count, partition = self._after + 1, following - self._after - 1, self._partition
         if count > MAX_LOST:
             raise InternalError(
-                f"partition {partition} lacks {count} messages from {first} on",
+                f"partition {partition} lacks {counted(count, 'message')} from {first} on",
                 code="gapInLog",
                 details={"partition": partition, "missing": first, "next": following},
                 hint="something has removed messages from the log; restore it from its data status or a backup",

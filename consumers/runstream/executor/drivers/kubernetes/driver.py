@@ -23,7 +23,7 @@ from runstream.executor.drivers.containers import EXECUTOR, OWN, POD, TASK, Engi
 from runstream.executor.drivers.kubernetes.cluster import CONFLICT, FORBIDDEN, GONE, NOT_FOUND, Cluster
 from runstream.executor.drivers.kubernetes.group import RENEW_SECONDS, Group
 from runstream.executor.drivers.kubernetes.manifests import GROUP, Owner, PodRules, label_value, manifests
-from runstream.executor.drivers.kubernetes.pod import KubernetesPod, PodState
+from runstream.executor.drivers.kubernetes.pod import KubernetesPod, KubernetesPodState
 from runstream.executor.drivers.kubernetes.startup import startup_of
 from runstream.executor.drivers.port import Output, ServiceOutput
 from runstream.executor.drivers.port import Pod as RunningPod
@@ -65,7 +65,7 @@ class KubernetesDriver:
         self._visible = visible
         self._cluster = Cluster(namespace)
         self._group = Group(self._cluster, executor_id)
-        self._pods: dict[str, PodState] = {}
+        self._pods: dict[str, KubernetesPodState] = {}
         """By id; those that may exist."""
         self._removing: dict[str, asyncio.Task[None]] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -95,7 +95,7 @@ class KubernetesDriver:
         pod_id = new_id()
         secret, pod = manifests(owner, pod_id, task_id, spec, self._rules)
         output(b"Starting the pod.\n")
-        state = self._pods[pod_id] = PodState(pod_id, task_id, spec.task.runtime.containers[0].image)
+        state = self._pods[pod_id] = KubernetesPodState(pod_id, task_id, spec.task.runtime.containers[0].image)
         try:
             # A call that was begun may have made the pod, whatever becomes of the task.
             creating = asyncio.create_task(self._create(secret, pod))
@@ -130,7 +130,7 @@ class KubernetesDriver:
 
             await self._cluster.patiently(create)
 
-    async def _started(self, state: PodState, output: Output) -> None:
+    async def _started(self, state: KubernetesPodState, output: Output) -> None:
         """Wait until the containers were started; write what they wait for to the setup log."""
         said, node = "", ""
         while True:
@@ -234,12 +234,12 @@ class KubernetesDriver:
                 log.info(f"the cluster is there: {self.engine}", action="engine_there")
             self._changed()
 
-    def _remove_later(self, state: PodState) -> None:
+    def _remove_later(self, state: KubernetesPodState) -> None:
         if state.id not in self._removing and state.id in self._pods:
             removing = self._removing[state.id] = asyncio.create_task(self._remove(state))
             removing.add_done_callback(lambda _done: self._removing.pop(state.id, None))
 
-    async def _remove(self, state: PodState) -> None:
+    async def _remove(self, state: KubernetesPodState) -> None:
         try:
             if state.creating:
                 await asyncio.wait(state.creating)

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class PodState:
+class KubernetesPodState:
     """What is known of a pod before, while and after it runs."""
 
     id: str
@@ -78,7 +78,7 @@ class KubernetesPod(ContainerPod):
     def __init__(
         self,
         cluster: Cluster,
-        state: PodState,
+        state: KubernetesPodState,
         environment: Mapping[str, str],
         visible: Visible,
         setup_log: Output,
