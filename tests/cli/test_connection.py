@@ -14,10 +14,10 @@ from runstream.cli.commands import EXAMPLES
 from runstream.cli.connection import (
     COMMANDS,
     GlobalOptions,
-    _waiting_printer,
     find_service,
     program_command,
     set_global_options,
+    waiting_printer,
     with_program,
 )
 from runstream.service.edge import usage_error
@@ -190,7 +190,7 @@ def _hint_of(*words: str) -> str:
 
 
 def test_the_reason_of_a_wait_says_once_that_it_waits(capsys: pytest.CaptureFixture[str]) -> None:
-    show = _waiting_printer()
+    show = waiting_printer()
     show("waiting for postgres: connection refused")
     show("the run was not created: the disk of NATS is full (/data/nats, 0 MB left)")
     assert capsys.readouterr().err.splitlines() == [

@@ -86,10 +86,10 @@ def connect() -> Client:
 
     options = global_options()
     service = find_service(options, os.environ)
-    return Client(service.url, token=service.token, detailed_errors=options.detailed_errors, waiting=_waiting_printer())
+    return Client(service.url, token=service.token, detailed_errors=options.detailed_errors, waiting=waiting_printer())
 
 
-def _waiting_printer() -> Callable[[str], None]:
+def waiting_printer() -> Callable[[str], None]:
     """Return a function that prints the reason of a wait when it differs from the previous one."""
     last = ""
 
