@@ -15,6 +15,8 @@ from runstream.errors import InternalError, causes
 OPEN_FILES = 65_536
 """The limit of open files that we ask for. Not more: a child that closes all possible files would take seconds."""
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
+FILES_OF_A_TASK = 8
+"""Descriptors that an executor needs for one running task."""
 _RESERVE = 64
 """Descriptors to leave free for connections and files of the service itself; at most a quarter of the limit."""
 _FOLDER = "/proc/self/fd"
@@ -25,9 +27,14 @@ class OpenFilesError(InternalError):
 
     def __init__(self, component: str = "executor") -> None:
         super().__init__(
-            f"{component}: too many open files (limit {open_files_limit()}; raise LimitNOFILE)",
+            f"{component}: {too_many_open_files()}",
             code="tooManyOpenFiles",
         )
+
+
+def too_many_open_files() -> str:
+    """Return the sentence about the limit, with the way out."""
+    return f"too many open files (limit {open_files_limit()}; raise LimitNOFILE)"
 
 
 def out_of_files(error: BaseException) -> bool:

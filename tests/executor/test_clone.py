@@ -18,6 +18,7 @@ from msgspec import structs
 
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Step
+from runstream.executor.drivers.host_files import HostFiles
 from runstream.sealing import seal_config, to_seal
 from tests.executor.rig import KEYRING, SETTINGS, config_of, rig, run_step, task_of
 from tests.executor.test_workspace import git
@@ -349,3 +350,27 @@ async def test_a_key_of_the_task_is_not_replaced_by_an_empty_one_of_the_project_
             assert "\nRUNSTREAM_SSHPRIVKEY=\n" in log
             assert "***" not in log
         assert f"\n{len(secret)}\n" in await done.log(1)
+
+
+@pytest.mark.parametrize(("given", "written"), [("a\r\nb\r\n", "a\nb\n"), ("a\nb", "a\nb\n")])
+async def test_line_ends_of_windows_in_a_key_do_not_reach_ssh(tmp_path: Path, given: str, written: str) -> None:
+    """OpenSSL reads no private key with CR LF: "error in libcrypto"."""
+    task = task_of(
+        "task",
+        Step(type="clone"),
+        environment={"AGOLA_SSHPRIVKEY": given, "AGOLA_SSHHOSTKEY": "x ssh-ed25519 AAAA\r\n"},
+    )
+    config = config_of(task, static={"AGOLA_REPOSITORY_URL": "ssh://git@127.0.0.1:1/a.git"})
+    async with rig(tmp_path) as it:
+        kept: dict[str, bytes] = {}
+        write = HostFiles.write
+
+        async def noted(self: HostFiles, path: str, content: bytes, mode: int = 0o600) -> None:
+            kept[path.rpartition("/")[2]] = content
+            await write(self, path, content, mode)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(HostFiles, "write", noted)
+            await (await it.assign(task, config=config)).settled()
+    assert kept["id_rsa"].decode() == written
+    assert kept["known_hosts"] == b"x ssh-ed25519 AAAA\n"

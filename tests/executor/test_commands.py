@@ -8,6 +8,8 @@ import os
 import platform
 import secrets
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -441,3 +443,41 @@ async def test_a_working_directory_that_is_a_link_to_nothing_says_so(
     async with rig(tmp_path, settings=settings) as it:
         done = await it.run(run_step("ln -s /nowhere/at-all ~/way"), run_step("true", working_dir="~/way"))
         assert "~/way does not exist: it is a link to /nowhere/at-all" in await done.log(1)
+
+
+def test_without_a_sandbox_an_ordinary_user_has_a_limit_of_processes_and_root_has_none() -> None:
+    limits = Limits(processes=7)
+    assert dict(limits.resources(sandboxed=False, user_processes=100))["RLIMIT_NPROC"] == 107
+    assert "RLIMIT_NPROC" not in dict(limits.resources(sandboxed=False, user_processes=None))
+    none = frozenset[str]()
+    assert limits.described(sandboxed=False, controllers=none, ordinary=True) == (
+        "Limits: 7 processes more than the user had when the task's agent began."
+    )
+    assert limits.described(sandboxed=False, controllers=none, ordinary=False) == "Not enforced here: 7 processes."
+    assert limits.described(sandboxed=False, controllers=frozenset({"pids"}), ordinary=False) == "Limits: 7 processes."
+
+
+FORKS = """
+import os, resource, sys
+from runstream.executor.limits import Limits, processes_of_user
+os.setgroups([])
+os.setgid(61234)
+os.setuid(61234)
+for name, value in Limits(processes=5).resources(sandboxed=False, user_processes=processes_of_user()):
+    resource.setrlimit(getattr(resource, name), (value, value))
+begun = 0
+try:
+    for begun in range(20):
+        if os.fork() == 0:
+            sys.stdin.read()
+            os._exit(0)
+except BlockingIOError:
+    print(begun)
+"""
+
+
+def test_an_ordinary_user_forks_up_to_the_limit_only() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become a user without other processes")
+    ran = subprocess.run([sys.executable, "-c", FORKS], input="", capture_output=True, text=True, check=True)
+    assert ran.stdout == "5\n"

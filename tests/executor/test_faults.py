@@ -12,11 +12,12 @@ from typing import Any
 import psutil
 import pytest
 import structlog
+from msgspec import structs
 
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.executor.executor import TaskExecutor
 from runstream.executor.task import plain
-from tests.executor.rig import rig, run_step, save_step, task_of
+from tests.executor.rig import config_of, rig, run_step, save_step, task_of
 
 FAULT = "a fault that \udcff no test\0 foresaw"
 
@@ -110,3 +111,13 @@ async def test_a_task_ends_whatever_is_raised_wherever(tmp_path: Path, monkeypat
 
 def test_the_message_of_a_fault_can_be_stored() -> None:
     assert plain(FAULT) == "a fault that ? no test\ufffd foresaw"
+
+
+async def test_a_run_config_whose_key_is_not_the_name_of_its_task_is_refused_by_name(tmp_path: Path) -> None:
+    task = task_of("task", run_step("true"))
+    forged = structs.replace(config_of(task), tasks={"task": task_of("other", run_step("true"))})
+    async with rig(tmp_path) as it:
+        done = await (await it.assign(task, config=forged)).settled()
+    assert done.phase is ExecutorTaskPhase.FAILED
+    assert "task 'task' of the run config has the name 'other'" in done.fail_error
+    assert "KeyError" not in done.fail_error

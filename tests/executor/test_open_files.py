@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
 import pytest
 import structlog
@@ -23,9 +24,12 @@ import structlog
 from runstream.backoff import Backoff
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.executor import beneath, task_root
+from runstream.executor import executor as executors
 from runstream.executor import runner as runners
 from runstream.executor.executor import TaskExecutor
-from tests.executor.rig import SETTINGS, Rig, Watched, rig, run_step, save_step, task_of
+from runstream.ids import new_id
+from runstream.open_files import FILES_OF_A_TASK
+from tests.executor.rig import SETTINGS, Rig, Watched, limited, rig, run_step, save_step, task_of
 from tests.sandboxes import needs_sandbox
 
 SENTENCE = "executor: too many open files (limit "
@@ -45,6 +49,12 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(runners, "_BACKOFF", Backoff(0.001, 0.001))
     with structlog.testing.capture_logs():
         yield
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor that takes tasks although descriptors are short, as between two looks at them."""
+    monkeypatch.setattr(executors, "spare_files", lambda: 1000)
 
 
 @contextlib.contextmanager
@@ -127,7 +137,7 @@ async def task(it: Rig, name: str) -> Watched:
 
 
 @pytest.mark.seconds(60)
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "unwatched")
 @pytest.mark.parametrize("sandbox", MODES)
 async def test_a_refused_descriptor_anywhere_in_a_task_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Any
@@ -156,7 +166,7 @@ async def test_a_refused_descriptor_anywhere_in_a_task_leaves_nothing_open(
 
 
 @pytest.mark.seconds(60)
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "unwatched")
 @pytest.mark.parametrize("sandbox", MODES)
 async def test_a_task_without_descriptors_fails_by_name_and_the_next_one_succeeds(tmp_path: Path, sandbox: Any) -> None:
     async with rig(tmp_path, settings=replace(SETTINGS, sandbox=sandbox)) as it:
@@ -173,3 +183,44 @@ async def test_a_task_without_descriptors_fails_by_name_and_the_next_one_succeed
         assert failed > 2
         assert (await task(it, "last")).task.phase is ExecutorTaskPhase.SUCCESS
         assert await idle(it) == before
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_an_executor_short_of_descriptors_takes_no_task_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "ROOM_SECONDS", 0.02)
+    async with rig(tmp_path) as it:
+
+        async def offers(field: str) -> Any:
+            while not (value := orjson.loads(it.leases.value())[field]):
+                it.leases.given.touching.clear()
+                await it.leases.given.touching.wait()
+            return value
+
+        with free_descriptors(3):
+            assert re.fullmatch(r"too many open files \(limit \d+; raise LimitNOFILE\)", await offers("full"))
+            waiting = await it.assign(task_of("task", *STEPS))
+            await offers("open_tasks")
+            assert await waiting.commits() == 1, "it has not begun"
+        assert (await waiting.settled()).phase is ExecutorTaskPhase.SUCCESS
+        assert orjson.loads(it.leases.value())["full"] == ""
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_no_more_tasks_begin_at_once_than_there_are_descriptors_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "ROOM_SECONDS", 3600)
+    monkeypatch.setattr(executors, "spare_files", lambda: 3 * FILES_OF_A_TASK)
+    async with rig(tmp_path, settings=limited(20)) as it:
+        blocked = [run_step("until test -e ~/go; do sleep 0.01; done")]
+        runs = ["00000000" + new_id()[8:] for _ in range(5)]  # in one partition, so that they begin in this order
+        tasks = [await it.assign(task_of(f"task {number}", *blocked), run_id=run) for number, run in enumerate(runs)]
+        for begun in tasks[:3]:
+            await begun.step_begun()
+        assert [await each.commits() for each in tasks[3:]] == [1, 1]
+        for each in tasks:
+            await each.step_begun()
+            (it.task_folder(each) / "home" / "go").touch()
+        assert {(await each.settled()).phase for each in tasks} == {ExecutorTaskPhase.SUCCESS}

@@ -234,7 +234,7 @@ async def test_an_older_snapshot_than_one_that_was_exported_is_named(servers: Se
         await around.rebuild()
         names = ("old", "new")
         old, new = [verify_file(await around.export(tmp_path / name, remembered=True), "", silent) for name in names]
-        later = f"of {new.header.created.isoformat()}, was exported here before"
+        later = f"of {new.header.created:%Y-%m-%d %H:%M:%S} UTC, was exported here before"
         assert later in await older_than(around.place, old)
         assert later in (await preview_import(around.place, old)).older
         assert later in (await around.run_import(old.path)).older

@@ -60,6 +60,14 @@ async def test_a_stream_that_is_compressed_or_cannot_be_read_is_named(nats_url: 
     assert compressed not in found["log readable"].found
 
 
+@pytest.mark.parametrize(("tasks", "limit", "status"), [(20, 120, "warning"), (20, 1024, "ok"), (0, 1024, "ok")])
+def test_a_limit_of_open_files_that_is_small_for_the_active_tasks_is_named(tasks: int, limit: int, status: str) -> None:
+    finding = doctor.open_files(ExecutorSettings(active_tasks_limit=tasks), limit)
+    assert (finding.what, finding.status) == ("open files", status)
+    assert str(limit) in finding.found
+    assert ("LimitNOFILE" in finding.todo) is (status == "warning")
+
+
 async def test_the_sandbox_and_the_user_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "missing_sandbox", no_sandbox)
 

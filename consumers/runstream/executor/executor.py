@@ -38,6 +38,7 @@ from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation
 from runstream.log.port import Log, RawMessage
 from runstream.objects import ObjectStorage
+from runstream.open_files import FILES_OF_A_TASK, out_of_files, spare_files, too_many_open_files
 from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.live import LiveLogs
@@ -81,6 +82,10 @@ class TaskExecutor(Component):
         self._origins: dict[int, str] = {}
         self._queue: deque[HeldTask] = deque()
         self._active = 0
+        self._spare_files = spare_files()
+        """Free file descriptors for new tasks: those at the last look, less the ones for tasks that began since."""
+        self._begun = 0
+        """Tasks that began since the last look and have not ended."""
         self._draining = False
         self._executions: dict[str, Execution] = {}
         self._works: set[asyncio.Task[None]] = set()
@@ -266,17 +271,24 @@ class TaskExecutor(Component):
         closed = self._draining or self.stopping.is_set() or not self._presence.trusted or bool(self._presence.full)
         limit = self.settings.active_tasks_limit
         while not closed and self._queue and (not limit or self._active < limit):
+            if self._spare_files < FILES_OF_A_TASK:  # `_watch_room` looks again
+                break
             held = self._queue.popleft()
             if held.stage is not Stage.WAITING:
                 continue
             held.stage = Stage.ACTIVE
             self._active += 1
+            self._begun += 1
+            self._spare_files -= FILES_OF_A_TASK
             RUNNING_TASKS.set(self._active, self.id)
             self.begin(held, self._execution(held).start(self._release))
         self._presence.touch()
 
     def _release(self) -> None:
         self._active -= 1
+        if self._begun:
+            self._begun -= 1
+            self._spare_files += FILES_OF_A_TASK
         RUNNING_TASKS.set(self._active, self.id)
         self._fill()
 
@@ -317,20 +329,27 @@ class TaskExecutor(Component):
             execution.ending.signal(reason)
 
     async def _watch_room(self) -> None:
-        """Stop taking tasks while the disk is full, and resume when it has space.
+        """Stop taking tasks while the disk is full or file descriptors are short, and resume when there is room.
 
-        It checks every ROOM_SECONDS, because a file system sends no event when another program fills or frees it. A
-        check is one system call. A write that fails between two checks fails its own step.
+        It checks every ROOM_SECONDS, because neither sends an event when another program, or another part of this
+        process, fills or frees it. A check is a few system calls. What fails between two checks fails its own task.
         """
         while True:
+            self._spare_files, self._begun = spare_files(), 0
+            shortage = too_many_open_files() if self._spare_files < FILES_OF_A_TASK else ""
             try:
-                shortage = await asyncio.to_thread(self._disk_shortage)
+                shortage = shortage or await asyncio.to_thread(self._disk_shortage)
             except OSError as error:
-                shortage = f"disk full: {error}"
+                shortage = too_many_open_files() if out_of_files(error) else f"disk full: {error}"
             if bool(shortage) is not bool(self._presence.full):
-                log.warning(shortage or "the disk has room again", action="disk_full" if shortage else "disk_has_room")
+                log.warning(
+                    shortage or "there is room for tasks again",
+                    action="executor_full" if shortage else "executor_has_room",
+                )
                 self._presence.full = shortage
                 self._fill()
+            elif self._queue and not shortage:
+                self._fill()  # tasks may wait for descriptors
             await asyncio.sleep(ROOM_SECONDS)
 
     def _disk_shortage(self) -> str:

@@ -1,8 +1,9 @@
 """The limits of a task's resources, and which of them this machine can enforce.
 
 The kernel limits processes per user. In a sandbox this is exact, because it counts only those of the sandbox's user
-namespace (Linux 5.14 or later); without a sandbox it would count all processes of the executor's user, so the limit is
-not set. A memory limit needs a writable cgroup (version 2) with the memory controller.
+namespace (Linux 5.14 or later). Without a sandbox it counts all processes of the executor's user, so the limit is added
+to those that the user has already; it does not hold for root. A memory limit needs a writable cgroup (version 2) with
+the memory controller.
 """
 
 from __future__ import annotations
@@ -33,28 +34,52 @@ class Limits:
     memory_bytes: int = 0
     """Maximum memory of all processes of a task together, in bytes."""
 
-    def resources(self, *, sandboxed: bool) -> tuple[tuple[str, int], ...]:
-        """Return the resource limits of the task's processes, by their name in `resource`."""
+    def resources(self, *, sandboxed: bool, user_processes: int | None = None) -> tuple[tuple[str, int], ...]:
+        """Return the resource limits of the task's processes, by their name in `resource`.
+
+        `user_processes` is how many processes the task's user has already; None for root, or if it is not known.
+        """
         found = {"RLIMIT_NOFILE": self.open_files, "RLIMIT_FSIZE": self.file_bytes}
         if sandboxed and _release() >= _NAMESPACED_COUNTS:
             found["RLIMIT_NPROC"] = self.processes
+        elif not sandboxed and self.processes and user_processes is not None:
+            found["RLIMIT_NPROC"] = user_processes + self.processes
         return (("RLIMIT_CORE", 0), *((name, value) for name, value in found.items() if value))
 
-    def described(self, *, sandboxed: bool, controllers: frozenset[str]) -> str:
-        """Return the line of the setup log with the limits that are enforced, and those that are not."""
+    def described(self, *, sandboxed: bool, controllers: frozenset[str], ordinary: bool) -> str:
+        """Return the line of the setup log with the limits that are enforced, and those that are not.
+
+        `ordinary` says that the executor's user is not root.
+        """
+        exact = "pids" in controllers or (sandboxed and _release() >= _NAMESPACED_COUNTS)
+        by_user = not exact and not sandboxed and ordinary
+        more = " more than the user had when the task's agent began" if by_user else ""
         wanted = {
-            counted(self.processes, "process", "processes"): self.processes,
+            counted(self.processes, "process", "processes") + more: self.processes,
             f"{self.open_files} open files a process": self.open_files,
             f"{self.file_bytes} bytes a file": self.file_bytes,
             f"{self.memory_bytes} bytes of memory": self.memory_bytes,
         }
-        processes = "pids" in controllers or (sandboxed and _release() >= _NAMESPACED_COUNTS)
-        enforced = (processes, True, True, "memory" in controllers)
+        enforced = (exact or by_user, True, True, "memory" in controllers)
         limits = [(text, holds) for (text, value), holds in zip(wanted.items(), enforced, strict=True) if value]
         held = ", ".join(text for text, holds in limits if holds)
         missing = ", ".join(text for text, holds in limits if not holds)
         parts = [f"Limits: {held}." if held else "", f"Not enforced here: {missing}." if missing else ""]
         return " ".join(filter(None, parts))
+
+
+def processes_of_user() -> int | None:
+    """Return the number of processes and threads of this process's user; None for root, whom no limit holds."""
+    user = os.geteuid()
+    if user == 0:
+        return None
+    count = 0
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # the process has ended
+                found = os.stat(f"/proc/{name}/task")  # noqa: PTH116
+                count += found.st_nlink - 2 if found.st_uid == user else 0
+    return count
 
 
 def _release() -> tuple[int, int]:

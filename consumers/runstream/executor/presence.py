@@ -82,7 +82,7 @@ class Presence:
     """Called each time the lease is acquired."""
     clock: Clock
     full: str = ""
-    """Why the disk has no space for a task; empty if it has."""
+    """Why there is no disk space, or no file descriptor, for a task; empty if there is."""
     _version: int = 0
     _draining: bool = False
     _gone: asyncio.Event = field(default_factory=asyncio.Event)

@@ -104,6 +104,11 @@ class Specs:
         own = config.tasks.get(task.task)
         if own is None:
             raise InternalError(f"the run config has no task {task.task!r}", code="runConfigIncomplete")
+        if own.name != task.task:
+            raise InternalError(
+                f"task {task.task!r} of the run config has the name {own.name!r}: the run config was forged or damaged",
+                code="runConfigInvalid",
+            )
         opened = OpenedSecrets(config, own, self._keyring)
         environment = task_environment(
             opened.all(own.environment, "task.environment"),

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -118,9 +118,14 @@ async def older_than(place: ServicePlace, snapshot: Verified) -> str:
     if last <= created:
         return ""
     return (
-        f"{snapshot.name} was exported {created.isoformat()}, and a later snapshot of {namespace}, of "
-        f"{last.isoformat()}, was {how} here before: what the log has since then is not in this one"
+        f"{snapshot.name} was exported {_shown(created)}, and a later snapshot of {namespace}, of "
+        f"{_shown(last)}, was {how} here before: what the log has since then is not in this one"
     )
+
+
+def _shown(at: datetime) -> str:
+    """Format a time in UTC: the reader may be in another zone than the service."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 async def preview_import(place: ServicePlace, snapshot: Verified) -> ImportReport:

@@ -16,6 +16,7 @@ import getpass
 import ipaddress
 import os
 import platform
+import resource
 import secrets
 import shutil
 import stat
@@ -55,13 +56,14 @@ from runstream.log.jetstream import open_log
 from runstream.objects import BytesSource, ObjectStorage
 from runstream.objects.open import open_objects
 from runstream.objects.s3_location import parse_location
+from runstream.open_files import FILES_OF_A_TASK, OPEN_FILES
 from runstream.sealing import Keyring
 from runstream.service.configuration import ServerOptions, settings_of
 from runstream.service.data_dir import NEEDED_BYTES, holder
 from runstream.service.serve import needs_database
 from runstream.service.servers import reached
 from runstream.service.stalls import Consumed
-from runstream.settings import Settings
+from runstream.settings import ExecutorSettings, Settings
 from runstream.subjects import Subjects
 
 Status = Literal["ok", "warning", "problem", "unknown"]
@@ -86,6 +88,8 @@ _DURABLE = {
 }
 _TLS_MODES = ("require", "verify-ca", "verify-full")
 _PROBES = "probes/"
+_FILES_OF_A_SERVICE = 256
+"""Descriptors for everything but tasks: connections of clients, NATS, Postgres, objects, and a reserve."""
 _COLUMNS = (Column(""), Column("what", wraps=True), Column("found", wraps=True), Column("what to do", wraps=True))
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
 
@@ -192,6 +196,7 @@ async def machine(settings: Settings) -> AsyncIterator[Finding]:
         yield judged("git", found, good=git is not None, todo="install git")
         yield await _sandbox(settings)
         yield _user()
+        yield open_files(settings.executor, _limit_of_service(settings.data_dir))
 
 
 def _disk(folder: Path) -> Finding:
@@ -224,6 +229,30 @@ async def _sandbox(settings: Settings) -> Finding:
     if refused:
         todo = "tasks are refused: allow user namespaces on this machine, or start the executor with --sandbox auto"
     return judged("sandbox", lack or "works", good=not lack, todo=todo, otherwise="problem" if refused else "warning")
+
+
+def open_files(executor: ExecutorSettings, limit: int) -> Finding:
+    """Judge a service's limit of open files by the number of tasks that its executor runs at once."""
+    needed = _FILES_OF_A_SERVICE + FILES_OF_A_TASK * executor.active_tasks_limit
+    return judged(
+        "open files",
+        f"at most {limit} for {counted(executor.active_tasks_limit, 'task')} at once",
+        good=limit >= needed,
+        todo=f"raise LimitNOFILE (ulimit -n) to {needed} or more: the executor takes no tasks while files are short",
+        otherwise="warning",
+    )
+
+
+def _limit_of_service(data_dir: Path) -> int:
+    """Return the limit of open files of the running service, or of one that this user would start."""
+    if (pid := holder(data_dir)) is not None:
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+            return _finite(resource.prlimit(pid, resource.RLIMIT_NOFILE)[0])
+    return min(_finite(resource.getrlimit(resource.RLIMIT_NOFILE)[1]), OPEN_FILES)
+
+
+def _finite(limit: int) -> int:
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _user() -> Finding:

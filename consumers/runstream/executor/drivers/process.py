@@ -24,7 +24,7 @@ from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.host_files import HostFiles
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod, ServiceOutput
 from runstream.executor.drivers.prompt_watch import PromptWatch
-from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
+from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups, processes_of_user
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
 from runstream.executor.sandbox import HOME, INSIDE_UID, SHARED_MEMORY, USER_NAME, Visible, accounts, task_user
 from runstream.executor.spawner.client import AgentProxy, Spawner, StartError, close_all
@@ -186,7 +186,9 @@ class ProcessDriver:
                 files = TaskRoot.of_folders(folder.home, folder.tmp)
                 place = placed(str(folder.home), str(folder.tmp), _user_name())
             undo.callback(files.close)
-            limits = self._rules.limits.described(sandboxed=self._sandboxed, controllers=self._groups.controllers)
+            limits = self._rules.limits.described(
+                sandboxed=self._sandboxed, controllers=self._groups.controllers, ordinary=os.geteuid() != 0
+            )
             output(f"{limits}\n".encode() if limits else b"")
             undo.callback(tree.close)
             tree.started(host.process, host.group, first=self._sandboxed, new=host.tasks == 1)
@@ -247,7 +249,8 @@ class ProcessDriver:
         return self._groups.group(self._rules.limits) if self._groups.controllers or not self._sandboxed else None
 
     def _plan(self, group: ControlGroup | None, sandbox: Sandbox | None = None, join: Join | None = None) -> Plan:
-        limits = self._rules.limits.resources(sandboxed=self._sandboxed)
+        others = processes_of_user() if not self._sandboxed and "pids" not in self._groups.controllers else None
+        limits = self._rules.limits.resources(sandboxed=self._sandboxed, user_processes=others)
         return Plan(sandbox, join, limits, str(group.path) if group is not None else "")
 
     def _check(self, spec: ExecutorTaskSpec) -> None:

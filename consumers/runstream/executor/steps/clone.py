@@ -279,6 +279,8 @@ async def _private(files: Files, path: str, text: str) -> None:
 
 
 def _ended(text: str) -> str:
+    """Return the text with line ends as ssh needs them: it reads no private key with CR LF."""
+    text = text.replace("\r\n", "\n")
     return text if not text or text.endswith("\n") else text + "\n"
 
 
