@@ -12,7 +12,7 @@ import pytest
 from msgspec import to_builtins
 
 from runstream.errors import BadRequestError
-from runstream.events.run_config import Depend, RunConfigTask, Runtime, SaveContent, Volume
+from runstream.events.run_config import Depend, Resources, RunConfigTask, Runtime, SaveContent, Volume
 from runstream.runconfig.amounts import parse_duration, parse_quantity
 from runstream.runconfig.graph import ancestors, check_graph, levels
 from runstream.runconfig.parse import QUEUE, ParsedConfig, RunSpec
@@ -160,6 +160,7 @@ def container_of(container: Json) -> ContainerSpec:
             Volume(volume["path"], parse_quantity(volume["tmpfs"]["size"] or "0"))
             for volume in container["volumes"] or ()
         ),
+        resources=Resources(),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
-from runstream.events.run_config import Step, Volume
+from runstream.events.run_config import Resources, Step, Volume
 from runstream.settings import ExecutorSettings
 from tests.docker_engine import BARE, GIT_IMAGE, IMAGE, DockerEngine, needs_engine
 from tests.executor.rig import CONTAINERS, SETTINGS, Rig, container, pod, rig, run_step, task_of
@@ -162,6 +162,17 @@ async def test_services_answer_the_main_container_and_end_with_it(running: Rig, 
     assert running.executor is not None
     await running.executor.stop()
     assert docker_engine.containers(executorid=running.executor_id) == []
+
+
+async def test_a_container_has_its_limits_and_a_step_that_runs_out_of_memory_says_so(
+    running: Rig, docker_engine: DockerEngine
+) -> None:
+    show = run_step("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || :")
+    limited = pod(IMAGE, resources=Resources(cpu=500, memory=32 << 20))
+    done = await running.run(show, run_step("tail /dev/zero"), runtime=limited)
+    assert await done.log(0) == f"{32 << 20}\n"
+    assert f"out of memory, the container reached its limit of {32 << 20} bytes" in await done.log(1)
+    assert done.task.steps[1].exit_status == 137
 
 
 async def test_a_service_that_ends_early_is_in_the_log_of_the_setup(running: Rig) -> None:

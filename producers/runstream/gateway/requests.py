@@ -179,6 +179,13 @@ class VolumeBody(Body, frozen=True):
     tmpfs: TmpfsBody
 
 
+class ResourcesBody(Body, frozen=True):
+    """The limits of a container: thousandths of a processor, and bytes; 0 for none."""
+
+    cpu: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    memory: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+
+
 class ContainerBody(Body, frozen=True):
     """One container of a pod."""
 
@@ -188,6 +195,7 @@ class ContainerBody(Body, frozen=True):
     privileged: bool = False
     entrypoint: Word = ""
     volumes: list[VolumeBody] = []
+    resources: ResourcesBody = ResourcesBody()
 
 
 class RuntimeBody(Body, frozen=True):

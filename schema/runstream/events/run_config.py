@@ -57,6 +57,15 @@ class Volume(Struct, frozen=True, gc=False):
     """Bytes; 0 for no limit."""
 
 
+class Resources(Struct, frozen=True, gc=False):
+    """The limits of a container."""
+
+    cpu: int = 0
+    """Thousandths of a processor; 0 for no limit."""
+    memory: int = 0
+    """Bytes; 0 for no limit."""
+
+
 class Container(Struct, frozen=True, gc=False):
     """One container of a pod runtime."""
 
@@ -66,6 +75,7 @@ class Container(Struct, frozen=True, gc=False):
     privileged: bool
     entrypoint: str
     volumes: tuple[Volume, ...]
+    resources: Resources = Resources()
 
 
 class Runtime(Struct, frozen=True, gc=False):

@@ -80,6 +80,8 @@ def _decimal(amount: int, unit: int) -> str:
 _QUANTITY = re.compile(
     r"([+-]?)([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]{1,3})?"
 )
+_MAX_PROCESSORS = 1_000_000
+"""Thousandths."""
 _BINARY = {suffix: 1024**power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
@@ -95,6 +97,17 @@ def parse_quantity(text: str) -> int:
         raise ValueError("an amount of bytes cannot be negative")
     if amount > _MAX_INT64:
         raise ValueError("the amount of bytes does not fit into 64 bits")
+    return amount
+
+
+def parse_processors(text: str) -> int:
+    """Return thousandths of a processor, rounded up, of a text such as `2`, `0.5` or `500m`. Raise ValueError."""
+    match = _QUANTITY.fullmatch(text) if len(text) <= _MAX_TEXT else None
+    if match is None or match[1] == "-" or match[3] not in (None, "m"):
+        raise ValueError(f"{text[:40]!r} is not a number of processors")
+    amount = math.ceil(Fraction(match[2]) * (1 if match[3] else 1000))
+    if amount > _MAX_PROCESSORS:
+        raise ValueError("there are no machines with so many processors")
     return amount
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from runstream.names import name_problem
-from runstream.runconfig.amounts import UNITS, parse_duration, parse_quantity, within_int64
+from runstream.runconfig.amounts import UNITS, parse_duration, parse_processors, parse_quantity, within_int64
 from runstream.runconfig.fields import NAMES, FieldTable
 from runstream.runconfig.nodes import MappingNode, Node, ScalarNode, SequenceNode, describe, is_true, to_int
 from runstream.runconfig.problems import MAX_UNKNOWN, ConfigProblems, quoted, suggestion
@@ -126,6 +126,17 @@ class Cursor:
             return parse_quantity(self.node.text)
         except ValueError as error:
             self.error(str(error), "such as 1Gi or 512M")
+            return 0
+
+    def processors(self) -> int:
+        """Return thousandths of a processor, of a number such as 0.5."""
+        if not isinstance(self.node, ScalarNode) or self.node.kind == "bool":
+            self.error(f"expected a number of processors, found {describe(self.node)}", "such as 2, 0.5 or 500m")
+            return 0
+        try:
+            return parse_processors(self.node.text)
+        except ValueError as error:
+            self.error(str(error), "such as 2, 0.5 or 500m")
             return 0
 
     def items(self) -> Iterator[Cursor]:
@@ -256,6 +267,11 @@ class Fields:
         """Return a field's amount of bytes."""
         place = self.found.get(name)
         return 0 if place is None else place.size()
+
+    def processors(self, name: str) -> int:
+        """Return a field's number of processors, in thousandths."""
+        place = self.found.get(name)
+        return 0 if place is None else place.processors()
 
     def items(self, name: str) -> Iterator[Cursor]:
         """Return the entries of a field's list."""

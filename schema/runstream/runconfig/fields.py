@@ -35,6 +35,8 @@ Kind = Literal[
     "containers",
     "volumes",
     "tmpfs",
+    "resources",
+    "processors",
     "contents",
     "strict texts",
     "labels",
@@ -131,6 +133,7 @@ CONTAINER: FieldTable = {
     "privileged": Field("flag", "it runs with the privileges of the machine, if the executor allows it"),
     "entrypoint": Field("text", "replaces the image's, split at spaces; in the first container it must keep running"),
     "volumes": Field("volumes", "its volumes"),
+    "resources": Field("resources", "its limits"),
     "auth": Field("anything", "a field of earlier versions of the format; it never had an effect"),
 }
 VOLUME: FieldTable = {
@@ -138,6 +141,10 @@ VOLUME: FieldTable = {
     "tmpfs": Field("tmpfs", "a volume in memory, the only kind", required=True),
 }
 TMPFS: FieldTable = {"size": Field("size", "its largest size, such as 512Mi; default: no limit")}
+RESOURCES: FieldTable = {
+    "cpu": Field("processors", "the number of processors, such as 2, 0.5 or 500m; default: no limit"),
+    "memory": Field("size", "its largest memory, such as 1Gi; default: no limit"),
+}
 REGISTRY_AUTH: FieldTable = {
     "type": Field("text", "basic (the default), or encodedauth"),
     "username": Field("value", "for basic"),

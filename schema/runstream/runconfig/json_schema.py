@@ -114,6 +114,10 @@ KINDS: dict[Kind, Schema] = {
     "containers": _list(_ref("container")),
     "volumes": _list(_ref("volume")),
     "tmpfs": _ref("tmpfs"),
+    "resources": _ref("resources"),
+    "processors": {
+        "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": rf"^\+?{_NUMBER}m?$"}],
+    },
     "contents": _list(_ref("content")),
     "labels": _map({"type": ["string", "number", "boolean"]}),
     "concurrency": {"anyOf": [{"enum": list(POLICIES)}, _ref("concurrency")]},
@@ -189,6 +193,7 @@ _DEFINITIONS: Mapping[str, Schema] = {
     "container": _object(fields.CONTAINER),
     "volume": _object(fields.VOLUME),
     "tmpfs": _object(fields.TMPFS),
+    "resources": _object(fields.RESOURCES),
     "registry_auth": _object(fields.REGISTRY_AUTH),
     "value": {"anyOf": [_TEXT, _object(fields.VALUE)]},
     "when": _object(fields.WHEN),

@@ -185,6 +185,7 @@ def _runtime(runtime: RuntimeSpec, variables: Variables) -> Runtime:
             privileged=container.privileged,
             entrypoint=container.entrypoint,
             volumes=container.volumes,
+            resources=container.resources,
         )
         for container in runtime.containers
     )

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from runstream.events.run_config import Condition, Retry, RetryReason, Volume
+from runstream.events.run_config import Condition, Resources, Retry, RetryReason, Volume
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS
 from runstream.runconfig.amounts import format_duration
 from runstream.runconfig.cursor import Cursor, Fields
-from runstream.runconfig.fields import CONTAINER, DEPEND, RETRY, RUNTIME, TASK, TMPFS, VOLUME
+from runstream.runconfig.fields import CONTAINER, DEPEND, RESOURCES, RETRY, RUNTIME, TASK, TMPFS, VOLUME
 from runstream.runconfig.foreign import FOREIGN_CONTAINER, FOREIGN_DEPEND, FOREIGN_RETRY, FOREIGN_RUNTIME, FOREIGN_TASK
 from runstream.runconfig.graph import common_dependencies, cycle_errors, shortest_cycle
 from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode, describe
@@ -43,6 +43,7 @@ class ContainerSpec:
     privileged: bool
     entrypoint: str
     volumes: tuple[Volume, ...]
+    resources: Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def _labels(fields: Fields) -> dict[str, str]:
 def _container(place: Cursor) -> ContainerSpec:
     if place.is_null:
         place.error("the container is empty")
-        return ContainerSpec("", {}, "", False, "", ())
+        return ContainerSpec("", {}, "", False, "", (), Resources())
     fields = place.fields(CONTAINER, foreign=FOREIGN_CONTAINER)
     for name in ("image", "user"):
         if (found := fields.get(name)) is not None:
@@ -199,7 +200,16 @@ def _container(place: Cursor) -> ContainerSpec:
         privileged=fields.flag("privileged"),
         entrypoint=fields.text("entrypoint"),
         volumes=tuple(_volume(item) for item in fields.items("volumes")),
+        resources=_resources(fields),
     )
+
+
+def _resources(fields: Fields) -> Resources:
+    place = fields.get("resources")
+    if place is None:
+        return Resources()
+    found = place.fields(RESOURCES)
+    return Resources(found.processors("cpu"), found.size("memory"))
 
 
 def _volume(place: Cursor) -> Volume:

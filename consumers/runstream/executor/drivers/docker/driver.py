@@ -197,6 +197,10 @@ class DockerDriver:
         }
         if network:
             host["NetworkMode"] = network
+        if container.resources.cpu:
+            host["NanoCpus"] = container.resources.cpu * 1_000_000
+        if container.resources.memory:
+            host |= {"Memory": container.resources.memory, "MemorySwap": container.resources.memory}
         if not container.privileged:
             host |= {
                 "SecurityOpt": ["no-new-privileges"],

@@ -24,6 +24,7 @@ from lightkube.models.core_v1 import (
     LocalObjectReference,
     PodSecurityContext,
     PodSpec,
+    ResourceRequirements,
     SeccompProfile,
     SecretKeySelector,
     SecurityContext,
@@ -35,6 +36,7 @@ from lightkube.resources.core_v1 import Pod, Secret
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import Container as ContainerConfig
+from runstream.events.run_config import Resources
 from runstream.executor.drivers.containers import CAPABILITIES, EXECUTOR, LABEL, OWN, POD, TASK, require_allowed
 from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of
 from runstream.executor.drivers.shell import SHELL, SLEEPER
@@ -135,6 +137,7 @@ def manifests(
                 ]
                 or None,
                 securityContext=_security(container, user),
+                resources=_limits(container.resources),
                 volumeMounts=[VolumeMount(name=volume, mountPath=path) for volume, path, _size in mounts] or None,
             )
         )
@@ -201,6 +204,14 @@ def _process(index: int, container: ContainerConfig) -> dict[str, Any]:
         return {}
     # The input stays open, so that the shell waits for the end of the pod; where it does not, the image needs `sleep`.
     return {"command": [SHELL, "-c", f"{SLEEPER}; while sleep 86400; do :; done"], "stdin": True}
+
+
+def _limits(resources: Resources) -> ResourceRequirements | None:
+    limits = {
+        **({"cpu": f"{resources.cpu}m"} if resources.cpu else {}),
+        **({"memory": str(resources.memory)} if resources.memory else {}),
+    }
+    return ResourceRequirements(limits=limits) if limits else None
 
 
 def _security(container: ContainerConfig, user: str) -> SecurityContext:
