@@ -34,54 +34,56 @@ async def read_to(log: JetStreamLog, end: int, *, start: int = 0) -> list[RawMes
         return [one async for batch in read_up_to(log, 0, end, after=start, limit=2) for one in batch]
 
 
-@pytest.mark.parametrize("lost", [{1}, {3}, {5}, {4, 5}, {1, 2, 4}, {1, 2, 3, 4, 5}])
+@pytest.mark.parametrize(
+    ("lost", "end"), [({1}, 5), ({3}, 5), ({5}, 4), ({4, 5}, 3), ({1, 2, 4}, 5), ({2, 5}, 4), ({1, 2, 3, 4, 5}, 0)]
+)
 async def test_every_position_is_read_once_wherever_messages_are_lost(
-    log: JetStreamLog, nc: Connection, lost: set[int]
+    log: JetStreamLog, nc: Connection, lost: set[int], end: int
 ) -> None:
     await filled(log, nc, lost)
-    assert await log.end(0) == 5
+    assert await log.end(0) == end
+    await log.append(created(run_address()))
+    assert await log.end(0) == 6
     for start in (0, 2, 4):
-        messages = await read_to(log, 5, start=start)
-        assert [message.position.sequence for message in messages] == list(range(start + 1, 6))
-        named = {m.position.sequence for m in messages if m.subject == log.subjects.lost(0, m.position.sequence)}
-        assert named == {sequence for sequence in lost if sequence > start}
+        for until in (end, 6):
+            messages = await read_to(log, until, start=start)
+            assert [message.position.sequence for message in messages] == list(range(start + 1, until + 1))
+            named = {m.position.sequence for m in messages if m.subject == log.subjects.lost(0, m.position.sequence)}
+            assert named == {sequence for sequence in lost if start < sequence <= until}
 
 
-async def test_a_stream_whose_messages_are_all_purged_ends_where_it_ended(log: JetStreamLog, nc: Connection) -> None:
+async def test_a_stream_that_lacks_all_its_messages_ends_at_0_until_it_gets_another(
+    log: JetStreamLog, nc: Connection
+) -> None:
     async with losing(nc, log.subjects, 0) as stream:
         await log.append(created(run_address()))
         await stream.lose_all_up_to(1)
-    (message,) = await read_to(log, 1)
-    assert (message.subject, message.data) == (log.subjects.lost(0, 1), b"")
+    assert await log.end(0) == 0
+    assert await log.append(created(run_address())) == Position(1, 0, 2)
+    lost, _ = await read_to(log, 2)
+    assert (lost.subject, lost.data) == (log.subjects.lost(0, 1), b"")
 
 
 async def test_a_lost_commit_is_parked_and_says_which_position_is_gone(log: JetStreamLog, nc: Connection) -> None:
+    await filled(log, nc, {4})
+    async with asyncio.timeout(MANY_SECONDS), log.read(0, 3) as reader:
+        feed = PartitionFeed(reader)
+        (item,) = feed.batch(await reader.next_batch(1)).items
+    assert isinstance(item, Parked)
+    assert "position 1/0/4 is no longer in the log" in item.reason
+    (again,) = await read_again(log, 0, [4])
+    assert again.position == Position(1, 0, 4)
+
+
+async def test_a_follower_at_a_lost_end_waits_and_names_it_with_the_next_commit(
+    log: JetStreamLog, nc: Connection
+) -> None:
     await filled(log, nc, {5})
     async with asyncio.timeout(MANY_SECONDS), log.read(0, 4) as reader:
-        feed = PartitionFeed(reader)
-        (item,) = feed.batch(await reader.next_batch()).items
-    assert isinstance(item, Parked)
-    assert "position 1/0/5 is no longer in the log" in item.reason
-    (again,) = await read_again(log, 0, [5])
-    assert again.position == Position(1, 0, 5)
-
-
-async def test_a_follower_names_what_is_lost_while_it_waits_and_goes_on(log: JetStreamLog, nc: Connection) -> None:
-    async with losing(nc, log.subjects, 0) as stream, asyncio.timeout(MANY_SECONDS):
+        waiting = asyncio.ensure_future(reader.next_batch())
         await log.append(created(run_address()))
-        async with log.read(0, 0) as reader:
-            await reader.next_batch()
-            await stream.lose([1])  # behind this reader
-            waiting = asyncio.ensure_future(reader.next_batch())
-            async with log.read(0, 1) as other:
-                await log.append(created(run_address()))
-                assert [m.position.sequence for m in await waiting] == [2]
-                assert [m.position.sequence for m in await other.next_batch()] == [2]
-                await log.append(created(run_address()))
-                await stream.lose([3])
-                await log.append(created(run_address()))
-                seen = await reader.next_batch(1) + await reader.next_batch(1)
-    assert [message.position.sequence for message in seen] == [3, 4]
+        seen = await waiting
+    assert [message.position.sequence for message in seen] == [5, 6]
 
 
 async def test_commits_go_on_behind_lost_ones_and_still_expect_their_version(log: JetStreamLog, nc: Connection) -> None:

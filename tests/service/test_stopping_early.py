@@ -18,6 +18,7 @@ from runstream.service import serve_commands
 from runstream.service.data_dir import LOCK_VARIABLE, MARKER, DataDir, holder, write_holder
 from runstream.service.edge import sentence
 from runstream.service.serve_commands import not_started, start_detached, stop_detached
+from tests.disks import take_all
 
 HOLD = """
 import fcntl, os, signal, sys
@@ -128,6 +129,16 @@ def test_a_start_that_fails_gives_one_error(
     assert error.hint.endswith(f"its log is {log}")
     assert ("hint: " in written) == (error.hint.count("; ") == 1)
     assert capsys.readouterr().err == shown
+
+
+def test_a_start_on_a_full_disk_says_so_without_its_log(small_disk: Path) -> None:
+    (small_disk / MARKER).touch()
+    (small_disk / "serve.log").touch()
+    take_all(small_disk / "ballast")
+    with subprocess.Popen(["sh", "-c", "exit 1"], text=True) as process:
+        error = not_started(process, small_disk / "serve.log")
+    assert error.message == f"the service has not started: the disk of {small_disk} is full (0 MB left)"
+    assert error.hint.startswith("free some space")
 
 
 def test_numbers_of_system_errors_are_not_shown() -> None:

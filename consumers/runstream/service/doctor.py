@@ -39,6 +39,7 @@ from rich.text import Text
 from runstream.api import Stall
 from runstream.cli.connection import with_program
 from runstream.cli.output import Column, Output, print_json, print_table
+from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database
 from runstream.database.connection import connect
@@ -53,6 +54,7 @@ from runstream.jetstream.messaging import Questions
 from runstream.leases import ExecutorSightings, LeaseBucket
 from runstream.log import streams
 from runstream.log.jetstream import open_log
+from runstream.log.reader import end_of, stream_state
 from runstream.objects import BytesSource, ObjectStorage
 from runstream.objects.open import open_objects
 from runstream.objects.s3_location import parse_location
@@ -293,6 +295,8 @@ class _Streams:
     away: list[str] = field(default_factory=list)
     """Replicas that do not follow their leader."""
     compressed: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Positions at the ends of streams without their messages."""
     broken: list[str] = field(default_factory=list)
     """Streams that cannot be read, with the reason."""
 
@@ -308,6 +312,7 @@ async def log_streams(client: Client, settings: Settings) -> AsyncIterator[Findi
     for partition in range(description.partitions):
         try:
             await _check_stream(client, subjects.stream(partition), settings.replicas, found)
+            found.lost += await _lost_at_end(client, subjects, partition)
         except (RunstreamError, nats.errors.Error) as error:
             found.broken.append(f"{subjects.stream(partition)} ({str(error) or type(error).__name__})")
     partitions = description.partitions
@@ -326,12 +331,30 @@ async def log_streams(client: Client, settings: Settings) -> AsyncIterator[Findi
         otherwise="warning",
     )
     yield judged(
+        "log complete",
+        "; ".join(f"{lost} is no longer in the log" for lost in found.lost) or "each stream has its last message",
+        good=not found.lost,
+        todo="was the disk of NATS full? Such a commit was not acknowledged. The next commit behind it parks the "
+        "position; then: runstream parked skip POSITION --reason …",
+        otherwise="warning",
+    )
+    yield judged(
         "log readable",
         "; ".join(found.broken) or f"{SAMPLES} commits of every stream were read",
         good=not found.broken,
         todo="restart the server that leads the stream; if it stays so, remove this replica's peer "
         "(nats stream cluster peer-remove), or restore the log from its archive",
     )
+
+
+async def _lost_at_end(client: Client, subjects: Subjects, partition: int) -> list[str]:
+    """Name the positions behind the last message of a stream; those before it are parked."""
+    _, state = await stream_state(client, subjects.stream(partition))
+    end, last = end_of(state), state["last_seq"]
+    if end == last:
+        return []
+    first = f"position {Position(subjects.epoch, partition, end + 1)}"
+    return [first if end + 1 == last else f"{first} and {counted(last - end - 1, 'more position')}"]
 
 
 async def _is_at_replicas(client: Client, stream: str, sequence: int) -> bool:

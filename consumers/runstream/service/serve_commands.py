@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,8 @@ STOP_SECONDS = 15
 HOLDER_SECONDS = 2.0
 """Bound, in seconds, between taking the lock and writing the pid into it."""
 _LOOK_AGAIN_SECONDS = 0.01
+_FULL_BYTES = 1 << 20
+"""A disk with less space left may have taken no log."""
 _SHOWN_LINES = 20
 """Number of lines of its log that are shown when it does not start."""
 
@@ -118,6 +121,10 @@ def not_started(process: subprocess.Popen[str], records: Path) -> InternalError:
     else:
         sys.stderr.write("\n".join([*tail, ""]))
         reason, hints = f"it ended with exit code {code}", []
+        left = shutil.disk_usage(records.parent).free
+        if left < _FULL_BYTES:  # the log lacks the reason, too
+            reason = f"the disk of {records.parent} is full ({left >> 20} MB left)"
+            hints = ["free some space, or give a folder on another disk with --data-dir"]
     if (records.parent / MARKER).exists():  # else the log is removed with the new folder
         hints.append(f"its log is {records}")
     return InternalError(

@@ -126,15 +126,11 @@ class PullConsumer:
             await subscription.unsubscribe()
         await self._delete(self._name)
 
-    async def deliveries(self, limit: int, *, patience: float | None = None) -> list[Delivery]:
-        """Wait for the next messages; return none after about `patience` seconds. Raises ConsumerLostError."""
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+    async def deliveries(self, limit: int) -> list[Delivery]:
+        """Wait for the next messages, at least one. Raises ConsumerLostError."""
         while not self._buffer:
             if self._lost:
                 raise ConsumerLostError(self._stream, self._lost)
-            if patience is not None and clock() - begun >= patience:
-                return []
             await self._ask()
             await self._wait()
         buffer = self._buffer

@@ -36,7 +36,7 @@ from runstream.lifecycle import keep_running, wait_for_event
 from runstream.log import streams
 from runstream.log.group_commit import GroupCommitter, PendingCommit
 from runstream.log.port import AppendConflictError, RawMessage
-from runstream.log.reader import JetStreamReader, of_stream, stream_info
+from runstream.log.reader import JetStreamReader, end_of, of_stream, stream_info, stream_state
 from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
@@ -137,8 +137,10 @@ class LogReader:
     async def end(self, partition: int, *, at_least: int = 0) -> int:
         """Return the last sequence of the partition (see the port)."""
         info = await stream_info(self._nc, self.subjects.stream(partition), at_least)
-        sequence: int = info["state"]["last_seq"]
-        return sequence
+        state = info["state"]
+        if state.get("num_deleted"):
+            _, state = await stream_state(self._nc, self.subjects.stream(partition))
+        return end_of(state)
 
     async def origin(self, partition: int) -> str:
         """Return the creation time of the partition's stream (see the port)."""

@@ -64,7 +64,7 @@ class ReadableLog(Protocol):
         """The epoch of these subjects."""
 
     async def end(self, partition: int, *, at_least: int = 0) -> int:
-        """Return the last sequence of the partition; 0 when it is empty.
+        """Return the sequence of the partition's last message; 0 when it is empty.
 
         A caller that has seen `at_least` gets less only when that is certain, never because an old leader answered.
         """

@@ -6,25 +6,26 @@ long, when a stream ends before a position that it has read already. A stream wi
 first answer is right.
 
 A stream can lack messages that it has counted: a server whose disk is full may store the number of a message, but not
-the message. In the place of each, a reader returns a message without content, on a subject of its own
-(`Subjects.lost`). No decoder can read it, so it is parked, exported, archived and skipped like any unreadable commit.
-Filtered readers do not see it, because its subject is lost as well.
+the message. In the place of each one before another message, a reader returns a message without content, on a subject
+of its own (`Subjects.lost`). No decoder can read it, so it is parked, exported, archived and skipped like any
+unreadable commit. Filtered readers do not see it, because its subject is lost as well. At the end of a stream the
+server may use the number again after a restart, so a stream ends with its last message (`end_of`), and readers wait
+there.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from msgspec import Struct
 from nats.aio.client import Client
 
 from runstream.backoff import Backoff, retry
 from runstream.commits import Position
-from runstream.counting import counted
 from runstream.errors import InternalError
 from runstream.jetstream.api import REQUEST_SECONDS, StreamMessage, UnavailableError, request
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
@@ -37,8 +38,6 @@ _PAUSE_SECONDS = 0.5
 MAX_LOST = 1000
 """Maximum number of adjacent lost messages that a reader passes. A full disk loses at most the group that was being
 written; more means that acknowledged commits were removed, which is an error."""
-_LOOK = Backoff(1.0, 30.0)
-"""Intervals at which a waiting reader looks for lost messages at the end of its stream, in seconds."""
 log = structlog.get_logger()
 
 
@@ -94,29 +93,22 @@ def of_stream(message: StreamMessage, epoch: int, partition: int) -> RawMessage:
 _BACKOFF = Backoff(0.05, 0.5)
 
 
-class _HeldMessages(Struct, frozen=True, gc=False):
-    """What one server has of a stream behind a position."""
-
-    created: str
-    """Creation time of the stream."""
-    end: int
-    """The last sequence, with or without its message."""
-    next: int
-    """The first sequence that has a message; `end + 1` without one."""
+def end_of(state: Mapping[str, Any]) -> int:
+    """Return the sequence of a stream's last message from its state, which lists deleted ones; 0 without a message."""
+    deleted = frozenset(state.get("deleted") or ())
+    end: int = state["last_seq"] if state["messages"] else 0
+    while end in deleted:
+        end -= 1
+    return end
 
 
-async def _held(nc: Client, stream: str, after: int) -> _HeldMessages:
-    """Ask for the end and the next message in one request: two answers might come from different leaders.
+async def stream_state(nc: Client, stream: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the creation time of a stream, and its state with details of deleted messages.
 
     Raises UnavailableError, ApiError.
     """
     info = await request(nc, f"STREAM.INFO.{stream}", {"deleted_details": True})
-    state = info["state"]
-    end, deleted = state["last_seq"], set(state.get("deleted") or ())
-    following = max(after + 1, min(state["first_seq"], end + 1))
-    while following in deleted:
-        following += 1
-    return _HeldMessages(info["created"], end, following)
+    return info["created"], info["state"]
 
 
 class JetStreamReader:
@@ -134,8 +126,6 @@ class JetStreamReader:
         """Creation time of the stream that is read."""
         self._consumer: PullConsumer | None = None
         self._pending = 0
-        self._end = 0
-        """The last sequence of the stream, as of the last request for it."""
         self._replicated = False
         self._received: deque[RawMessage] = deque()
         """Messages that `next_batch` has not returned yet."""
@@ -151,7 +141,7 @@ class JetStreamReader:
                 hint="start the process again: it reads the restored log",
             )
         end, self._origin = info["state"]["last_seq"], info["created"]
-        self._end, self._replicated = end, info["config"]["num_replicas"] > 1
+        self._replicated = info["config"]["num_replicas"] > 1
         if self._after > end:
             raise InternalError(
                 f"position {self._after} is ahead of partition {self._partition}, which ends at {end}",
@@ -178,18 +168,16 @@ class JetStreamReader:
 
     async def next_batch(self, limit: int = 500) -> list[RawMessage]:
         """Wait for the next messages, at least one, through outages of the server. Raises InternalError."""
-        looks = _LOOK.delays()
         while not self._received:
             if self._consumer is None:
                 await self.open_when_there()
-            elif self._filters:
-                await self._receive(limit)
-            elif self._pending or self._after >= self._end:
-                if not await self._receive(limit, patience=next(looks)):
-                    await self._look_for_lost()
-            else:  # nothing is left to receive, but the stream has counted more
-                self._end = self._after
-                await self._look_for_lost()
+                continue
+            try:
+                for delivery in await self._consumer.deliveries(limit):
+                    await self._take(delivery)
+            except ConsumerLostError as error:
+                log.debug("making a new consumer", action="reader_lost", stream=self._stream, why=error.message)
+                await self.close()
         return [self._received.popleft() for _ in range(min(limit, len(self._received)))]
 
     def pending(self) -> int:
@@ -205,20 +193,6 @@ class JetStreamReader:
             raise error
         log.warning("the log is away; trying again", action="log_away", stream=self._stream, why=error.message)
 
-    async def _receive(self, limit: int, *, patience: float | None = None) -> bool:
-        """Receive messages; return False when none has come within `patience` seconds."""
-        if self._consumer is None:
-            return True
-        try:
-            deliveries = await self._consumer.deliveries(limit, patience=patience)
-            for delivery in deliveries:
-                await self._take(delivery)
-        except ConsumerLostError as error:
-            log.debug("making a new consumer", action="reader_lost", stream=self._stream, why=error.message)
-            await self.close()
-            return True
-        return bool(deliveries)
-
     async def _take(self, delivery: Delivery) -> None:
         """Add a delivery, behind what was lost before it. Raises ConsumerLostError, InternalError."""
         if not self._filters:
@@ -230,35 +204,34 @@ class JetStreamReader:
         self._received.append(of_delivery(delivery, self._subjects.epoch, self._partition))
 
     async def _fill_gap(self, delivery: Delivery) -> None:
+        """Add what was lost before a delivery. Raises ConsumerLostError if only the consumer's server lacks it."""
         try:
-            held = await self._confirmed()
+            following = await self._following(delivery.sequence)
         except UnavailableError as error:
             raise ConsumerLostError(self._stream, error.message) from error
-        if held.next < delivery.sequence or held.created != self._origin:
-            self._note_lost(held.next, of_delivery(delivery, self._subjects.epoch, self._partition).stored_at)
-            await asyncio.sleep(_PAUSE_SECONDS)
-            raise ConsumerLostError(self._stream, f"its server lacks message {held.next}, which the leader has")
-        self._note_lost(delivery.sequence, of_delivery(delivery, self._subjects.epoch, self._partition).stored_at)
+        self._note_lost(following, of_delivery(delivery, self._subjects.epoch, self._partition).stored_at)
+        if following < delivery.sequence:
+            await asyncio.sleep(_PAUSE_SECONDS)  # the next consumer may be on the same server
+            raise ConsumerLostError(self._stream, f"its server lacks message {following}, which the leader has")
 
-    async def _look_for_lost(self) -> None:
-        """Add what is lost at the end of the stream. Raises InternalError."""
-        try:
-            held = await self._confirmed()
-        except UnavailableError:
-            return  # the consumer notices an outage itself
-        if held.created != self._origin:
-            await self.close()
-        else:
-            self._note_lost(held.next, datetime.fromisoformat(held.created))
+    async def _following(self, delivered: int) -> int:
+        """Return the first sequence behind this reader that has a message, up to the delivered one.
 
-    async def _confirmed(self) -> _HeldMessages:
-        """Return what the leader has; a message counts as lost once each leader of an election would have answered."""
+        One answer says all of it, since two could come from different leaders. With replicas, a message counts as lost
+        once an old leader would have noticed that it is none.
+        """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + (ELECTION_SECONDS if self._replicated else 0.0)
         while True:
-            held = await _held(self._nc, self._stream, self._after)
-            if held.next == self._after + 1 or loop.time() >= give_up:
-                return held
+            created, state = await stream_state(self._nc, self._stream)
+            if created != self._origin:
+                raise ConsumerLostError(self._stream, "the stream was made anew")
+            deleted = frozenset(state.get("deleted") or ())
+            following: int = max(self._after + 1, min(state["first_seq"], delivered))
+            while following < delivered and following in deleted:
+                following += 1
+            if following == self._after + 1 or loop.time() >= give_up:
+                return following
             await asyncio.sleep(_PAUSE_SECONDS)
 
     def _note_lost(self, following: int, stored_at: datetime) -> None:
@@ -266,7 +239,7 @@ class JetStreamReader:
         first, count, partition = self._after + 1, following - self._after - 1, self._partition
         if count > MAX_LOST:
             raise InternalError(
-                f"partition {partition} lacks {counted(count, 'message')} from {first} on",
+                f"partition {partition} lacks {count} messages from {first} on",
                 code="gapInLog",
                 details={"partition": partition, "missing": first, "next": following},
                 hint="something has removed messages from the log; restore it from its data status or a backup",
