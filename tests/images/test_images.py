@@ -72,6 +72,9 @@ def engine() -> Iterator[DockerEngine]:
         try:
             yield found
         finally:
+            # Else those of a failed test outlive the engine, which is given seconds to end.
+            if left := found.cli("ps", "-a", "--quiet").split():
+                found.cli("rm", "--force", "--volumes", *left)
             uvloop.run(found.end_leftover())
 
 
