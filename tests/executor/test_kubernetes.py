@@ -253,6 +253,7 @@ async def test_a_watch_that_is_too_old_begins_anew(running: Rig, api: Kubernetes
     assert done.task.phase is ExecutorTaskPhase.SUCCESS
     api.forget()
     assert (await running.run(run_step("true"), runtime=pod(IMAGE))).task.phase is ExecutorTaskPhase.SUCCESS
+    assert api.asked.count("GET /version") == 1  # it was never taken for away
 
 
 async def test_an_older_server_speaks_the_older_protocol(running: Rig, api: KubernetesApi) -> None:
