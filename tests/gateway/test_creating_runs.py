@@ -402,7 +402,7 @@ POD = "{containers: [{image: 'python:3.12'}]}"
 @pytest.mark.parametrize(
     ("runtime", "offers", "told"),
     [
-        (POD, {}, 'task "t" needs an executor that runs pods, and the `process` driver does not'),
+        (POD, {}, 'task "t" needs an executor that runs containers'),
         (POD, executors(allow_pod=True), ""),
         (POD, {**executors(), "e3": executors(allow_pod=True)["e1"]}, ""),
         (POD, executors(), "(needed: containers (python:3.12)): e1 cannot run containers; e2 cannot run containers"),

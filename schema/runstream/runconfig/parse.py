@@ -207,8 +207,8 @@ def _task_notices(path: str, task: TaskSpec, *, pods: bool) -> Iterator[Problem]
         yield Problem(
             f"{path}.runtime",
             0,
-            f"task {quoted(task.name)} needs an executor that runs pods, and the `process` driver does not",
-            "write `runtime: {type: host}`, or add an executor that runs pods",
+            f"task {quoted(task.name)} needs an executor that runs containers",
+            "give an executor an engine (`executor.engine` in its settings), or write `runtime: {type: host}`",
         )
     for index, step in enumerate(task.steps):
         for key in _keys(step):
