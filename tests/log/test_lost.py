@@ -11,7 +11,7 @@ from runstream.errors import BadRequestError, InternalError
 from runstream.feed import PartitionFeed, read_again, read_up_to
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import AppendConflictError, RawMessage
-from runstream.log.reader import MAX_LOST
+from runstream.log.reader import MAX_LOST, end_of
 from runstream.projections.fold import Parked
 from runstream.skips import hash_of
 from runstream.snapshots.segments import content_of, line_of, read_line
@@ -50,6 +50,23 @@ async def test_every_position_is_read_once_wherever_messages_are_lost(
             assert [message.position.sequence for message in messages] == list(range(start + 1, until + 1))
             named = {m.position.sequence for m in messages if m.subject == log.subjects.lost(0, m.position.sequence)}
             assert named == {sequence for sequence in lost if start < sequence <= until}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "messages", "deleted", "end"),
+    [
+        (0, 0, 0, None, 0),
+        (0, 0, 0, [0], 0),  # an empty stream after a full disk, as nats-server 2.15.1 describes it
+        (2, 1, 0, None, 0),
+        (1, 3, 3, None, 3),
+        (1, 3, 1, [2, 3], 1),
+        (1, 3, 2, [2], 3),
+    ],
+)
+def test_a_stream_ends_with_its_last_message(
+    first: int, last: int, messages: int, deleted: list[int] | None, end: int
+) -> None:
+    assert end_of({"first_seq": first, "last_seq": last, "messages": messages, "deleted": deleted}) == end
 
 
 async def test_a_stream_that_lacks_all_its_messages_ends_at_0_until_it_gets_another(

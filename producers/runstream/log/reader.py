@@ -26,6 +26,7 @@ from nats.aio.client import Client
 
 from runstream.backoff import Backoff, retry
 from runstream.commits import Position
+from runstream.counting import counted
 from runstream.errors import InternalError
 from runstream.jetstream.api import REQUEST_SECONDS, StreamMessage, UnavailableError, request
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
@@ -97,7 +98,7 @@ def end_of(state: Mapping[str, Any]) -> int:
     """Return the sequence of a stream's last message from its state, which lists deleted ones; 0 without a message."""
     deleted = frozenset(state.get("deleted") or ())
     end: int = state["last_seq"] if state["messages"] else 0
-    while end in deleted:
+    while end > 0 and end in deleted:
         end -= 1
     return end
 
@@ -239,7 +240,7 @@ class JetStreamReader:
         first, count, partition = self._after + 1, following - self._after - 1, self._partition
         if count > MAX_LOST:
             raise InternalError(
-                f"partition {partition} lacks {count} messages from {first} on",
+                f"partition {partition} lacks {counted(count, 'message')} from {first} on",
                 code="gapInLog",
                 details={"partition": partition, "missing": first, "next": following},
                 hint="something has removed messages from the log; restore it from its data status or a backup",
