@@ -17,8 +17,10 @@ import pytest
 from nats.aio.client import Client
 from prometheus_client import CollectorRegistry
 
+from runstream.commits import Position
 from runstream.embedded import NatsServer
 from runstream.errors import InternalError
+from runstream.feed import read_up_to
 from runstream.gateway.errors import error_entry, public_error, status_of
 from runstream.gateway.runs.create import RunCreation
 from runstream.jetstream.api import StoreUse, publish, store_use
@@ -37,6 +39,7 @@ from runstream.telemetry.process import Telemetry
 from tests.disks import take_all
 from tests.gateway.world import TOKEN, Clock, World, run_body
 from tests.log.commits import created, run_address
+from tests.log.servers import killed_and_started
 
 NAME = os.urandom(100_000).hex()
 
@@ -168,6 +171,36 @@ async def test_a_commit_that_a_full_store_does_not_answer_waits_for_no_more_than
         third = await filled(log)
         assert APPEND_RETRIES.value("0") == retried
         assert {error.code for error in (first.result(), second.result(), third)} == {"notStored"}
+
+
+async def test_no_acknowledged_commit_is_lost_when_the_disk_gets_full_and_the_server_is_killed(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.log.group_commit.ANSWER_SECONDS", 0.3)
+    server, ballast = NatsServer(small_disk / "nats"), small_disk / "ballast"
+    async with opened(server) as (_, log):
+        acknowledged: dict[str, Position] = {}
+
+        async def write() -> None:
+            with contextlib.suppress(InternalError):
+                while True:
+                    commit = created(run_address(), name=NAME[:2000])
+                    acknowledged[commit.id] = await log.append(commit)
+
+        take_all(ballast)
+        os.truncate(ballast, ballast.stat().st_size - (2 << 20))
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(write())
+        assert acknowledged
+        ballast.unlink()
+        await killed_and_started(server)
+        await _again(log)
+        async with asyncio.timeout(10):
+            messages = [one async for batch in read_up_to(log, 0, await log.end(0)) for one in batch]
+    assert [message.position.sequence for message in messages] == list(range(1, len(messages) + 1))
+    stored = {message.headers["Nats-Msg-Id"]: message.position for message in messages if message.data}
+    assert stored.items() >= acknowledged.items()
 
 
 async def test_a_server_whose_disk_was_full_is_restarted_when_it_has_room(small_disk: Path) -> None:
