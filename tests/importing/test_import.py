@@ -151,7 +151,7 @@ async def test_nats_learns_of_an_import_before_any_process_resumes(
 
     async with rig(servers) as around:
         with monkeypatch.context() as patched:
-            patched.setattr("runstream.importing.epochs.tell_nats", away)
+            patched.setattr("runstream.importing.epochs.publish_epoch", away)
             await around.run_import(tmp_path / "first")
         place = around.place
         said = await described(place.nats, servers.namespace, "runs")

@@ -210,7 +210,9 @@ async def test_no_task_of_a_scheduler_ends_unnoticed(servers: Servers, how: str)
 
 @pytest.mark.parametrize("how", ["error", "cancelled"])
 async def test_no_task_of_an_instance_ends_unnoticed(servers: Servers, how: str) -> None:
-    assert {"Instance._listen", "Instance._hold", "Mode.run"} <= await kill_each(lambda: an_instance(servers), how)
+    assert {"ThisInstance._listen", "ThisInstance._hold", "Mode.run"} <= await kill_each(
+        lambda: an_instance(servers), how
+    )
 
 
 @pytest.mark.parametrize("how", ["error", "cancelled"])
@@ -221,7 +223,7 @@ async def test_no_task_of_a_roster_ends_unnoticed(servers: Servers, how: str) ->
 @pytest.mark.parametrize("how", ["error", "cancelled"])
 async def test_no_task_of_an_executor_ends_unnoticed(servers: Servers, tmp_path: Path, how: str) -> None:
     names = await kill_each(lambda: an_executor(servers, tmp_path), how)
-    assert {"Presence.run", "Executor._read", "live logs", "commit partition 0"} <= names
+    assert {"Presence.run", "TaskExecutor._read", "live logs", "commit partition 0"} <= names
 
 
 @pytest.mark.parametrize("how", ["error", "cancelled"])

@@ -21,7 +21,7 @@ from pathlib import Path
 from runstream.objects import PosixObjects
 from runstream.objects.port import chunks
 from runstream.objects.s3_location import parse_location
-from runstream.objects.s3 import Keys, open_s3
+from runstream.objects.s3 import Credentials, open_s3
 
 class Zeros:
     left = int(sys.argv[2])
@@ -32,7 +32,8 @@ class Zeros:
 
 async def main():
     where = sys.argv[1]
-    storage = await open_s3(parse_location(where), Keys(*sys.argv[3:])) if "://" in where else PosixObjects(Path(where))
+    keys = Credentials(*sys.argv[3:])
+    storage = await open_s3(parse_location(where), keys) if "://" in where else PosixObjects(Path(where))
     await storage.write("large", Zeros())
     async with await storage.read("large") as stored:
         assert sum([len(chunk) async for chunk in chunks(stored)]) == int(sys.argv[2])
