@@ -17,7 +17,7 @@ _DIFFERS = [
     (r"\d+ min \d\d s|\d+\.\d s|\d+ ms", "DURATION"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
     (r"\b\d+/\d+/\d+\b", "POSITION"),
-    (r"\b[\d,]+ (commit|row|event|object)s?\b", r"N \1s"),
+    (r"\b[\d,]+ (commit|row|event|object|byte)s?\b", r"N \1s"),
     (r" \(waiting for \d+ tasks?\)", ""),
     (r"(/[\w.-]+)+/first-pipeline", "FOLDER"),
     (r"amd64|arm64", "ARCH"),
