@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -140,16 +141,16 @@ class Service:
 
     def actors(self) -> list[Actor]:
         """What happens at the same time."""
-        made: list[Actor] = [self.clean(), self.clean()]
+        chosen: list[Callable[[], Actor]] = [self.clean, self.clean]  # Hypothesis may end the test while it chooses
         for _ in range(self.random.randint(1, 6)):
             run_id, move = self.random.choice(self.runs), self.random.randrange(5)
             if move < 2:
-                made.append(self.restart(run_id))
+                chosen.append(partial(self.restart, run_id))
             elif move < 4:
-                made.append(self.delete(run_id))
+                chosen.append(partial(self.delete, run_id))
             else:
-                made.append(self.remove(run_id, self.random.choice(KINDS)))
-        return made
+                chosen.append(partial(self.remove, run_id, self.random.choice(KINDS)))
+        return [begin() for begin in chosen]
 
     def held(self) -> tuple[set[tuple[Shared, str]], set[tuple[Shared, str]]]:
         """What runs refer to in the order of the log, and what they may refer to at most.
