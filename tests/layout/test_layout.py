@@ -38,7 +38,9 @@ def test_types_are_checked_over_all_roots() -> None:
 def test_the_contract_about_the_http_api_lists_all_consumers() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (listed,) = [one["source_modules"] for one in contracts if one.get("forbidden_modules") == ["runstream.gateway"]]
-    here = [path.stem for path in (ROOT / "consumers/runstream").iterdir()]
+    top = ROOT / "consumers/runstream"
+    # A folder that another version has left behind has no module.
+    here = {path.relative_to(top).parts[0].removesuffix(".py") for path in top.rglob("*.py")}
     assert sorted(listed) == sorted(f"runstream.{name}" for name in here if not name.startswith("__"))
 
 
