@@ -37,9 +37,9 @@ class Logs:
     ) -> bytes:
         """Return the log of a step (None: of the setup) of an attempt (None: the last one) as it is now.
 
-        With `tail` only its last lines (1 to 10,000), at most 1 MiB; with `since` only lines from that time on, which
-        needs a time zone. With `timestamps`, each line begins with the time
-        at which it was written and a space: RFC 3339 in UTC with milliseconds, or `-` if it is unknown.
+        With `tail`, only the last lines (1 to 10,000), at most 1 MiB. With `since`, only lines written at that time
+        or later; it needs a time zone. With `timestamps`, each line begins with the time at which it was written and a
+        space: RFC 3339 in UTC with milliseconds, or `-` if it is unknown.
 
         Raises ClientError (not-exist: "log doesn't exist").
         """
@@ -74,9 +74,8 @@ class Logs:
     ) -> Stream[bytes]:
         """Follow the log of a step (None: of the setup, -N: of service N) until it ends.
 
-        All of it, its last `tail` lines, or since a time.
-
-        A response that breaks off is resumed at the next byte. `timestamps` as in `get`. Raises ClientError.
+        It begins at its first line, at the last `tail` lines, or at the first line since a time. A response that breaks
+        off is resumed at the next byte. `timestamps` as in `get`. Raises ClientError.
         """
         params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps) | {"follow": "1"}
         return self._session.streams.stream(self._chunks(params, _beginning(tail, since)))

@@ -103,7 +103,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
         A response that is cut short (the gateway stops, NATS is away) is aborted: continue it with `offset`, which does
         not count the bytes of timestamps.
 
-        A stored log does not change any more. Asked for as a whole, it has an `ETag`, and answers a `Range` of bytes.
+        A stored log does not change. Requested as a whole, it has an `ETag`, and the request may name a `Range`.
 
         With `timestamps`, each line begins with its time in UTC and a space, or with `- ` if the time is unknown; so
         does a response that begins inside a line.
@@ -222,9 +222,7 @@ async def _stored(context: GatewayContext, key: StepLogKey, size: int, asked: Co
     headers = {"ETag": tag, "Accept-Ranges": "bytes", OFFSET_HEADER: "0"}
     if has_tag(asked.if_none_match, tag):
         return Response(status_code=304, headers=headers)
-    if not asked.range or asked.if_range not in ("", tag):
-        return _text(context, await context.step_logs.open(key, follow=False), headers)
-    part = byte_range(asked.range, size)
+    part = byte_range(asked.range, size) if asked.if_range in ("", tag) else None
     if part is None:
         return _text(context, await context.step_logs.open(key, follow=False), headers)
     if not part:
