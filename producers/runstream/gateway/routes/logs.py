@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
@@ -70,18 +71,50 @@ _Service = Annotated[int | None, Query(ge=1, le=1000, description="the number of
 _Attempt = Annotated[int | None, Query(ge=1, lt=1 << 63, description="of the task, from 1; the last one without it")]
 
 
+@dataclass(frozen=True, slots=True)
+class WantedLog:
+    """The log that a request names."""
+
+    run_id: str
+    task_id: str
+    step: int | None
+    """None for the setup, -N for service N."""
+    attempt: int | None
+
+
+async def _wanted_log(
+    runid: _RunId = "",
+    taskid: _TaskId = "",
+    setup: Flag = None,
+    step: _Step = None,
+    service: _Service = None,
+    attempt: _Attempt = None,
+) -> WantedLog:
+    number = _step_number(flag(setup), step, service)
+    require_uuid(taskid, "task id")
+    return WantedLog(runid, taskid, number, attempt)
+
+
+_Wanted = Annotated[WantedLog, Depends(_wanted_log)]
+
+
+@contextlib.asynccontextmanager
+async def _located(context: GatewayContext, wanted: WantedLog) -> AsyncIterator[StepLogKey]:
+    """Yield the key of a log; an error about a missing one says why."""
+    try:
+        run = await find_run(context.log, await locate_run(context.log, wanted.run_id))
+        yield _key(run, wanted.task_id, wanted.attempt, wanted.step)
+    except NotExistError as error:
+        raise await _no_log(context.log, wanted.run_id, wanted.task_id, error) from error
+
+
 def log_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of step logs."""
     router = APIRouter(tags=["logs"])
 
     @router.get("/logs", openapi_extra=_TEXT)
     async def logs(
-        runid: _RunId = "",
-        taskid: _TaskId = "",
-        setup: Flag = None,
-        step: _Step = None,
-        service: _Service = None,
-        attempt: _Attempt = None,
+        wanted: _Wanted,
         follow: Flag = None,
         offset: Annotated[
             int, Query(ge=0, le=MAX_OFFSET, description="begin at this byte, such as where a response broke off")
@@ -108,17 +141,13 @@ def log_routes(context: GatewayContext) -> APIRouter:
         With `timestamps`, each line begins with its time in UTC and a space, or with `- ` if the time is unknown; so
         does a response that begins inside a line.
         """
-        number = _step_number(flag(setup), step, service)
         if (tail is not None) + (since is not None) + (offset > 0) > 1:
             raise BadRequestError(
                 "give one of offset, tail and since",
                 code="invalidTail",
                 hint="continue behind a tail or a time with offset alone",
             )
-        require_uuid(taskid, "task id")
-        try:
-            run = await find_run(context.log, await locate_run(context.log, runid))
-            key = _key(run, taskid, attempt, number)
+        async with _located(context, wanted) as key:
             if tail is None and since is None and not offset and not flag(timestamps):
                 size = await context.step_logs.stored_size(key)
                 if size is not None:
@@ -133,18 +162,11 @@ def log_routes(context: GatewayContext) -> APIRouter:
                 chunks = _stamped(await context.step_logs.open_timed(key, follow=flag(follow), offset=offset))
             else:
                 chunks = await context.step_logs.open(key, follow=flag(follow), offset=offset)
-        except NotExistError as error:
-            raise await _no_log(context.log, runid, taskid, error) from error
         return _text(context, chunks, {OFFSET_HEADER: str(offset)})
 
     @router.get("/logs/lines", openapi_extra=documented(None, LogLines))
     async def lines(
-        runid: _RunId = "",
-        taskid: _TaskId = "",
-        setup: Flag = None,
-        step: _Step = None,
-        service: _Service = None,
-        attempt: _Attempt = None,
+        wanted: _Wanted,
         first: Annotated[
             int,
             Query(
@@ -157,24 +179,14 @@ def log_routes(context: GatewayContext) -> APIRouter:
         count: Annotated[int, Query(ge=1, le=MAX_LINES, description="of lines, at most")] = 1000,
     ) -> Response:
         """Send lines of a log as it is now, numbered and with their times; at most 1 MiB of them, but at least one."""
-        number = _step_number(flag(setup), step, service)
-        require_uuid(taskid, "task id")
-        try:
-            run = await find_run(context.log, await locate_run(context.log, runid))
-            page = await context.step_logs.lines(_key(run, taskid, attempt, number), first, count)
-        except NotExistError as error:
-            raise await _no_log(context.log, runid, taskid, error) from error
+        async with _located(context, wanted) as key:
+            page = await context.step_logs.lines(key, first, count)
         return json_response(_lines(page))
 
     @router.get("/logs/search", openapi_extra=documented(None, LogLines))
     async def search(
         q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_BYTES, description="what the lines contain")],
-        runid: _RunId = "",
-        taskid: _TaskId = "",
-        setup: Flag = None,
-        step: _Step = None,
-        service: _Service = None,
-        attempt: _Attempt = None,
+        wanted: _Wanted,
         regex: Flag = None,
         ignore_case: Flag = None,
         first: Annotated[
@@ -187,19 +199,14 @@ def log_routes(context: GatewayContext) -> APIRouter:
         The response ends after `count` lines, 1 MiB of them, or 64 MiB of the log; continue with `from` = `next`. Of
         lines longer than 64 KiB, the beginning is searched.
         """
-        number = _step_number(flag(setup), step, service)
-        require_uuid(taskid, "task id")
         try:
             query = compile_query(q, regex=flag(regex), ignore_case=flag(ignore_case))
         except ValueError as error:
             raise BadRequestError(
                 f"q: {error}", code="invalidExpression", hint="RE2 syntax; without regex, q is plain text"
             ) from error
-        try:
-            run = await find_run(context.log, await locate_run(context.log, runid))
-            page = await context.step_logs.search(_key(run, taskid, attempt, number), first, count, query)
-        except NotExistError as error:
-            raise await _no_log(context.log, runid, taskid, error) from error
+        async with _located(context, wanted) as key:
+            page = await context.step_logs.search(key, first, count, query)
         return json_response(LogLines(_log_lines(page.lines), page.next))
 
     @router.get("/runs/{run_id}/failures", openapi_extra=documented(None, Failures))
