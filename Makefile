@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := .runstream-data
 RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
+IN_CONTAINERS := $(BIN)/runstream --data-dir $(DATA)-containers
 # What the demo's tasks see of this machine beside the system: the tools of this clone, and the Python they run on.
 DEMO_PLACES = $(CURDIR)/$(VENV),$(shell $(BIN)/python -c 'import sys; print(sys.base_prefix)')
 DEMO_VARIABLES := PIP_*,UV_*,*_proxy,*_PROXY,SSL_CERT_*,*_CA_BUNDLE
@@ -17,10 +18,10 @@ IMAGE_PACKAGES := python3,python3-venv,ca-certificates,git,openssh-client,binuti
 WHEEL_PLATFORMS := $(foreach tag,manylinux1 manylinux2010 manylinux2014 \
   $(foreach glibc,5 12 17 24 26 27 28 31 34 35,manylinux_2_$(glibc)),$(tag)_$(shell uname -m)) any
 
-.PHONY: help setup demo serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs lock clean
+.PHONY: help setup demo demo-containers serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs lock clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Runstream needs Python 3.11 or later; name one with PYTHON=") if sys.version_info < (3, 11) else None'
@@ -41,11 +42,24 @@ demo: setup ## run this project's own pipeline, from publishing to its result
 	@printf '  %s\n' '$(RUNSTREAM) run list' '$(RUNSTREAM) log get latest install --step 3' \
 	  '$(RUNSTREAM) events tail --from start' '$(RUNSTREAM) fsck' '$(RUNSTREAM) doctor'
 
+demo-containers: setup ## run a pipeline in containers: a service, a cache, a workspace; needs Docker or Podman
+	@settings=$$($(BIN)/python docker/demo_engine.py) && eval "$$settings" && $(IN_CONTAINERS) serve --detach
+	@demo="DEMO=$$(date +%s)"; for cache in miss hit; do \
+	  printf '\n%s\n' "With a cache $$cache:"; \
+	  $(IN_CONTAINERS) run create --config .runstream/containers.yml --group /project/containers/branch/demo \
+	    --env "$$demo" --follow || exit; \
+	done
+	@printf '\n%s\n' 'What the service wrote:'
+	@$(IN_CONTAINERS) log get latest service --service 1
+	@printf '\n%s\n' 'Runstream goes on in the background (make stop ends it). Look around:'
+	@printf '  %s\n' '$(IN_CONTAINERS) executor list' '$(IN_CONTAINERS) log get latest packages --setup' \
+	  '$(IN_CONTAINERS) cache list' '$(IN_CONTAINERS) run list'
+
 serve: setup ## run everything on this machine, in .runstream-data
 	$(RUNSTREAM) serve
 
-stop: setup ## stop the service that the demo left running
-	@$(RUNSTREAM) stop
+stop: setup ## stop the services that the demos left running
+	@for data in $(wildcard $(DATA)-containers) $(DATA); do $(BIN)/runstream --data-dir $$data stop; done
 
 test: setup ## run the test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not again and not images'
@@ -120,4 +134,4 @@ lock: setup ## pin the requirements again
 	  --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.txt pyproject.toml
 
 clean: ## remove what was made, the data of the demo too
-	rm -rf $(VENV) dist build $(DATA)
+	rm -rf $(VENV) dist build $(DATA) $(DATA)-containers
