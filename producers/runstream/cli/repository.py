@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from runstream.errors import BadRequestError, NotExistError
-from runstream.git_variables import is_setting
+from runstream.git.command import GitLimits, GitOutput, timed_out, user_git
+from runstream.git.login import with_password
 from runstream.repository_urls import RepositoryURL, split_url
 
 GIT_SECONDS = 30
@@ -177,55 +175,28 @@ def _source(url: str, name: str, commit: str, message: str, changed: tuple[str, 
 
 
 def _succeeds(folder: Path, *arguments: str) -> bool:
-    return _run("-C", str(folder), *arguments, what=str(folder)).returncode == 0
+    return _run("-C", str(folder), *arguments, what=str(folder)).status == 0
 
 
 def _git(*arguments: str, what: str, default: str | None = None, login: RepositoryURL | None = None) -> str:
     done = _run(*arguments, what=what, login=login)
-    if done.returncode == 0:
-        return done.stdout.strip("\n")
+    if done.status == 0:
+        return done.output.decode(errors="replace").strip("\n")
     if default is not None:
         return default
-    raise _refused(what, done.stderr)
+    raise _refused(what, done.errors)
 
 
-def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> subprocess.CompletedProcess[str]:
-    """Run git, without the variables of a hook, which would point it at another repository.
-
-    Secrets of a URL are passed in the environment: all users of a machine can read the arguments of processes.
-    """
-    kept = {name: value for name, value in os.environ.items() if is_setting(name)}
+def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> GitOutput:
+    git = user_git(GitLimits(seconds=GIT_SECONDS))
     if login is not None and login.is_secret:
-        kept |= _logging_in(login, kept)
+        git = with_password(git, login.shown, login.token, login.password)
     try:
-        return subprocess.run(
-            ["git", *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=GIT_SECONDS,
-            env={**kept, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise BadRequestError("git is not installed", code="gitMissing", hint="install git") from error
-    except subprocess.TimeoutExpired as error:
-        raise BadRequestError(
-            f"git did not answer within {GIT_SECONDS} s for {what}", code="gitTimeout", hint="check the URL"
-        ) from error
-
-
-def _logging_in(login: RepositoryURL, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return variables with a credential helper that gives git the secrets of a URL."""
-    count = environment.get("GIT_CONFIG_COUNT", "0")
-    begin = int(count) if count.isdigit() else 0
-    user = 'test -z "$RUNSTREAM_GIT_USERNAME" || echo "username=$RUNSTREAM_GIT_USERNAME"'
-    helper = "!f() { " + user + '; echo "password=$RUNSTREAM_GIT_PASSWORD"; }; f'
-    settings = {f"GIT_CONFIG_KEY_{begin + at}": "credential.helper" for at in range(2)}
-    settings |= {f"GIT_CONFIG_VALUE_{begin}": "", f"GIT_CONFIG_VALUE_{begin + 1}": helper}
-    secrets = {"RUNSTREAM_GIT_USERNAME": login.token, "RUNSTREAM_GIT_PASSWORD": login.password}
-    return {**settings, **secrets, "GIT_CONFIG_COUNT": str(begin + 2)}
+        return git.run_here(*arguments)
+    except BadRequestError as error:
+        if error.code == "gitTimeout":
+            raise timed_out(what, GIT_SECONDS) from error
+        raise
 
 
 def _refused(what: str, stderr: str) -> NotExistError:

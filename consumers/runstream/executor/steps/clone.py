@@ -26,23 +26,13 @@ from urllib.parse import quote, unquote, urlsplit
 from runstream.errors import BadRequestError
 from runstream.executor.drivers.port import Exec, Files, Output
 from runstream.executor.steps.run import StepContext
+from runstream.git.command import HARDENED_CONFIG
+from runstream.git.login import ended_lines, ssh_config
 from runstream.git_variables import is_setting
 
-_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
-_PORT = re.compile(r"[0-9]{0,5}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{4,64}")
 _WHOLE_COMMIT_LETTERS = (40, 64)
 _PATH_LETTERS = 4096
-_CONFIG = """\
-[core]
-\thooksPath = /dev/null
-\tfsmonitor = false
-[safe]
-\tdirectory = *
-[uploadpack]
-\tallowAnySHA1InWant = true
-"""
-"""Accept any owner, because a run names its repository on purpose, and any commit of a repository on this machine."""
 _ALLOW_FILES = ("-c", "protocol.file.allow=always")
 """Allow submodules on the same machine, which git refuses by default."""
 _PRINT_PATH = "printf '%s\\0' \"$displaypath\""
@@ -219,7 +209,7 @@ async def _git_environment(context: StepContext, environment: Mapping[str, str])
     files = context.pod.files
     config = f"{files.home}/.runstream.gitconfig"
     credentials = await _credentials(context, environment.get("AGOLA_REPOSITORY_URL", ""))
-    await _private(files, config, _CONFIG + credentials)
+    await _private(files, config, HARDENED_CONFIG + credentials)
     git = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": config}
     key = context.spec.git_credentials.private_key
     if key or environment.get("AGOLA_SSHHOSTKEY", ""):
@@ -249,39 +239,23 @@ async def _ssh_files(files: Files, environment: Mapping[str, str], key: str) -> 
     """Write the key, the known hosts and the configuration of ssh; return the path of the configuration."""
     host = environment.get("AGOLA_GIT_HOST", "")
     port = environment.get("AGOLA_GIT_PORT", "")
-    if not _HOST.fullmatch(host) or not _PORT.fullmatch(port):
-        raise BadRequestError(f"AGOLA_GIT_HOST {host[:80]!r} and port {port[:20]!r} are not valid", code="invalidHost")
+    config = ssh_config(
+        host=host,
+        port=port,
+        key_file=f"{files.home}/.ssh/id_rsa",
+        known_hosts_file=f"{files.home}/.ssh/known_hosts",
+        check_host=not environment.get("AGOLA_SKIPSSHHOSTKEYCHECK"),
+    )
     folder = f"{files.home}/.ssh"
     await files.make_folder(folder, 0o700)
-    check = "no" if environment.get("AGOLA_SKIPSSHHOSTKEYCHECK") else "yes"
-    await _private(files, f"{folder}/known_hosts", _ended(environment.get("AGOLA_SSHHOSTKEY", "")))
-    await _private(files, f"{folder}/id_rsa", _ended(key))
-    lines = [
-        f"Host {host or '*'}",
-        *([f"  HostName {host}"] if host else []),
-        *([f"  Port {port}"] if port else []),
-        f'  IdentityFile "{folder}/id_rsa"',
-        "  IdentitiesOnly yes",
-        f'  UserKnownHostsFile "{folder}/known_hosts"',
-        f"  StrictHostKeyChecking {check}",
-        "  PasswordAuthentication no",
-        "  BatchMode yes",
-        "  IgnoreUnknown PubkeyAcceptedAlgorithms,PubkeyAcceptedKeyTypes",
-        "  PubkeyAcceptedAlgorithms +ssh-rsa",
-        "  PubkeyAcceptedKeyTypes +ssh-rsa",
-    ]
-    await _private(files, f"{folder}/config", "\n".join(lines) + "\n")
+    await _private(files, f"{folder}/known_hosts", ended_lines(environment.get("AGOLA_SSHHOSTKEY", "")))
+    await _private(files, f"{folder}/id_rsa", ended_lines(key))
+    await _private(files, f"{folder}/config", config)
     return f"{folder}/config"
 
 
 async def _private(files: Files, path: str, text: str) -> None:
     await files.write(path, text.encode())
-
-
-def _ended(text: str) -> str:
-    """Return the text with line ends as ssh needs them: it reads no private key with CR LF."""
-    text = text.replace("\r\n", "\n")
-    return text if not text or text.endswith("\n") else text + "\n"
 
 
 def _local_path(url: str) -> Path | None:
