@@ -30,6 +30,7 @@ RUNSTREAM = Path(sys.executable).with_name("runstream")
 TOKEN = "open-sesame"
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+LEASE_SECONDS = 4
 _SHOWN_LINES = 40
 
 
@@ -177,7 +178,7 @@ class Done:
 def environment() -> dict[str, str]:
     """What processes get: no setting from outside, records for machines."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
-    lease = {"RUNSTREAM_EXECUTOR_LEASE_SECONDS": "4"}
+    lease = {"RUNSTREAM_EXECUTOR_LEASE_SECONDS": str(LEASE_SECONDS)}
     return {**ours, **lease, "RUNSTREAM_LOG_FORMAT": "json", "RUNSTREAM_TOKEN": TOKEN, "COLUMNS": "200"}
 
 
@@ -223,14 +224,23 @@ async def servers(folder: Path, objects: Mapping[str, str] | None = None) -> Asy
 
 
 @contextlib.asynccontextmanager
-async def deployed(folder: Path, *options: str, schedulers: int = 2, executors: int = 3) -> AsyncIterator[Deployment]:
-    """All of it, serving: one gateway, these schedulers and executors; `options` are those of the executors."""
+async def deployed(
+    folder: Path,
+    *options: str,
+    schedulers: int = 2,
+    executors: int = 3,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Deployment]:
+    """All of it, serving: one gateway, these schedulers and executors.
+
+    `options` and `settings`, which are variables, are those of the executors.
+    """
     async with servers(folder) as deployment:
         deployment.process("gateway", "gateway")
         for number in range(schedulers):
             deployment.process(f"scheduler{number}", "scheduler")
         for number in range(executors):
-            deployment.process(f"executor{number}", "executor", *options)
+            deployment.process(f"executor{number}", "executor", *options).environment.update(settings)
         async with _serving(deployment):
             yield deployment
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,37 +117,6 @@ async def test_containers_of_an_earlier_process_are_removed_at_the_start_and_tho
         finally:
             for other in docker_engine.containers(executorid="another-executor"):
                 docker_engine.cli("rm", "-f", other["ID"])
-
-
-KILLED = """
-import asyncio, dataclasses, os, pathlib, signal, sys
-from tests.executor.rig import CONTAINERS, SETTINGS, pod, rig, run_step, task_of
-
-async def main(folder, engine, image):
-    settings = dataclasses.replace(SETTINGS, engine=engine, active_tasks_limit=0, **CONTAINERS)
-    async with rig(pathlib.Path(folder), settings=settings) as running:
-        tasks = [task_of(f"t{at}", run_step("while :; do sleep 0.1; done"), runtime=pod(image)) for at in range(4)]
-        for watched in [await running.assign(task) for task in tasks]:
-            await watched.step_begun()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-async def test_pods_of_a_killed_executor_end_with_it_and_are_removed_at_its_next_start(
-    tmp_path: Path, settings: ExecutorSettings, docker_engine: DockerEngine
-) -> None:
-    words = [sys.executable, "-c", KILLED, str(tmp_path), docker_engine.url, IMAGE]
-    killed = await asyncio.create_subprocess_exec(*words, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
-    assert await killed.wait() == -signal.SIGKILL
-    async with rig(tmp_path, settings=settings, start=False) as found:
-        left = [each["ID"] for each in docker_engine.containers(executorid=found.executor_id)]
-        assert len(left) == 4
-        await asyncio.to_thread(docker_engine.cli, "wait", *left)  # they end without it
-        assert found.executor is not None
-        await found.executor.start()
-        assert docker_engine.containers(executorid=found.executor_id) == []
 
 
 async def test_nothing_of_a_pod_is_left_after_its_task(running: Rig, docker_engine: DockerEngine) -> None:

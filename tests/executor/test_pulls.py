@@ -84,9 +84,16 @@ def private() -> Iterator[str]:
 
 
 @pytest.fixture
-async def running(tmp_path: Path, docker_engine: DockerEngine) -> AsyncIterator[Rig]:
-    """An executor that pulls each image for each task, for at most 3 seconds."""
-    settings = replace(SETTINGS, engine=docker_engine.url, setup_seconds=3.0, **CONTAINERS | {"pull_policy": "always"})
+def setup_seconds() -> float:
+    """The maximum time of a setup."""
+    return 60.0
+
+
+@pytest.fixture
+async def running(tmp_path: Path, docker_engine: DockerEngine, setup_seconds: float) -> AsyncIterator[Rig]:
+    """An executor that pulls each image for each task."""
+    always = CONTAINERS | {"pull_policy": "always"}
+    settings = replace(SETTINGS, engine=docker_engine.url, setup_seconds=setup_seconds, **always)
     async with rig(tmp_path, settings=settings) as found:
         yield found
 
@@ -117,12 +124,12 @@ async def test_an_image_is_pulled_with_its_login_and_the_progress_is_in_the_log_
 
 @needs_engine
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "setup_seconds", "said"),
     [
-        ("broken/a:1", "cannot be pulled: "),
-        ("absent/a:1", "check its name and tag"),
-        ("other/a:1", "is for arm64, not for amd64"),
-        ("hang/a:1", "it took longer than 3 seconds (executor.setup_seconds)"),
+        ("broken/a:1", 60.0, "cannot be pulled: "),
+        ("absent/a:1", 60.0, "check its name and tag"),
+        ("other/a:1", 60.0, "is for arm64, not for amd64"),
+        ("hang/a:1", 1.0, "it took longer than 1 second (executor.setup_seconds)"),
     ],
 )
 async def test_what_cannot_be_pulled_says_why_and_leaves_nothing(
