@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 
 from runstream.backoff import Backoff, retry
+from runstream.counting import counted
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.events.executor_task import (
@@ -318,7 +319,8 @@ class PodTask:
         except (RunstreamError, OSError, TimeoutError) as failure:
             text = _failure_text(failure)
             if isinstance(failure, TimeoutError) and not text:
-                text = f"it took longer than {self._context.setup_seconds:.0f} seconds (executor.setup_seconds)"
+                limit = counted(round(self._context.setup_seconds), "second")
+                text = f"it took longer than {limit} (executor.setup_seconds)"
             self._error = f"setup failed: {text}"
             log.line(text)
         finally:
