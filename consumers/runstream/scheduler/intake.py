@@ -65,6 +65,10 @@ class Unstorable:
             self.careful_until = taken
         return True
 
+    def may_apply(self, sequence: int) -> bool:
+        """Return whether Postgres has not refused this parked commit alone."""
+        return sequence in self.untried or sequence not in self.reasons
+
     def try_again(self, sequences: Iterable[int]) -> None:
         """Mark parked commits as tried in one transaction, in order."""
         self.trying = tuple(sequences)

@@ -78,6 +78,8 @@ class Scheduler(Component):
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
         self._drained: dict[int, int] = {}
         """The positions of the workers that were drained when this process stopped."""
+        self._retries: set[int] = set()
+        """Partitions whose parked commits are to be retried, and that had no worker here when that was requested."""
         clock = LogClock()
         registry = ExecutorRegistry(
             self.executors,
@@ -127,6 +129,9 @@ class Scheduler(Component):
 
     async def _acquired(self, partition: int) -> None:
         worker = PartitionWorker(partition, self._context)
+        if partition in self._retries:  # requested during the hand-over, or earlier: once more does no harm
+            self._retries.remove(partition)
+            worker.retry_parked()
         task = asyncio.create_task(self._restart_forever(worker), name=f"partition {partition}")
         self._workers[partition] = (worker, task)
         OWNED_PARTITIONS.set(len(self._workers))
@@ -186,9 +191,13 @@ class Scheduler(Component):
             connection.add_termination_listener(lambda _: offer(None))
             channel = retry_channel_of(self.database.schema)
             await connection.add_listener(channel, lambda _c, _p, _n, payload: offer(int(str(payload))))
+            for worker, _ in self._workers.values():
+                worker.retry_parked()  # requests made before, or since the last connection broke, were not heard
             while (partition := await requests.get()) is not None:
                 if partition in self._workers:
                     self._workers[partition][0].retry_parked()
+                else:
+                    self._retries.add(partition)
 
     def _executor_gone(self, executor_id: str, reason: str) -> None:
         for worker, _ in self._workers.values():

@@ -76,6 +76,8 @@ class PartitionWorker:
         """The progress of the projection, over restarts of `run`."""
         self._context = context
         self._session: _Session | None = None
+        self._retry = asyncio.Event()
+        """Set while a request to retry parked commits is open: it outlives the sessions, each refusal ends one."""
 
     async def run(self) -> None:
         """Work until cancelled. Raises FencedError when another process has the partition.
@@ -83,17 +85,21 @@ class PartitionWorker:
         A batch that Postgres refuses is read again commit by commit, and the refused commit is parked.
         """
         unstorable = Unstorable()
-        while True:
-            try:
-                await self._work(unstorable)
-            except* UnstorableError as group:
-                reason = str(group.exceptions[0])
-                session, self._session = self._session, None
-                if session is None or not unstorable.blame(session.taken, reason):
-                    raise  # no commit is to blame: the worker is restarted, and makes no progress
-                logger.warning(
-                    "A batch cannot be stored", action="batch_unstorable", partition=self.partition, error=reason
-                )
+        try:
+            while True:
+                try:
+                    await self._work(unstorable)
+                except* UnstorableError as group:
+                    reason = str(group.exceptions[0])
+                    session, self._session = self._session, None
+                    if session is None or not unstorable.blame(session.taken, reason):
+                        raise  # no commit is to blame: the worker is restarted, and makes no progress
+                    logger.warning(
+                        "A batch cannot be stored", action="batch_unstorable", partition=self.partition, error=reason
+                    )
+        finally:
+            if unstorable.trying or unstorable.untried:
+                self._retry.set()  # a failure that no commit is to blame for has cut the retry off
 
     async def _work(self, unstorable: Unstorable) -> None:
         context = self._context
@@ -104,7 +110,7 @@ class PartitionWorker:
         try:
             async with context.log.read(self.partition, fold.after) as reader:
                 context.queue.own(self.partition, self._slot_reserved)
-                self._session = _Session(fold, reader, parked, context, self.progress, unstorable)
+                self._session = _Session(fold, reader, parked, context, self.progress, unstorable, self._retry)
                 await self._session.run()
         finally:
             context.queue.disown(self.partition)
@@ -122,9 +128,8 @@ class PartitionWorker:
         return self._session.position if self._session is not None else None
 
     def retry_parked(self) -> None:
-        """Try the parked commits again."""
-        if self._session is not None:
-            self._session.retry.set()
+        """Try the parked commits again, as soon as the partition is loaded."""
+        self._retry.set()
 
     def _slot_reserved(self, run_id: str) -> None:
         if self._session is not None:
@@ -148,6 +153,8 @@ class _Session:
     context: WorkerContext
     progress: ConsumerProgress
     unstorable: Unstorable
+    retry: asyncio.Event
+    """Set while a request to retry parked commits is open."""
 
     def __post_init__(self) -> None:
         fold, context = self.fold, self.context
@@ -158,7 +165,6 @@ class _Session:
         self._projector = Projector(ProjectionStore(context.database), self._projected, self.progress.failed)
         self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.loss)
         self.due = asyncio.Event()
-        self.retry = asyncio.Event()
         self._intake_lock = asyncio.Lock()
         self._rounds = asyncio.Semaphore(ROUNDS)
         self._draining = False
@@ -267,13 +273,15 @@ class _Session:
                 )
 
     async def _try_one_by_one(self, parked: Sequence[tuple[int, str]]) -> Counter[str]:
-        """Apply those parked commits (sequence and aggregate) that Postgres refused together, one by one.
+        """Apply those parked commits (sequence and aggregate) that Postgres has not refused alone, one by one.
+
+        More are parked by now than were refused together: those that came later, behind one of these.
 
         Return how many stay parked of each aggregate.
         """
         left: Counter[str] = Counter()
         for sequence, aggregate in parked:
-            if sequence in self.unstorable.untried and aggregate not in left:
+            if aggregate not in left and self.unstorable.may_apply(sequence):
                 left += await self._try_again([(sequence, aggregate)])
             else:  # nothing can be applied behind what stays parked
                 left[aggregate] += 1
