@@ -9,14 +9,13 @@ import shutil
 import subprocess
 import tarfile
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
-from runstream.executor.drivers.container_files import ContainerFiles, Sink, read_fed
+from runstream.executor.drivers.container_files import ContainerCommand, ContainerFiles, Sink, read_fed
 from runstream.executor.drivers.shell import in_variables, to_write
 from runstream.executor.steps.archives import Packed
 from runstream.executor.task import StoppedError
@@ -31,26 +30,18 @@ class LocalShell:
     def __init__(self, programs: str) -> None:
         self._programs = programs
 
-    async def command(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        output: Sink,
-        *,
-        errors: Sink | None = None,
-        source: AsyncIterator[bytes] | None = None,
-    ) -> int:
+    async def command(self, command: ContainerCommand) -> int:
         process = await asyncio.create_subprocess_exec(
-            *arguments,
-            env={**environment, "PATH": self._programs},
-            stdin=subprocess.PIPE if source is not None else subprocess.DEVNULL,
+            *command.arguments,
+            env={**command.environment, "PATH": self._programs},
+            stdin=subprocess.PIPE if command.source is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
 
         async def feed() -> None:
-            if source is not None and process.stdin is not None:
-                async for chunk in source:
+            if command.source is not None and process.stdin is not None:
+                async for chunk in command.source:
                     process.stdin.write(chunk)
                     await process.stdin.drain()
                 process.stdin.close()
@@ -61,7 +52,9 @@ class LocalShell:
                     await room
 
         async def read_both() -> None:
-            await asyncio.gather(read(process.stdout, output), read(process.stderr, errors or output))
+            await asyncio.gather(
+                read(process.stdout, command.output), read(process.stderr, command.errors or command.output)
+            )
 
         try:
             await read_fed(read_both(), feed())
@@ -74,7 +67,7 @@ class LocalShell:
 
     async def write_file(self, path: str, content: bytes, mode: int) -> None:
         texts = in_variables(content.decode())
-        assert await self.command(to_write(path, mode, texts), texts, lambda _: None) == 0
+        assert await self.command(ContainerCommand(to_write(path, mode, texts), texts, lambda _: None)) == 0
 
 
 @pytest.fixture(params=["gnu", pytest.param("busybox", marks=needs_busybox)])

@@ -96,7 +96,7 @@ class TaskExecutor(Component):
         self._changed = asyncio.Event()
         self._presence = Presence(
             Address(partition_of(self.id, self.log.partitions), "executor", self.id),
-            *(self.settings, self.log, self.leases, self.runner),
+            *(self.settings, self.log, self.leases, self.runner.capabilities),
             open_tasks=self._table.open_tasks,
             end_tasks=self._end_tasks,
             on_held=self._fill,
@@ -108,7 +108,7 @@ class TaskExecutor(Component):
         with self.place.locked():
             try:
                 await self.runner.setup()
-                self.place.note_sandbox(self.runner.sandbox)
+                self.place.note_sandbox(self.runner.capabilities.sandbox)
                 await self._serve()
             finally:
                 await self.runner.close()
@@ -133,7 +133,7 @@ class TaskExecutor(Component):
     @property
     def sandbox_problem(self) -> str:
         """Return why tasks run without a sandbox; empty if they have one, or run no processes."""
-        state = self.runner.sandbox
+        state = self.runner.capabilities.sandbox
         return "" if state == "sandboxed" or state.startswith("none") else state
 
     async def drain(self, seconds: float | None) -> None:

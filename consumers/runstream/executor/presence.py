@@ -25,8 +25,9 @@ from runstream.events.executor import (
     ExecutorRegistered,
     ExecutorUndrained,
 )
+from runstream.executor.drivers.capabilities import Capabilities
 from runstream.executor.reporter import Clock
-from runstream.executor.task import EndReason, Runner
+from runstream.executor.task import EndReason
 from runstream.folding import UnfitCommitError, fold_executor
 from runstream.leases import encode_offer
 from runstream.log.port import AppendConflictError, Log
@@ -75,7 +76,7 @@ class Presence:
     settings: ExecutorSettings
     log: Log
     leases: Leases
-    runner: Runner
+    capabilities: Capabilities
     open_tasks: Callable[[], dict[str, int]]
     end_tasks: Callable[[EndReason], None]
     on_held: Callable[[], None]
@@ -90,17 +91,17 @@ class Presence:
 
     def __post_init__(self) -> None:
         self._lease = self.leases.lease(self.address.id, self._value)
-        self.runner.on_change(self._lease.touch)  # At once: schedulers assign tasks until they know.
+        self.capabilities.on_change(self._lease.touch)  # At once: schedulers assign tasks until they know.
 
     def _offered(self) -> dict[str, Any]:
         """Return the fields common to the registration and each offer."""
         return {
-            "archs": self.runner.archs or (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
+            "archs": self.capabilities.archs or (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
             "labels": self.settings.labels,
             "allow_privileged_containers": self.settings.allow_privileged_containers,
             # Only the setup shows whether there is the sandbox that is required, and whether there is an engine.
-            "allow_host": self.settings.allow_host and self.runner.allow_host,
-            "allow_pod": self.runner.allow_pod,
+            "allow_host": self.settings.allow_host and self.capabilities.allow_host,
+            "allow_pod": self.capabilities.allow_pod,
             "active_tasks_limit": self.settings.active_tasks_limit,
         }
 
@@ -172,7 +173,7 @@ class Presence:
             dynamic=False,
             executor_group=self.address.id,
             runstream_version=version(),
-            sandbox=self.runner.sandbox,
+            sandbox=self.capabilities.sandbox,
         )
         while True:
             history = await self.log.history(self.address)
@@ -200,16 +201,16 @@ class Presence:
         self._lease.touch()
 
     def _value(self) -> bytes:
-        refuses_host = self.settings.allow_host and not self.runner.allow_host
+        refuses_host = self.settings.allow_host and not self.capabilities.allow_host
         offer = Offer(
             executor_id=self.address.id,
             **self._offered(),
             open_tasks=self.open_tasks(),
             draining=self._draining,
             full=self.full,
-            refused=self.runner.sandbox.partition(": ")[2] if refuses_host else "",
-            engine=self.runner.engine,
-            engine_away=self.runner.engine_away,
+            refused=self.capabilities.sandbox.partition(": ")[2] if refuses_host else "",
+            engine=self.capabilities.engine,
+            engine_away=self.capabilities.engine_away,
             at=self.clock().timestamp(),
         )
         return encode_offer(offer)

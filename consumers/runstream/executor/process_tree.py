@@ -62,7 +62,9 @@ class ProcessTree:
     """The processes of one task."""
 
     def __init__(self, mark: str, folder: Path, record: Path) -> None:
-        self._mark = f"{MARK}={mark}".encode()
+        self.mark = mark
+        """The value of the variable that marks its processes."""
+        self._marking = f"{MARK}={mark}".encode()
         self._folder = str(folder)
         self._record = record
         self._sessions: dict[int, int] = {}
@@ -189,7 +191,7 @@ class ProcessTree:
         if leader is not None and self._is_session_of(process, leader):
             return True
         with contextlib.suppress(OSError):  # It has exited, or belongs to another user and so not to the task.
-            if self._mark in _read(f"/proc/{process.pid}/environ").split(b"\0"):
+            if self._marking in _read(f"/proc/{process.pid}/environ").split(b"\0"):
                 return True
             folder = os.readlink(f"/proc/{process.pid}/cwd")  # noqa: PTH115
             return folder == self._folder or folder.startswith(self._folder + "/")

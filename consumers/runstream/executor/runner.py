@@ -38,6 +38,7 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run_config import Step
 from runstream.executor.beneath import remove_tree
+from runstream.executor.drivers.capabilities import Capabilities
 from runstream.executor.drivers.port import Driver, NotStartedError, Output, Pod
 from runstream.executor.masking import Masking
 from runstream.executor.spec import ExecutorTaskSpec, Specs
@@ -94,38 +95,9 @@ class PodRunner:
         await self._context.driver.setup()
 
     @property
-    def allow_host(self) -> bool:
-        """Whether it runs host tasks."""
-        return self._context.driver.allow_host
-
-    @property
-    def allow_pod(self) -> bool:
-        """Whether it runs containers at all."""
-        return self._context.driver.allow_pod
-
-    @property
-    def sandbox(self) -> str:
-        """How host tasks are isolated from the machine."""
-        return self._context.driver.sandbox
-
-    @property
-    def engine(self) -> str:
-        """The container engine."""
-        return self._context.driver.engine
-
-    @property
-    def engine_away(self) -> str:
-        """Why the container engine cannot be used now."""
-        return self._context.driver.engine_away
-
-    @property
-    def archs(self) -> tuple[str, ...]:
-        """The architectures for which it runs tasks."""
-        return self._context.driver.archs
-
-    def on_change(self, changed: Callable[[], None]) -> None:
-        """Call `changed` when the container engine comes or goes."""
-        self._context.driver.on_change(changed)
+    def capabilities(self) -> Capabilities:
+        """The driver's capabilities."""
+        return self._context.driver
 
     async def close(self) -> None:
         """Close the driver."""

@@ -30,6 +30,7 @@ from runstream.events.executor_task import (
     ExecutorTaskPhase,
     ExecutorTaskStarted,
 )
+from runstream.executor.drivers.capabilities import Capabilities
 from runstream.executor.reporter import Clock, KnownTask, Reporter
 from runstream.executor.workdir import is_full
 from runstream.log.port import Log
@@ -264,31 +265,8 @@ class Runner(Protocol):
     """A way to run jobs."""
 
     @property
-    def allow_host(self) -> bool:
-        """Whether it runs host tasks; known after `setup`, like the following."""
-
-    @property
-    def allow_pod(self) -> bool:
-        """Whether it runs containers at all."""
-
-    @property
-    def sandbox(self) -> str:
-        """How host tasks are isolated from the machine, as text."""
-
-    @property
-    def engine(self) -> str:
-        """The container engine; empty without one, or before it was reached."""
-
-    @property
-    def engine_away(self) -> str:
-        """Why the container engine cannot be used now; empty if it can, or if there is none."""
-
-    @property
-    def archs(self) -> tuple[str, ...]:
-        """The architectures for which it runs tasks; empty for this machine's."""
-
-    def on_change(self, changed: Callable[[], None]) -> None:
-        """Call `changed` each time that `engine` or `engine_away` has changed."""
+    def capabilities(self) -> Capabilities:
+        """What it can run."""
 
     async def setup(self) -> None:
         """Detect what this machine supports."""

@@ -61,22 +61,25 @@ Sink = Callable[[bytes], Awaitable[None] | None]
 """A consumer of output; what it returns is awaited before more is read."""
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerCommand:
+    """A command to run in a container."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    output: Sink
+    """Gets its output, and its errors too unless `errors` is given."""
+    tty: bool = False
+    errors: Sink | None = None
+    source: AsyncIterator[bytes] | None = None
+    """Its input."""
+
+
 class Shell(Protocol):
     """A container in which commands run."""
 
-    async def command(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        output: Sink,
-        *,
-        errors: Sink | None = None,
-        source: AsyncIterator[bytes] | None = None,
-    ) -> int:
-        """Run a command as the task's user; return its exit status.
-
-        `output` gets its output, and its errors too unless `errors` is given. `source` is its input.
-        """
+    async def command(self, command: ContainerCommand) -> int:
+        """Run a command as the task's user; return its exit status."""
         ...
 
     async def write_file(self, path: str, content: bytes, mode: int) -> None:
@@ -122,7 +125,9 @@ class ContainerFiles:
         """Create a directory and its parents if they are missing."""
         said = _Said()
         script = 'umask "$2"; [ -d "$1" ] || mkdir -p "$1"'
-        if await self._shell.command([SHELL, "-c", script, SHELL, path, f"{0o777 & ~mode:03o}"], {}, said):
+        if await self._shell.command(
+            ContainerCommand([SHELL, "-c", script, SHELL, path, f"{0o777 & ~mode:03o}"], {}, said)
+        ):
             raise BadRequestError(f"the folder {printable(path)!r} cannot be made: {said}", code="fileNotWritten")
 
     async def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
@@ -138,7 +143,7 @@ class ContainerFiles:
             if len(content) <= limit:
                 content.extend(chunk)
 
-        if await self._shell.command([SHELL, "-c", script, SHELL, path], {}, keep, errors=said):
+        if await self._shell.command(ContainerCommand([SHELL, "-c", script, SHELL, path], {}, keep, errors=said)):
             raise BadRequestError(f"{printable(path)!r} cannot be read: {said}", code="fileNotReadable")
         if len(content) > limit:
             raise BadRequestError(f"{printable(path)!r} has more than {limit} bytes", code="fileTooLarge")
@@ -165,7 +170,7 @@ class ContainerFiles:
         said = _Said()
         arguments = [SHELL, "-c", PACK, SHELL, source, *(f"./{path}" for path in paths)]
         async with _to_thread(lambda stream: packing.read(stream, selection)) as sink:
-            status = await self._shell.command(arguments, {}, sink, errors=said)
+            status = await self._shell.command(ContainerCommand(arguments, {}, sink, errors=said))
         if status == NO_FOLDER:
             given = selection.content.source_dir
             raise BadRequestError(f"source_dir {given!r} is not a folder", code="sourceNotFolder")
@@ -178,7 +183,7 @@ class ContainerFiles:
         said = _Said()
         async with _from_thread(lambda target: _pack_git(target, source)) as stream:
             arguments = [SHELL, "-c", UNPACK, SHELL, destination]
-            status = await self._shell.command(arguments, {}, said, errors=said, source=stream)
+            status = await self._shell.command(ContainerCommand(arguments, {}, said, errors=said, source=stream))
         if status == NO_TAR:
             _judge(status, said, _Selection(SaveContent("", "", ())))
         if status:
@@ -470,7 +475,7 @@ class ContainerUnpacking:
         said = _Said()
         async with _from_thread(lambda target: writing.write(archive, target)) as source:
             status = await self._shell.command(
-                [SHELL, "-c", UNPACK, SHELL, self._path], {}, said, errors=said, source=source
+                ContainerCommand([SHELL, "-c", UNPACK, SHELL, self._path], {}, said, errors=said, source=source)
             )
         if status == NO_TAR:
             _judge(status, said, _Selection(SaveContent("", "", ())))
@@ -489,7 +494,7 @@ class ContainerUnpacking:
                 raise BadRequestError(f"{printable(self._path)!r} has too many files", code="destinationNotFolder")
             listing.extend(chunk)
 
-        if await self._shell.command([SHELL, "-c", LIST, SHELL, self._path], {}, keep, errors=said):
+        if await self._shell.command(ContainerCommand([SHELL, "-c", LIST, SHELL, self._path], {}, keep, errors=said)):
             raise BadRequestError(
                 f"dest_dir {printable(self._path)!r} cannot be used: {said}", code="destinationNotFolder"
             )
@@ -542,7 +547,7 @@ class ContainerUnpacking:
             said = _Said()
             arguments = [SHELL, "-c", PACK, SHELL, self._path, *(f"./{path}" for path in some)]
             async with _to_thread(read) as sink:
-                if await self._shell.command(arguments, {}, sink, errors=said) == NO_TAR:
+                if await self._shell.command(ContainerCommand(arguments, {}, sink, errors=said)) == NO_TAR:
                     _judge(NO_TAR, said, _Selection(SaveContent("", "", ())))
             for path in some:
                 if found.get(path) != expected[path]:

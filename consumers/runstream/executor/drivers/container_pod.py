@@ -11,13 +11,13 @@ import contextlib
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import structlog
 
 from runstream.errors import BadRequestError, InternalError
-from runstream.executor.drivers.container_files import ContainerFiles, Sink
+from runstream.executor.drivers.container_files import ContainerCommand, ContainerFiles
 from runstream.executor.drivers.containers import EngineUnreachableError
 from runstream.executor.drivers.port import Exec, Output
 from runstream.executor.drivers.shell import MAX_TEXT_BYTES, PROBE, SHELL, in_variables, to_run, to_write
@@ -62,16 +62,7 @@ class ContainerPod(ABC):
         self.files = ContainerFiles(self)
 
     @abstractmethod
-    async def run_command(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        output: Sink,
-        *,
-        tty: bool,
-        errors: Sink | None,
-        source: AsyncIterator[bytes] | None,
-    ) -> int:
+    async def run_command(self, command: ContainerCommand) -> int:
         """Run a command in the main container as the task's user; return its exit status."""
 
     @abstractmethod
@@ -100,7 +91,7 @@ class ContainerPod(ABC):
         if path.startswith("~") and path != "~" and not path.startswith("~/"):
             raise BadRequestError(f"{path!r}: the home of another user is not available", code="invalidPath")
         printed = bytearray()
-        status = await self.command([SHELL, "-c", PROBE, SHELL, path], {}, printed.extend)
+        status = await self.command(ContainerCommand([SHELL, "-c", PROBE, SHELL, path], {}, printed.extend))
         text = printed.decode(errors="replace")
         lines = text.split("\n")
         if status or len(lines) < 3:
@@ -137,31 +128,19 @@ class ContainerPod(ABC):
         folder = self.files.path(command.folder)
         arguments = to_run(folder, command.folder, command.arguments, script, texts)
         sink = _WithoutReturns(output) if command.tty else output
-        status = await self.command(arguments, {**environment, **texts}, sink, tty=command.tty)
+        status = await self.command(ContainerCommand(arguments, {**environment, **texts}, sink, command.tty))
         if isinstance(sink, _WithoutReturns):
             sink.finish()
         return status
 
-    async def command(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        output: Sink,
-        *,
-        tty: bool = False,
-        errors: Sink | None = None,
-        source: AsyncIterator[bytes] | None = None,
-    ) -> int:
-        """Run a command in the main container as the task's user; return its exit status.
-
-        `output` gets its output, and its errors too unless `errors` is given. `source` is its input.
-        """
+    async def command(self, command: ContainerCommand) -> int:
+        """Run a command in the main container as the task's user; return its exit status."""
         if self.is_ending():
             raise InternalError("the task has ended", code="taskEnded")
         self.running += 1
         self._idle.clear()
         try:
-            return await self.run_command(arguments, environment, output, tty=tty, errors=errors, source=source)
+            return await self.run_command(command)
         finally:
             self.running -= 1
             if not self.running:
@@ -189,7 +168,7 @@ class ContainerPod(ABC):
         """Write a whole file that has text."""
         printed = bytearray()
         texts = in_variables(content.decode())
-        if await self.command(to_write(path, mode, texts), texts, printed.extend):
+        if await self.command(ContainerCommand(to_write(path, mode, texts), texts, printed.extend)):
             raise BadRequestError(
                 f"{path!r} cannot be written: {printed.decode(errors='replace').strip()[:300]}", code="fileNotWritten"
             )

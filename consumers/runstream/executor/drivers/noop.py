@@ -13,11 +13,12 @@ from runstream.events.executor_task import (
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
 )
+from runstream.executor.drivers.capabilities import Capabilities
 from runstream.executor.task import Ended, Job, lost_logs
 
 
-class NoopRunner:
-    """A runner whose tasks take no time and have neither files nor logs: two commits a task."""
+class _AnyTask:
+    """The capabilities of an executor that takes every task."""
 
     allow_host = True
     allow_pod = True
@@ -28,6 +29,12 @@ class NoopRunner:
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Do nothing: there is no engine that could change."""
+
+
+class NoopRunner:
+    """A runner whose tasks take no time and have neither files nor logs: two commits a task."""
+
+    capabilities: Capabilities = _AnyTask()
 
     async def setup(self) -> None:
         """Do nothing."""

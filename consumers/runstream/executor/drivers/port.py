@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
+from runstream.executor.drivers.capabilities import Capabilities
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.steps.archives import Packed
 from runstream.executor.workdir import TaskFolder
@@ -139,35 +140,8 @@ class Pod(Protocol):
         """Release the resources of an ended pod, and remove what belongs to it."""
 
 
-class Driver(Protocol):
+class Driver(Capabilities, Protocol):
     """A factory of pods."""
-
-    @property
-    def allow_host(self) -> bool:
-        """Whether it runs host tasks."""
-
-    @property
-    def allow_pod(self) -> bool:
-        """Whether it runs containers at all; `engine_away` says whether it can now."""
-
-    @property
-    def sandbox(self) -> str:
-        """How host tasks are isolated from the machine, as text; known after `setup`."""
-
-    @property
-    def engine(self) -> str:
-        """The container engine, such as `docker 28.2.2`; empty without one, or before it was reached."""
-
-    @property
-    def engine_away(self) -> str:
-        """Why the container engine cannot be used now; empty if it can, or if there is none."""
-
-    @property
-    def archs(self) -> tuple[str, ...]:
-        """The architectures for which it runs tasks; empty for this machine's."""
-
-    def on_change(self, changed: Callable[[], None]) -> None:
-        """Call `changed` each time that `engine` or `engine_away` has changed."""
 
     async def setup(self) -> None:
         """Detect what this machine supports. Called first."""

@@ -13,10 +13,10 @@ import secrets
 import signal
 import tempfile
 import termios
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import structlog
 
@@ -81,13 +81,6 @@ class Host:
     """Number of tasks served, including the current one."""
 
 
-class ReleaseAgent(Protocol):
-    """A function that takes an agent back from a task."""
-
-    async def __call__(self, host: Host, *, clean: bool) -> None:
-        """Take the agent back; `clean` means that the task left nothing."""
-
-
 class ProcessDriver:
     """A driver that runs host tasks as processes of this machine."""
 
@@ -100,6 +93,8 @@ class ProcessDriver:
         self.allow_host = rules.allow
         self.sandbox = ""
         """How tasks are isolated from the machine, as text: `sandboxed`, or the reason why not."""
+        self.visible = rules.visible
+        """What of the machine tasks may see."""
         self._rules = rules
         self._executor_id = executor_id
         self._spawner = Spawner()
@@ -193,10 +188,7 @@ class ProcessDriver:
             undo.callback(tree.close)
             tree.started(host.process, host.group, first=self._sandboxed, new=host.tasks == 1)
             environment = {**self._inherited, **place, **spec.environment}
-            pod = ProcessPod(
-                *(tree, folder, host, files, environment, self._mark(task_id)),
-                *(self._join, self._release, self._rules.visible),
-            )
+            pod = ProcessPod(self, tree, folder, host, files, environment)
             undo.pop_all()
         return pod
 
@@ -226,7 +218,7 @@ class ProcessDriver:
             self._living.add(agent.pid)
         return Host(agent, process, group)
 
-    async def _release(self, host: Host, *, clean: bool) -> None:
+    async def release(self, host: Host, *, clean: bool) -> None:
         """Take an agent back from a task; keep it for the next one if the task left nothing behind."""
         # A group's memory accounting outlives the task: files in /dev/shm, kills.
         kept = clean and not self._sandboxed and not self._groups.controllers and len(self._ready) < _MAX_READY
@@ -277,7 +269,7 @@ class ProcessDriver:
         sandbox = self._rules.visible.sandbox(folder, user, self._accounts)
         return await self._opened(self._plan(group, sandbox), group)
 
-    async def _join(self, host: Host, seen: tuple[Path, ...]) -> AgentProxy:
+    async def join(self, host: Host, seen: tuple[Path, ...]) -> AgentProxy:
         """Open a second agent in a task's sandbox that also sees these places."""
         join = Join(INSIDE_UID, tuple(str(path) for path in seen))
         namespaces = await host.agent.namespaces()
@@ -302,10 +294,7 @@ class ProcessDriver:
             self._ready = []
 
     def _tree(self, task_id: str, folder: TaskFolder) -> ProcessTree:
-        return ProcessTree(self._mark(task_id), folder.root, folder.processes)
-
-    def _mark(self, task_id: str) -> str:
-        return f"{self._executor_id}/{task_id}"
+        return ProcessTree(f"{self._executor_id}/{task_id}", folder.root, folder.processes)
 
 
 class ProcessPod:
@@ -313,28 +302,22 @@ class ProcessPod:
 
     def __init__(
         self,
+        driver: ProcessDriver,
         tree: ProcessTree,
         folder: TaskFolder,
         host: Host,
         root: TaskRoot,
         environment: dict[str, str],
-        mark: str,
-        join: Callable[[Host, tuple[Path, ...]], Awaitable[AgentProxy]],
-        release: ReleaseAgent,
-        visible: Visible,
     ) -> None:
+        self._driver = driver
         self._root = root
         self.files = HostFiles(root)
         self._home = folder.home
-        self._mark = mark
         self._tree = tree
         # A file in memory costs a tenth of a new file on disk. Without a sandbox, /dev/shm is the machine's.
         self._scripts_folder = environment["TMPDIR"] if host.agent.root < 0 else SHARED_MEMORY
         self._host = host
         self._environment = environment
-        self._join = join
-        self._release = release
-        self._visible = visible
         self._joined: dict[tuple[Path, ...], AgentProxy] = {}
         self._outputs: list[CommandOutput] = []
         self._scripts: list[tuple[str, str]] = []
@@ -350,7 +333,7 @@ class ProcessPod:
             raise InternalError("the task has ended", code="taskEnded")
         agent = await self._agent_for(command.visible)
         own = {name: value for name, value in self._environment.items() if command.keeps(name)}
-        environment = marked({**own, **command.environment}, self._mark)
+        environment = marked({**own, **command.environment}, self._tree.mark)
         if command.tty:
             environment = for_terminal(environment)
         folder = self._root.path(command.folder)
@@ -410,7 +393,7 @@ class ProcessPod:
         if not seen or self._host.agent.root < 0:
             return self._host.agent
         if seen not in self._joined:
-            self._joined[seen] = await self._join(self._host, seen)
+            self._joined[seen] = await self._driver.join(self._host, seen)
         return self._joined[seen]
 
     async def make_working_dir(self, path: str) -> None:
@@ -431,12 +414,12 @@ class ProcessPod:
 
     def require_visible(self, path: Path) -> None:
         """Raise BadRequestError if a path of the machine lies in, or contains, a place hidden from tasks."""
-        self._visible.require_visible(path)
+        self._driver.visible.require_visible(path)
 
     def sees(self, path: Path) -> bool:
         """Return whether the task's sandbox has this place, or would have it."""
         if self._host.agent.root < 0:
-            return self._visible.lists(path)
+            return self._driver.visible.lists(path)
         try:
             os.close(self._root.open(str(path), os.O_PATH | os.O_CLOEXEC))
         except (OSError, RunstreamError) as error:  # missing, or behind a link that leads out
@@ -473,7 +456,7 @@ class ProcessPod:
     async def close(self) -> None:
         """Close the agents and outputs of the task's commands, and give its agent back."""
         async with contextlib.AsyncExitStack() as closing:
-            closing.push_async_callback(self._release, self._host, clean=self._clean)
+            closing.push_async_callback(self._driver.release, self._host, clean=self._clean)
             closing.callback(self._tree.close)
             closing.callback(self._root.close)
             for output in self._outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,7 +12,7 @@ from aiodocker.containers import DockerContainer
 from aiodocker.stream import Stream
 
 from runstream.errors import BadRequestError
-from runstream.executor.drivers.container_files import Sink, read_fed
+from runstream.executor.drivers.container_files import ContainerCommand, Sink, read_fed
 from runstream.executor.drivers.container_pod import KILLED, ContainerPod
 from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.docker.engine import Engine
@@ -117,19 +117,10 @@ class DockerPod(ContainerPod):
             output(f"A process was killed: out of memory, the container reached its limit{limit}.\n".encode())
         return status
 
-    async def run_command(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        output: Sink,
-        *,
-        tty: bool,
-        errors: Sink | None,
-        source: AsyncIterator[bytes] | None,
-    ) -> int:
+    async def run_command(self, command: ContainerCommand) -> int:
         """Run a command in the main container as the task's user; return its exit status."""
         try:
-            return await self._command(arguments, environment, output, tty=tty, errors=errors, source=source)
+            return await self._command(command)
         except EngineRefusedError as error:
             if self.is_ending():
                 return KILLED
@@ -137,25 +128,18 @@ class DockerPod(ContainerPod):
                 raise await self.ended_early() from error
             raise NotStartedError(error.reason) from error
 
-    async def _command(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        output: Sink,
-        *,
-        tty: bool,
-        errors: Sink | None,
-        source: AsyncIterator[bytes] | None,
-    ) -> int:
+    async def _command(self, command: ContainerCommand) -> int:
         async with self._engine.asked():
             started = await self._main.handle.exec(
-                list(arguments), tty=tty, stdin=source is not None, user=self._user, environment=environment
+                list(command.arguments),
+                tty=command.tty,
+                stdin=command.source is not None,
+                user=self._user,
+                environment=command.environment,
             )
         async with self._engine.asked(None), started.start(detach=False) as stream:
-            if source is None:
-                await _read(stream, output, errors)
-            else:
-                await read_fed(_read(stream, output, errors), _feed(stream, source))
+            reading = _read(stream, command.output, command.errors)
+            await (reading if command.source is None else read_fed(reading, _feed(stream, command.source)))
         waits = iter(_POLL_SECONDS)
         wait = 0.0
         while True:

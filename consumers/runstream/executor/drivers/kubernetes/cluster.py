@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import httpx2
@@ -21,7 +21,7 @@ from lightkube.config.models import User
 
 from runstream.backoff import Backoff, retry
 from runstream.errors import InternalError
-from runstream.executor.drivers.container_files import Sink, read_fed
+from runstream.executor.drivers.container_files import ContainerCommand, Sink, read_fed
 from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.kubernetes.channels import (
     CLOSES_INPUT,
@@ -128,36 +128,24 @@ class Cluster:
             answer.raise_for_status()
             return str(answer.json().get("gitVersion", "")).removeprefix("v")
 
-    async def run(
-        self,
-        pod: str,
-        container: str,
-        command: Sequence[str],
-        output: Sink,
-        *,
-        text: bytes = b"",
-        source: AsyncIterator[bytes] | None = None,
-        errors: Sink | None = None,
-        tty: bool = False,
-    ) -> Result:
-        """Run a command in a container and return its result; `output` gets both of its outputs, unless `errors` gets
-        the second.
+    async def run(self, pod: str, container: str, command: ContainerCommand, text: bytes = b"") -> Result:
+        """Run a command in a container and return its result; its environment is not used.
 
-        `text` is written to its input, which stays open; `source` up to its end, which is the input's.
+        `text` is written to its input, which stays open; the command's `source` up to its end, which is the input's.
         Raises ConnectionLostError, EngineRefusedError, and EngineUnreachableError if the command was not started.
         """
         await self._connected_or_raise()
         client = self._streams
         if client is None:
             raise InternalError("the connection to the cluster is closed", code="engineUnreachable")
-        given = bool(text) or source is not None
+        given = bool(text) or command.source is not None
         parameters: list[tuple[str, Any]] = [
             ("container", container),
-            *(("command", word) for word in command),
+            *(("command", word) for word in command.arguments),
             ("stdin", str(given).lower()),
             ("stdout", "true"),
-            ("stderr", str(not tty).lower()),
-            ("tty", str(tty).lower()),
+            ("stderr", str(not command.tty).lower()),
+            ("tty", str(command.tty).lower()),
         ]
         place = f"api/v1/namespaces/{self.namespace}/pods/{pod}/exec"
         started = False
@@ -170,16 +158,16 @@ class Cluster:
                 max_message_size_bytes=_MESSAGE_BYTES,
             ) as session:
                 started = True
-                if tty:
+                if command.tty:
                     await session.send_bytes(size_message(ROWS, COLUMNS))
-                if source is not None and session.subprotocol != CLOSES_INPUT:
+                if command.source is not None and session.subprotocol != CLOSES_INPUT:
                     raise InternalError(
                         "the API server cannot end the input of a command",
                         code="clusterTooOld",
                         hint="steps with workspaces and caches need Kubernetes 1.30 or later",
                     )
-                reading = _read(session, output, errors if errors is not None else output)
-                return await read_fed(reading, _write(session, text, source))
+                reading = _read(session, command.output, command.errors or command.output)
+                return await read_fed(reading, _write(session, text, command.source))
         except (HTTPXWSException, httpx2.HTTPError, OSError, BaseExceptionGroup) as raised:
             error = _only(raised)
             if isinstance(error, WebSocketUpgradeError):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import structlog
 from lightkube.resources.core_v1 import Pod as PodObject
 
 from runstream.errors import BadRequestError, InternalError
-from runstream.executor.drivers.container_files import Sink
+from runstream.executor.drivers.container_files import ContainerCommand
 from runstream.executor.drivers.container_pod import KILLED, ContainerPod
 from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.kubernetes.cluster import NOT_FOUND, Cluster, ConnectionLostError
@@ -101,43 +101,26 @@ class KubernetesPod(ContainerPod):
             tail = await self._cluster.tail(self._state.name, name)
             self.report_end(name.replace("service", "service "), ended.image, ended.status, tail)
 
-    async def run_command(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        output: Sink,
-        *,
-        tty: bool,
-        errors: Sink | None,
-        source: AsyncIterator[bytes] | None,
-    ) -> int:
+    async def run_command(self, command: ContainerCommand) -> int:
         """Run a command in the main container; return its exit status."""
         try:
-            if not environment:
-                return await self._run(arguments, output, errors, source=source, tty=tty)
-            if source is None and not tty:
-                return await self._run(FROM_INPUT, output, errors, text=input_script(arguments, environment))
+            if not command.environment:
+                return await self._run(command)
+            if command.source is None and not command.tty:
+                return await self._run(
+                    replace(command, arguments=FROM_INPUT), input_script(command.arguments, command.environment)
+                )
             path = self.script_path()
-            await self.write_file(path, file_script(arguments, environment).encode(), 0o600)
-            return await self._run((SHELL, path), output, errors, source=source, tty=tty)
+            script = file_script(command.arguments, command.environment)
+            await self.write_file(path, script.encode(), 0o600)
+            return await self._run(replace(command, arguments=(SHELL, path)))
         except (ConnectionLostError, EngineRefusedError) as error:
             if self.is_ending():
                 return KILLED
             raise await self._broken(error) from error
 
-    async def _run(
-        self,
-        command: Sequence[str],
-        output: Sink,
-        errors: Sink | None,
-        *,
-        text: bytes = b"",
-        source: AsyncIterator[bytes] | None = None,
-        tty: bool = False,
-    ) -> int:
-        result = await self._cluster.run(
-            self._state.name, MAIN, command, output, text=text, source=source, errors=errors, tty=tty
-        )
+    async def _run(self, command: ContainerCommand, text: bytes = b"") -> int:
+        result = await self._cluster.run(self._state.name, MAIN, command, text)
         if self.is_ending():
             return KILLED if result.reason else result.status
         if (result.reason or result.status == KILLED) and (reason := await self._reason(_KILLED_SECONDS)):
@@ -178,7 +161,9 @@ class KubernetesPod(ContainerPod):
         """Send TERM to all processes of the main container, if it still runs."""
         if not self._state.why_gone():
             with contextlib.suppress(EngineRefusedError, EngineUnreachableError, ConnectionLostError):
-                await self._cluster.run(self._state.name, MAIN, [SHELL, "-c", KILLER], lambda _chunk: None)
+                await self._cluster.run(
+                    self._state.name, MAIN, ContainerCommand([SHELL, "-c", KILLER], {}, lambda _chunk: None)
+                )
 
     async def stop(self, grace_seconds: float) -> None:
         """Remove the pod, in the background."""

@@ -1,0 +1,37 @@
+"""What an executor can run, as its driver says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Capabilities(Protocol):
+    """What a driver can run on this machine; known after its setup, and changing with its container engine."""
+
+    @property
+    def allow_host(self) -> bool:
+        """Whether it runs host tasks."""
+
+    @property
+    def allow_pod(self) -> bool:
+        """Whether it runs containers at all; `engine_away` says whether it can now."""
+
+    @property
+    def sandbox(self) -> str:
+        """How host tasks are isolated from the machine, as text; known after `setup`."""
+
+    @property
+    def engine(self) -> str:
+        """The container engine, such as `docker 28.2.2`; empty without one, or before it was reached."""
+
+    @property
+    def engine_away(self) -> str:
+        """Why the container engine cannot be used now; empty if it can, or if there is none."""
+
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """The architectures for which it runs tasks; empty for this machine's."""
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` each time that `engine` or `engine_away` has changed."""
