@@ -159,7 +159,7 @@ class GeneratedReader:
             for sequence, commit in enumerate((commit for batch in partition.batches() for commit in batch), 1)
         )
 
-    async def next_batch(self, limit: int = 500) -> list[RawMessage]:
+    async def next_batch(self, limit: int = 500, *, wait: bool = True) -> list[RawMessage]:
         """The next messages."""
         return [*islice(self._messages, limit)]
 

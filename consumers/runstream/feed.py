@@ -7,18 +7,36 @@ upcasters. A skipped commit counts as one without events, readable or not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from runstream.codec import decode
-from runstream.commits import StoredCommit
-from runstream.errors import BadRequestError
+from runstream.commits import Position, StoredCommit
+from runstream.errors import BadRequestError, InternalError
 from runstream.folding import UnfitCommitError
 from runstream.log.port import Log, RawMessage, ReadableLog, Reader
+from runstream.log.reader import PAUSE_SECONDS
 from runstream.projections.fold import Parked, PartitionFold
 from runstream.skips import Skips
 from runstream.subjects import Subjects, aggregate_of
+
+
+class EndLostError(InternalError):
+    """The last messages of a partition were lost after a reader had asked for its end."""
+
+    def __init__(self, partition: int, first: int, last: int) -> None:
+        positions = f"position {first}" if first == last else f"positions {first} to {last}"
+        super().__init__(
+            f"{positions} of partition {partition} {'was' if first == last else 'were'} lost while the log was read: "
+            f"it ends at {first - 1} now",
+            code="endLost",
+            details={"partition": partition, "first": first, "last": last, "end": first - 1},
+            hint="was a disk of NATS full? See `runstream doctor`; then do it again: it reads what the log has now",
+        )
+
 
 Item: TypeAlias = StoredCommit | Parked
 """A commit to apply, or a parked one."""
@@ -139,15 +157,49 @@ def behind(aggregate: str) -> str:
 
 async def read_up_to(
     log: ReadableLog, partition: int, end: int, *, after: int = 0, filters: Sequence[str] = (), limit: int = 1000
-) -> AsyncIterator[list[RawMessage]]:
-    """Yield the messages behind `after` up to the sequence `end`, which the log has, in batches of at most `limit`."""
+) -> AsyncGenerator[list[RawMessage], None]:
+    """Yield the messages behind `after` up to the sequence `end`, which the log has, in batches of at most `limit`.
+
+    Raises EndLostError when the log lost its last messages after it was asked for its end; with filters, it ends there.
+    """
     if after >= end:
         return
     async with log.read(partition, after, filters=filters) as reader:
-        while after < end and (not filters or reader.pending()):
-            messages = await reader.next_batch(limit)
+        while after < end:
+            messages = await next_up_to(log, partition, reader, after, end, limit, filtered=bool(filters))
+            if not messages:
+                return
             after = messages[-1].position.sequence
             yield messages if after <= end else [one for one in messages if one.position.sequence <= end]
+
+
+def is_lost(message: RawMessage, subjects: Subjects) -> bool:
+    """Return whether this stands for a message that NATS has lost."""
+    at = message.position
+    return not message.data and message.subject == subjects.lost(at.partition, at.sequence)
+
+
+async def next_up_to(
+    log: ReadableLog,
+    partition: int,
+    reader: Reader,
+    after: int,
+    end: int,
+    limit: int,
+    *,
+    filtered: bool = False,
+) -> list[RawMessage]:
+    """Return the next messages of a reader that is at `after`, of which the log had some up to the sequence `end`.
+
+    None is returned to a filtered reader that has read all. Raises EndLostError when the messages are lost.
+    """
+    while not (messages := await reader.next_batch(limit, wait=False)) and not filtered:
+        now = await log.end(partition, at_least=end)
+        if now < end:
+            raise EndLostError(partition, max(now, after) + 1, end)
+        # The reader's server is behind the leader.
+        await asyncio.sleep(PAUSE_SECONDS)
+    return messages
 
 
 async def read_skip_decisions(log: ReadableLog, partition: int, end: int) -> list[StoredCommit]:
@@ -162,9 +214,14 @@ async def read_skips(log: ReadableLog, partition: int, end: int) -> Skips:
 
 
 async def read_again(log: Log, partition: int, sequences: Iterable[int]) -> list[RawMessage]:
-    """Read the messages at these sequences of a partition again, in order."""
+    """Read the messages at these sequences of a partition again, in order; a lost one is without content."""
     messages: list[RawMessage] = []
     for sequence in sorted(sequences):
         async with log.read(partition, sequence - 1) as reader:
-            messages += await reader.next_batch(1)
+            try:
+                messages += await next_up_to(log, partition, reader, sequence - 1, sequence, 1)
+            except EndLostError:
+                position = Position(log.epoch, partition, sequence)
+                lost = RawMessage(log.subjects.lost(partition, sequence), position, b"", {}, datetime.now(UTC))
+                messages.append(lost)
     return messages

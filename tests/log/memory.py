@@ -136,8 +136,8 @@ class MemoryReader:
         self._after = after
         self._filters = [subject.split(".") for subject in filters]
 
-    async def next_batch(self, limit: int = 500) -> list[RawMessage]:
-        """The next messages, at least one; waits for it."""
+    async def next_batch(self, limit: int = 500, *, wait: bool = True) -> list[RawMessage]:
+        """The next messages (see the port)."""
         while True:
             grown = self._stream.grown
             batch: list[RawMessage] = []
@@ -146,7 +146,7 @@ class MemoryReader:
                 self._after += 1
                 if self._wanted(message):
                     batch.append(message)
-            if batch:
+            if batch or not wait:
                 return batch
             await grown.wait()
 

@@ -166,6 +166,19 @@ async def test_a_reader_reads_on_from_a_position(new_log: OpenLog) -> None:
         assert {m.headers["Nats-Msg-Id"] for m in seen} == {c.id for c in commits}
 
 
+async def test_a_reader_that_does_not_wait_returns_what_is_left_then_nothing(new_log: OpenLog) -> None:
+    async with new_log() as log:
+        wanted, other = (created(run_address()) for _ in range(2))
+        await log.append_all([wanted, other, created(run_address())])
+        for filters, count in (((), 3), ([log.subjects.of(wanted.address)], 1)):
+            async with log.read(0, 0, filters=filters) as reader:
+                seen = []
+                while batch := await reader.next_batch(2, wait=False):
+                    seen += batch
+                assert len(seen) == count
+                assert await reader.next_batch(2, wait=False) == []
+
+
 async def test_a_waiting_reader_wakes_with_the_first_commit(new_log: OpenLog) -> None:
     async with new_log() as log, log.read(0, 0) as reader:
         waiting = asyncio.create_task(reader.next_batch())

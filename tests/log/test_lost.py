@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
 
 import pytest
 
 from runstream.commits import Position
 from runstream.errors import BadRequestError, InternalError
-from runstream.feed import PartitionFeed, read_again, read_up_to
+from runstream.feed import EndLostError, PartitionFeed, read_again, read_up_to
+from runstream.jetstream import pull
+from runstream.jetstream.api import request as request_of_nats
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import AppendConflictError, RawMessage
 from runstream.log.reader import MAX_LOST, end_of
@@ -16,9 +20,10 @@ from runstream.projections.fold import Parked
 from runstream.skips import hash_of
 from runstream.snapshots.segments import content_of, line_of, read_line
 from tests.log.commits import after, created, run_address
-from tests.log.losing import losing
+from tests.log.losing import LosingStream, losing
 from tests.log.servers import Connection, connected
 
+LoseWhen = Callable[[LosingStream, Iterable[int]], Awaitable[None]]
 MANY_SECONDS = 10
 """Far more than any of these readers takes; without an answer they would wait forever."""
 
@@ -101,6 +106,89 @@ async def test_a_follower_at_a_lost_end_waits_and_names_it_with_the_next_commit(
         await log.append(created(run_address()))
         seen = await waiting
     assert [message.position.sequence for message in seen] == [5, 6]
+
+
+async def collect(seen: list[int], batches: AsyncIterator[list[RawMessage]]) -> None:
+    async with asyncio.timeout(MANY_SECONDS):
+        async for batch in batches:
+            seen += [message.position.sequence for message in batch]
+
+
+@pytest.fixture(params=["before a consumer counts them", "between counting and delivery"])
+def lose_when(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LoseWhen:
+    """Loses messages that a reader expects: it has asked for the end of the log already."""
+    monkeypatch.setattr(pull, "_HEARTBEAT_SECONDS", 0.1)  # the server reports so soon that it is idle
+
+    async def lose(stream: LosingStream, lost: Iterable[int]) -> None:
+        if request.param == "before a consumer counts them":
+            await stream.lose(lost)
+            return
+        left = set(lost)
+
+        async def create_and_lose(*words: Any, **options: Any) -> Any:
+            info = await request_of_nats(*words, **options)
+            while left:
+                await stream.lose([left.pop()])
+            return info
+
+        monkeypatch.setattr(pull, "request", create_and_lose)
+
+    return lose
+
+
+@pytest.mark.parametrize(
+    ("lost", "start", "gone"),
+    [({5}, 0, (5, 5)), ({3, 5}, 0, (5, 5)), ({4, 5}, 2, (4, 5)), ({4, 5}, 4, (5, 5)), ({1, 2, 3, 4, 5}, 0, (1, 5))],
+)
+async def test_a_reader_whose_end_is_lost_meanwhile_says_so_after_all_before_it(
+    log: JetStreamLog, nc: Connection, lose_when: LoseWhen, lost: set[int], start: int, gone: tuple[int, int]
+) -> None:
+    async with losing(nc, log.subjects, 0) as stream:
+        await log.append_all([created(run_address()) for _ in range(5)])
+        end = await log.end(0)
+        await lose_when(stream, lost)
+        seen: list[int] = []
+        with pytest.raises(EndLostError) as caught:
+            await collect(seen, read_up_to(log, 0, end, after=start))
+    assert (caught.value.details["first"], caught.value.details["last"]) == gone
+    assert f"position{'' if gone[0] == gone[1] else 's'} {gone[0]}" in caught.value.message
+    assert seen == list(range(start + 1, gone[0]))
+
+
+async def test_a_filtered_reader_ends_when_what_it_expected_is_lost(
+    log: JetStreamLog, nc: Connection, lose_when: LoseWhen
+) -> None:
+    async with losing(nc, log.subjects, 0) as stream:
+        commits = [created(run_address()) for _ in range(3)]
+        await log.append_all(commits)
+        await lose_when(stream, [2, 3])
+        filters = [log.subjects.guard(commit.address) for commit in commits[:2]]
+        async with asyncio.timeout(MANY_SECONDS):
+            seen = [m.position.sequence async for batch in read_up_to(log, 0, 3, filters=filters) for m in batch]
+    assert seen == [1]
+
+
+async def test_the_history_ends_with_what_is_left_when_its_last_commit_is_lost_meanwhile(
+    log: JetStreamLog, nc: Connection, lose_when: LoseWhen
+) -> None:
+    async with losing(nc, log.subjects, 0) as stream:
+        first = created(run_address())
+        for version in range(3):
+            await log.append(first if not version else after(first, version))
+        await lose_when(stream, [3])
+        async with asyncio.timeout(MANY_SECONDS):
+            assert [stored.position.sequence for stored in await log.history(first.address)] == [1, 2]
+
+
+async def test_a_parked_commit_that_is_lost_at_the_end_is_read_again_without_content(
+    log: JetStreamLog, nc: Connection
+) -> None:
+    await filled(log, nc, {3, 5})
+    async with asyncio.timeout(MANY_SECONDS):
+        messages = await read_again(log, 0, [2, 3, 5])
+    assert [message.position.sequence for message in messages] == [2, 3, 5]
+    assert [message.data for message in messages[1:]] == [b"", b""]
+    assert [message.subject for message in messages[1:]] == [log.subjects.lost(0, 3), log.subjects.lost(0, 5)]
 
 
 async def test_commits_go_on_behind_lost_ones_and_still_expect_their_version(log: JetStreamLog, nc: Connection) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,7 +18,8 @@ from runstream.datamanager.errors import ContradictionError, DamagedArchiveError
 from runstream.datamanager.fence import Fence
 from runstream.datamanager.status import DataStatus, fingerprint
 from runstream.errors import NotExistError
-from runstream.log.port import RawMessage, ReadableLog, Reader
+from runstream.feed import next_up_to, read_up_to
+from runstream.log.port import RawMessage, ReadableLog
 from runstream.projections.fsck import Differences
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.segments import Segment, SegmentDescription, broken_link, content_of, read_segment
@@ -64,7 +65,7 @@ async def require_agreement(
                 hint=ways_out(status, where),
             )
         async with log.read(partition, last - 1) as reader:
-            (message,) = await reader.next_batch(1)
+            (message,) = await next_up_to(log, partition, reader, last - 1, last, 1)
         if fingerprint(message) != archived.tip.sha256:
             raise ContradictionError(
                 f"commit {last} of partition {partition} differs in the log (stream {stream}) than in the archive in "
@@ -293,10 +294,10 @@ class _PartitionCheck:
     async def _logged(self, first: int) -> AsyncIterator[_LogCursor]:
         """Open the log at this sequence."""
         if first > self._end:
-            yield _LogCursor(None, 0)
+            yield _LogCursor(None)
             return
-        async with self._log.read(self._partition, first - 1) as reader:
-            yield _LogCursor(reader, self._end - first + 1)
+        async with aclosing(read_up_to(self._log, self._partition, self._end, after=first - 1)) as logged:
+            yield _LogCursor(logged)
 
     async def _missing(self, status: DataStatus, path: str, first: int, last: int) -> None:
         """Report a missing object, unless a newer data status replaced this one."""
@@ -325,18 +326,19 @@ class _PartitionCheck:
 class _LogCursor:
     """A cursor in the log."""
 
-    def __init__(self, reader: Reader | None, left: int) -> None:
-        self._reader = reader
-        self._left = left
+    def __init__(self, logged: AsyncIterator[list[RawMessage]] | None) -> None:
+        self._logged = logged
+        self._read: list[RawMessage] = []
 
     async def take(self, count: int) -> list[RawMessage]:
-        """Return the next `count` messages, or those up to the end."""
-        wanted = min(count, self._left)
-        messages: list[RawMessage] = []
-        while self._reader is not None and len(messages) < wanted:
-            messages += await self._reader.next_batch(wanted - len(messages))
-        self._left -= len(messages)
-        return messages
+        """Return the next `count` messages, or those up to the end. Raises EndLostError."""
+        while self._logged is not None and len(self._read) < count:
+            messages = await anext(self._logged, None)
+            if messages is None:
+                break
+            self._read += messages
+        taken, self._read = self._read[:count], self._read[count:]
+        return taken
 
 
 @dataclass(slots=True)

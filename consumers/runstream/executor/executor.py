@@ -216,8 +216,8 @@ class TaskExecutor(Component):
         if partition == self._presence.address.partition:
             filters.append(self.log.subjects.of(self._presence.address))
         async with self.log.read(partition, after, filters=filters) as reader:
-            while reader.pending():
-                self._take_in(await reader.next_batch())
+            while batch := await reader.next_batch(wait=False):
+                self._take_in(batch)
             self._reading += 1
             if self._reading == self.log.partitions:
                 self._caught_up.set()

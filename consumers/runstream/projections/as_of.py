@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import TypeAlias
 
@@ -19,7 +20,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunCreated, RunNumbered
-from runstream.feed import classify, commits_of, fold_or_park
+from runstream.feed import classify, commits_of, fold_or_park, read_up_to
 from runstream.folding import UnfitCommitError, executor_task_of
 from runstream.glance import made_after
 from runstream.log.port import Log, RawMessage
@@ -81,8 +82,8 @@ class RunsAsOf:
         decisions: list[RawMessage] = []
         messages: list[RawMessage] = []
         async with self._log.read(partition, 0, filters=filters) as reader:
-            while reader.pending():
-                for message in await reader.next_batch():
+            while batch := await reader.next_batch(wait=False):
+                for message in batch:
                     if message.subject.split(".", 5)[4] == "skip":
                         decisions.append(message)
                     elif not scope.ids or message.subject.rpartition(".")[2] in scope.ids:
@@ -116,12 +117,10 @@ async def position_at(log: Log, moment: datetime) -> LogPosition:
 
 async def _end_at(log: Log, partition: int, moment: datetime) -> int:
     after, end = 0, await log.end(partition)
-    if not end:
-        return 0
-    async with log.read(partition, 0) as reader:
-        while after < end:
-            for message in await reader.next_batch(_BATCH):
-                if after == end or made_after(message, moment):
+    async with aclosing(read_up_to(log, partition, end, limit=_BATCH)) as batches:
+        async for messages in batches:
+            for message in messages:
+                if made_after(message, moment):
                     return after
                 after = message.position.sequence
     return after

@@ -244,10 +244,8 @@ async def _following(log: Log, message: RawMessage) -> int | None:
     """Return the version of the aggregate's next commit; None without a next commit or without a version."""
     at = message.position
     async with log.read(at.partition, at.sequence, filters=[message.subject]) as reader:
-        if not reader.pending():
-            return None
-        (following,) = await reader.next_batch(1)
-    return version_of(following)
+        following = await reader.next_batch(1, wait=False)
+    return version_of(following[0]) if following else None
 
 
 async def parked_at(source: ReadableLog, database: Database, positions: Sequence[int]) -> tuple[ParkedCommit, ...]:

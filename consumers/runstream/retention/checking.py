@@ -18,6 +18,7 @@ from runstream.domain.holders import Holders
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.executor_task import ExecutorTaskArchiveStored, ExecutorTaskAssigned, ExecutorTaskLogStored
 from runstream.events.run import DataKind, RunCreated, RunDataRemoved, RunDeleted
+from runstream.feed import read_up_to
 from runstream.ids import attempt_id
 from runstream.log.port import Log, RawMessage
 from runstream.objects import paths
@@ -177,12 +178,10 @@ class ObjectsCheck:
         expected = _Expected()
         for partition, mark in enumerate(marks):
             prefix = self._log.subjects.prefix(partition)
-            after, end = 0, await self._log.end(partition)
-            async with self._log.read(partition, 0, filters=[f"{prefix}.run.>", f"{prefix}.task.>"]) as reader:
-                while after < end and reader.pending():
-                    for message in await reader.next_batch(_BATCH):
-                        expected.take(message, mark)
-                        after = message.position.sequence
+            end, filters = await self._log.end(partition), [f"{prefix}.run.>", f"{prefix}.task.>"]
+            async for messages in read_up_to(self._log, partition, end, filters=filters, limit=_BATCH):
+                for message in messages:
+                    expected.take(message, mark)
         return expected
 
     async def _exists(self, path: str) -> bool:

@@ -100,8 +100,8 @@ class Consumed:
         if end <= consumed:
             return None
         async with self.log.read(partition, consumed) as reader:
-            (first,) = await reader.next_batch(1)
-        if now - first.stored_at < timedelta(seconds=seconds):
+            batch = await reader.next_batch(1, wait=False)
+        if not batch or now - (first := batch[0]).stored_at < timedelta(seconds=seconds):
             return None
         return Backlog(first.position, first.stored_at, end - consumed)
 

@@ -12,13 +12,14 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import get_args
 
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError, ConflictError
-from runstream.feed import read_up_to
+from runstream.feed import is_lost, next_up_to, read_skips, read_up_to
 from runstream.glance import made_after
-from runstream.lifecycle import StrictTaskGroup, for_each
+from runstream.lifecycle import for_each
 from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit
@@ -194,6 +195,7 @@ async def export(
         await work.send_objects(objects)
     if parked is not None:
         found = await parked(planned.subjects, m.positions_of(tuple(work.segments), planned.partitions))
+        await work.require_parked(found)
         work.parked = _first_parked(found)
     manifest = await work.finish(key)
     if remember is not None:
@@ -233,6 +235,8 @@ class _Export:
     referenced: ReferencedObjects = field(init=False)
     reached: dict[int, int] = field(default_factory=dict)
     """The last sequence of each partition that is surely exported."""
+    lost: list[RawMessage] = field(default_factory=list)
+    """What stands for messages that NATS has lost."""
 
     def __post_init__(self) -> None:
         self.referenced = ReferencedObjects(self.header.objects)
@@ -253,9 +257,8 @@ class _Export:
         async def work(partition: int) -> None:
             drafts: asyncio.Queue[SegmentDraft | None] = asyncio.Queue(1)
             previous = last[partition].sha256 if partition in last else ""
-            async with StrictTaskGroup() as group:
-                group.create_task(self._read(partition, begins[partition], drafts))
-                group.create_task(self._write(drafts, previous))
+            parts = (partial(self._read, partition, begins[partition], drafts), partial(self._write, drafts, previous))
+            await for_each(parts, lambda part: part(), at_once=len(parts))
 
         # A partition that was exported whole before an interruption refers to objects, too.
         wanted = [p for p, begin in begins.items() if begin < self.header.ends[p] or (begin and self.header.objects)]
@@ -269,10 +272,12 @@ class _Export:
                 self.referenced.take(earlier)
         async with self.log.read(partition, after) as reader:
             while after < self.header.ends[partition]:
-                batch = await reader.next_batch(_BATCH)
+                batch = await next_up_to(self.log, partition, reader, after, self.header.ends[partition], _BATCH)
                 wanted = self._up_to_end(batch)
                 self.referenced.take(wanted)
                 for message in wanted:
+                    if is_lost(message, self.log.subjects):
+                        self.lost.append(message)
                     writer.add(message)
                     if writer.full:
                         await drafts.put(writer.take())
@@ -297,6 +302,26 @@ class _Export:
             batch = batch[:late]
         return batch
 
+    async def require_parked(self, parked: Sequence[ParkedCommit]) -> None:
+        """Refuse lost commits that are neither parked nor skipped: their rows are older, and no import could park them.
+
+        Raises ConflictError.
+        """
+        known = {one.position for one in parked}
+        for message in self.lost:
+            at = message.position
+            if at in known:
+                continue
+            skips = await read_skips(self.log, at.partition, self.header.ends[at.partition])
+            if skips.find(message) is None:
+                raise ConflictError(
+                    f"position {at} is no longer in the log, but the projection was made before that: the snapshot "
+                    "could not be imported",
+                    code="lostNotParked",
+                    details={"position": str(at)},
+                    hint="`runstream rebuild` parks what cannot be applied without it; then export again",
+                )
+
     async def _write(self, drafts: asyncio.Queue[SegmentDraft | None], previous: str) -> None:
         while (draft := await drafts.get()) is not None:
             segment: Segment = await asyncio.to_thread(draft.compress, previous)
@@ -311,11 +336,8 @@ class _Export:
         for partition, after in self.reached.items():
             end = await self.log.end(partition)
             runs = [f"{self.log.subjects.prefix(partition)}.run.>"]
-            async with self.log.read(partition, after, filters=runs) as reader:
-                while after < end and reader.pending():
-                    batch = await reader.next_batch(_BATCH)
-                    self.referenced.take_removals(batch)
-                    after = batch[-1].position.sequence
+            async for batch in read_up_to(self.log, partition, end, after=after, filters=runs, limit=_BATCH):
+                self.referenced.take_removals(batch)
         self.referenced.require_all()
 
     async def finish(self, key: SigningKey | None) -> Manifest:

@@ -75,6 +75,8 @@ class PullConsumer:
         self._durable = "durable_name" in config
         self._last_delivery = 0
         self._lost = ""
+        self._idle = False
+        """True once the server had nothing to deliver for an interval of heartbeats."""
         self._wake = asyncio.Event()
         self._received_at = 0.0
         self._reconnects = 0
@@ -126,9 +128,20 @@ class PullConsumer:
             await subscription.unsubscribe()
         await self._delete(self._name)
 
-    async def deliveries(self, limit: int) -> list[Delivery]:
-        """Wait for the next messages, at least one. Raises ConsumerLostError."""
+    @property
+    def buffered(self) -> int:
+        """Number of messages that `deliveries` returns at once."""
+        return len(self._buffer)
+
+    async def deliveries(self, limit: int, *, pending: bool = False) -> list[Delivery]:
+        """Wait for the next messages, at least one. Raises ConsumerLostError.
+
+        With `pending`, the stream had messages for this consumer: a server that has nothing to deliver lacks them now.
+        """
+        self._idle = False
         while not self._buffer:
+            if pending and self._idle:
+                self._lost = "its server lacks messages that were pending"
             if self._lost:
                 raise ConsumerLostError(self._stream, self._lost)
             await self._ask()
@@ -201,9 +214,10 @@ class PullConsumer:
         """Note a status; return whether it concerns the reader."""
         status, description = headers.get("Status", ""), headers.get("Description", "")
         if status == "100":
+            self._idle = True
             delivered, received = int(headers.get("Nats-Last-Consumer", 0)), self._received()
             if self._durable or delivered <= received:
-                return False
+                return True
             self._lost = f"{delivered} were delivered, {received} have come"
         elif status in _ENDED or description.startswith(_ENDED_WELL):
             self._asked = max(self._asked - int(headers.get("Nats-Pending-Messages", self._asked)), 0)

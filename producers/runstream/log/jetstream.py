@@ -36,7 +36,15 @@ from runstream.lifecycle import keep_running, wait_for_event
 from runstream.log import streams
 from runstream.log.group_commit import GroupCommitter, PendingCommit
 from runstream.log.port import AppendConflictError, RawMessage
-from runstream.log.reader import JetStreamReader, end_of, of_stream, stream_info, stream_state
+from runstream.log.reader import (
+    ELECTION_SECONDS,
+    PAUSE_SECONDS,
+    JetStreamReader,
+    end_of,
+    of_stream,
+    stream_info,
+    stream_state,
+)
 from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
@@ -129,18 +137,32 @@ class LogReader:
         try:
             async with asyncio.timeout(_HISTORY_SECONDS), self.read(partition, 0, filters=(subject,)) as reader:
                 while not messages or messages[-1].position.sequence < last.sequence:
-                    messages += await reader.next_batch()
+                    if batch := await reader.next_batch(wait=False):
+                        messages += batch
+                        continue
+                    last = await last_message(self._nc, self.subjects.stream(partition), subject)
+                    if last is None:
+                        break
+                    if not messages or messages[-1].position.sequence < last.sequence:
+                        await asyncio.sleep(PAUSE_SECONDS)  # the consumer's server is behind the leader
         except TimeoutError as error:
             raise UnavailableError(subject, f"the history was not read in {_HISTORY_SECONDS:g} seconds") from error
         return messages
 
     async def end(self, partition: int, *, at_least: int = 0) -> int:
         """Return the last sequence of the partition (see the port)."""
-        info = await stream_info(self._nc, self.subjects.stream(partition), at_least)
-        state = info["state"]
-        if state.get("num_deleted"):
-            _, state = await stream_state(self._nc, self.subjects.stream(partition))
-        return end_of(state)
+        stream = self.subjects.stream(partition)
+        info = await stream_info(self._nc, stream, at_least)
+        if not info["state"].get("num_deleted"):
+            return end_of(info["state"])
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + (ELECTION_SECONDS if info["config"]["num_replicas"] > 1 else 0.0)
+        while True:
+            _, state = await stream_state(self._nc, stream)
+            end = end_of(state)
+            if end >= at_least or loop.time() >= give_up:
+                return end
+            await asyncio.sleep(PAUSE_SECONDS)  # an old leader may lack what the next one has
 
     async def origin(self, partition: int) -> str:
         """Return the creation time of the partition's stream (see the port)."""

@@ -46,8 +46,11 @@ class RawMessage(Struct, frozen=True, gc=False):
 class Reader(Protocol):
     """A reader of one partition, in order and without a gap."""
 
-    async def next_batch(self, limit: int = 500) -> list[RawMessage]:
-        """Wait for the next messages, at least one. Raises InternalError on a gap."""
+    async def next_batch(self, limit: int = 500, *, wait: bool = True) -> list[RawMessage]:
+        """Wait for the next messages, at least one; without `wait`, return none when the log has none.
+
+        Raises InternalError on a gap.
+        """
 
     def pending(self) -> int:
         """Return the number of messages that the server still has for this reader, as of the last one read."""

@@ -35,7 +35,8 @@ from runstream.subjects import Subjects
 
 ELECTION_SECONDS = 15.0
 """Maximum time in which nats-server notices that it no longer leads (10 s) and elects another leader."""
-_PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 0.5
+"""Pause before a server is asked again that may be behind the leader, in seconds."""
 MAX_LOST = 1000
 """Maximum number of adjacent lost messages that a reader passes. A full disk loses at most the group that was being
 written; more means that acknowledged commits were removed, which is an error."""
@@ -67,7 +68,7 @@ async def stream_info(
                 stream=stream,
                 end=end,
             )
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -167,14 +168,20 @@ class JetStreamReader:
             await self._consumer.close()
             self._consumer = None
 
-    async def next_batch(self, limit: int = 500) -> list[RawMessage]:
-        """Wait for the next messages, at least one, through outages of the server. Raises InternalError."""
+    async def next_batch(self, limit: int = 500, *, wait: bool = True) -> list[RawMessage]:
+        """Wait for the next messages, at least one, through outages of the server. Raises InternalError.
+
+        Without `wait`, return none when the stream has none. Messages that were pending can be lost before they are
+        delivered: then the server reports that it is idle, and another consumer counts what is left.
+        """
         while not self._received:
             if self._consumer is None:
                 await self.open_when_there()
                 continue
+            if not wait and not self._pending and not self._consumer.buffered:
+                return []
             try:
-                for delivery in await self._consumer.deliveries(limit):
+                for delivery in await self._consumer.deliveries(limit, pending=not wait):
                     await self._take(delivery)
             except ConsumerLostError as error:
                 log.debug("making a new consumer", action="reader_lost", stream=self._stream, why=error.message)
@@ -212,7 +219,7 @@ class JetStreamReader:
             raise ConsumerLostError(self._stream, error.message) from error
         self._note_lost(following, of_delivery(delivery, self._subjects.epoch, self._partition).stored_at)
         if following < delivery.sequence:
-            await asyncio.sleep(_PAUSE_SECONDS)  # the next consumer may be on the same server
+            await asyncio.sleep(PAUSE_SECONDS)  # the next consumer may be on the same server
             raise ConsumerLostError(self._stream, f"its server lacks message {following}, which the leader has")
 
     async def _following(self, delivered: int) -> int:
@@ -233,7 +240,7 @@ class JetStreamReader:
                 following += 1
             if following == self._after + 1 or loop.time() >= give_up:
                 return following
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def _note_lost(self, following: int, stored_at: datetime) -> None:
         """Add a message without content for each sequence up to the following message."""
