@@ -84,8 +84,8 @@ SOON = datetime(2999, 1, 1, tzinfo=UTC)
         ({"status": "success"}, "success", "attempt 2 of 3"),
         (
             {"status": "failed", "failure": "timeout", "steps": (SILENT,)},
-            "failed: timed out",
-            "attempt 2 of 3: step 1 of 1: make, silent for too long",
+            "failed",
+            "attempt 2 of 3: step 1 of 1: make, timed out without output",
         ),
         ({"attempt": 1, "attempts": (), "status": "success"}, "success", ""),
         ({"attempt": 1, "attempts": (), "status": "running"}, "running", "attempt 1 of 3"),
@@ -99,7 +99,7 @@ def test_which_attempt_it_is_and_what_became_of_the_last(changes: dict[str, obje
 
 def test_a_run_that_timed_out_shows_it() -> None:
     over = replace(RUN, phase=RunPhase.FINISHED, result=RunResult.FAILED, timedout=True)
-    assert headline(over).plain == "run r #1  failed  its time was up"
+    assert headline(over).plain == "run r #1  failed  timed out"
 
 
 @pytest.mark.parametrize(

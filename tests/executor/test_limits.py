@@ -14,6 +14,7 @@ from runstream.ids import attempt_id, run_task_id
 from runstream.objects import paths
 from tests.executor.rig import SETTINGS, Rig, Watched, rig, run_step, save_step, task_of
 from tests.executor.test_life import FAMILY, appears, descendants
+from tests.sandboxes import needs_sandbox
 
 SECOND = 1_000_000_000
 FAILED, STOPPED, NOT_STARTED = ExecutorTaskPhase.FAILED, ExecutorTaskPhase.STOPPED, ExecutorTaskPhase.NOT_STARTED
@@ -37,7 +38,8 @@ async def test_a_step_that_takes_too_long_is_ended_with_its_family(tmp_path: Pat
         assert (second.phase, second.timedout, second.exit_status) == (FAILED, "timeout", None)
         assert third.phase is NOT_STARTED
         assert (task.task.phase, task.task.timedout, task.task.failure) == (FAILED, True, "timeout")
-        assert "The step is ended: it took longer than 1.5s." in await task.log(1)
+        assert (await task.log(1)).splitlines()[-1] == "The step timed out after 1.5s."
+        assert task.task.fail_error == "step 1 failed: timed out after 1.5s"
 
 
 async def test_sigterm_comes_before_sigkill_for_a_step_too(tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ async def test_a_step_that_is_silent_for_too_long_is_ended(tmp_path: Path) -> No
         task = await it.run(run_step("echo hello; sleep 1000", no_output_timeout=SECOND))
         (step,) = task.task.steps
         assert (step.phase, step.timedout, task.task.failure) == (FAILED, "no_output", "timeout")
-        assert await task.log() == "hello\nThe step is ended: it wrote nothing for 1s.\n"
+        assert await task.log() == "hello\nThe step timed out after 1s without output.\n"
 
 
 async def test_silence_counts_from_the_last_byte(tmp_path: Path) -> None:
@@ -96,6 +98,31 @@ async def test_the_time_out_of_the_task_holds_beside_those_of_its_steps(tmp_path
         await task.say(ExecutorTaskTimedOut())
         await task.settled()
         assert (task.task.failure, task.task.steps[0].timedout) == ("timeout", "")
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("event", "last", "error"),
+    [
+        (None, "The task timed out after 500ms.", "timed out after 500ms"),
+        (ExecutorTaskTimedOut(), "The task timed out after 500ms.", "timed out after 500ms"),
+        (ExecutorTaskStopRequested(), "The task was ended: it was asked to stop.", ""),
+    ],
+)
+async def test_the_last_line_of_the_log_is_why_the_task_was_ended_and_not_how(
+    tmp_path: Path, event: ExecutorTaskTimedOut | ExecutorTaskStopRequested | None, last: str, error: str
+) -> None:
+    """The end of a stubborn process is that of its sandbox."""
+    async with rig(tmp_path, settings=replace(QUICKLY, sandbox="require")) as it:
+        stubborn = run_step("trap '' TERM; echo hello; while :; do sleep 0.01; done")
+        timeout = SECOND // 2 if event is None or isinstance(event, ExecutorTaskTimedOut) else 0
+        task = await it.assign(task_of("task", stubborn), timeout=timeout)
+        await task.step_begun()
+        if event is not None:
+            await task.say(event)
+        await task.settled()
+        assert await task.log() == f"hello\n{last}\n"
+        assert (task.task.failure, task.task.fail_error) == ("timeout" if error else "", error)
 
 
 async def test_a_stopped_executor_reports_its_unfinished_task(tmp_path: Path) -> None:

@@ -276,6 +276,8 @@ class PodTask:
         ending, at = self._job.ending, self._job.clock()
         if success:
             return (ExecutorTaskFinished(at, ExecutorTaskPhase.SUCCESS, ""),)
+        if ending.reason is EndReason.TIMEOUT:
+            self._error = self._timed_out
         if ending.interrupted:
             return (ExecutorTaskInterrupted(at), ExecutorTaskFinished(at, ending.task_phase, str(ending.reason)))
         return (ExecutorTaskFinished(at, ending.task_phase, self._masking.masked(self._error)),)
@@ -290,10 +292,12 @@ class PodTask:
                 spec = await self._unless_ending(self._prepare(log))
         except (RunstreamError, OSError, TimeoutError) as failure:
             text = _failure_text(failure)
-            if isinstance(failure, TimeoutError) and not text:
+            if self._ended_by:  # the failure is how the setup ended
+                text = self._ended_by
+            elif isinstance(failure, TimeoutError) and not text:
                 limit = counted(round(self._context.setup_seconds), "second")
                 text = f"it took longer than {limit} (executor.setup_seconds)"
-            self._error = f"setup failed: {text}"
+            self._error = "" if self._ended_by else f"setup failed: {text}"
             log.line(text)
         finally:
             log.close()
@@ -345,6 +349,21 @@ class PodTask:
             self._job.report(ExecutorTaskTimedOut())
             self._job.ending.signal(EndReason.TIMEOUT)
 
+    @property
+    def _timed_out(self) -> str:
+        timeout = self._job.task.timeout
+        return f"timed out after {format_duration(timeout)}" if timeout else "timed out"
+
+    @property
+    def _ended_by(self) -> str:
+        """The last line of the log of a step that ended because its task must end; empty if its log says why."""
+        reason = self._job.ending.reason
+        if reason is None or reason in STEP_LIMITS:
+            return ""
+        if reason is EndReason.TIMEOUT:
+            return f"The task {self._timed_out}."
+        return f"The task was ended: {reason}."
+
     async def _run_each(self, spec: ExecutorTaskSpec, steps: Sequence[Step]) -> bool:
         for index, step in enumerate(steps):
             with span_from("", "step", {"step": index, "type": step.type}):
@@ -368,11 +387,11 @@ class PodTask:
             if not ending.requested.is_set():
                 self._error = f"step {index} failed: {_failure_text(failure)}"
                 status = 1 if isinstance(failure, NotStartedError) else None
-            log.line(_failure_text(failure))
+                log.line(_failure_text(failure))
         finally:
             limits.close()
-            if ending.requested.is_set() and ending.reason not in STEP_LIMITS:  # then the step's log already says why
-                log.line(f"The task was ended: {ending.reason}.")
+            if self._ended_by:
+                log.line(self._ended_by)
             log.close()
         if ending.requested.is_set():
             status = None
@@ -397,10 +416,12 @@ class PodTask:
         ending = self._job.ending
         if not ending.requested.is_set():
             if limit == "timeout":
-                reason, why = EndReason.STEP_TIMEOUT, f"took longer than {format_duration(step.step_timeout_interval)}"
+                reason, why = EndReason.STEP_TIMEOUT, f"timed out after {format_duration(step.step_timeout_interval)}"
             else:
-                reason, why = EndReason.NO_OUTPUT, f"wrote nothing for {format_duration(step.no_output_timeout)}"
-            log.line(f"The step is ended: it {why}.")
+                silence = format_duration(step.no_output_timeout)
+                reason, why = EndReason.NO_OUTPUT, f"timed out after {silence} without output"
+            log.line(f"The step {why}.")
+            self._error = f"step {index} failed: {why}"
             self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
             ending.signal(reason)
 

@@ -31,8 +31,7 @@ _DEEPEST = 8
 _NAMED = 4
 """Maximum number of dependencies that are named."""
 _SHOWN_WAIT_SECONDS = 1.0
-_FAILURES = {"timeout": "failed: timed out", "lost": "failed: executor lost"}
-_LIMITS = {"timeout": ", took too long", "no_output": ", silent for too long"}
+_FAILURES = {"lost": "failed: executor lost"}
 _COLUMNS = (Column("", wraps=True), Column(""), Column("", drop=1), Column("", wraps=True))
 _INTEREST = {"waits for approval": 0, "running": 0, "failed": 1, "waiting": 3, "success": 4}
 """Rank of a task; those with the highest are counted first when there is no room for all."""
@@ -174,7 +173,7 @@ def headline(run: Run, now: datetime | None = None) -> Text:
     """Return the run in one line: name, number, phase or result, duration."""
     word = outcome(run)
     took = f"  {duration(run.start_time, run.end_time, now)}" if run.start_time else ""
-    why = "  its time was up" if run.timedout else ""
+    why = "  timed out" if run.timedout else ""
     return Text.assemble((title(run), "bold"), "  ", (display_word(word), STYLES.get(word, "")), took, why)
 
 
@@ -273,7 +272,7 @@ def failure_text(attempt: Task | Attempt) -> str:
     for index, step in enumerate(attempt.steps):
         if step.phase == "failed":
             how = f", {_reason(attempt, step)}".rstrip(", ")
-            return f"step {index + 1} of {len(attempt.steps)}: {_short(step.name)}{_LIMITS.get(step.timedout, how)}"
+            return f"step {index + 1} of {len(attempt.steps)}: {_short(step.name)}{how}"
     return attempt.fail_error or ("the setup failed" if attempt.setup_step.phase == "failed" else "")
 
 
@@ -281,6 +280,8 @@ def _reason(attempt: Task | Attempt, step: Step) -> str:
     """Return why a step failed: the executor's reason, or else the exit status."""
     if attempt.fail_error and not attempt.fail_error.startswith("setup"):
         return attempt.fail_error.partition(" failed: ")[2] or attempt.fail_error
+    if attempt.failure == "timeout":  # of an executor that did not say after what time, or that hangs
+        return "timed out without output" if step.timedout == "no_output" else "timed out"
     return "" if step.exit_status is None else described_status(step.exit_status)
 
 
