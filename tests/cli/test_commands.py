@@ -8,23 +8,26 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 from unittest.mock import AsyncMock
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.api import Reason, Why
 from runstream.cli.commands import EXAMPLES
 from runstream.cli.executor_commands import find_executor
-from runstream.client import Client
+from runstream.cli.watching import print_created
+from runstream.client import Client, ClientError, Commit, Event, Run
 from runstream.client.runs import Runs
 from runstream.errors import BadRequestError
 from runstream.service.main import app
 from tests.cli.conftest import Command
 from tests.cli.service import Service
+from tests.cli.test_graph import AT, RUN
 from tests.docs.cli_reference import all_commands
 
 Config = Callable[..., str]
@@ -36,8 +39,8 @@ def _without_ids(text: str) -> str:
     return ID.sub("ID", re.sub(r"http://127.0.0.1:\d+", "URL", text))
 
 
-def _create(runstream: Command, path: str) -> str:
-    done = runstream("run", "create", "--config", path, "--output", "json")
+def _create(runstream: Command, path: str, *options: str) -> str:
+    done = runstream("run", "create", "--config", path, "--output", "json", *options)
     assert done.code == 0, done.err
     return str(json.loads(done.out)[0]["id"])
 
@@ -166,6 +169,51 @@ def test_get_list_and_by_number(runstream: Command, config: Config) -> None:
     listed = runstream("run", "list", "--limit", "40")
     assert any(run in line and "failed" in line for line in listed.out.splitlines())
     assert any(one["id"] == run for one in json.loads(runstream("run", "list", "-o", "json").out)["runs"])
+
+
+def test_the_latest_run_of_a_group_has_a_name_wherever_a_run_is_named(runstream: Command, config: Config) -> None:
+    created = [
+        _create(runstream, config("build"), "--group", f"/project/latest-{branch}")
+        for branch in ("a/branch/b", "a/x", "b")
+    ]
+    assert runstream("run", "follow", created[0]).code == 0
+    for name, run in zip(("a/branch/b/latest", "a/latest", "b/@"), created, strict=True):
+        assert json.loads(runstream("run", "get", f"/project/latest-{name}", "-o", "json").out)["id"] == run
+    first = "/project/latest-a/branch/b/latest"
+    commands: list[tuple[str, ...]] = [
+        ("run", "follow", first),
+        ("run", "why", first),
+        ("log", "get", first),
+        ("run", "annotate", first, "build", "by=hand"),
+        ("run", "restart", first, "--all"),
+        ("run", "delete", "/project/latest-a/branch/b/latest", "--yes"),
+    ]
+    for words in commands:
+        assert "does not name a run" not in runstream(*words).err
+    missing = runstream("run", "get", "/project/latest-c/latest")
+    assert (missing.code, missing.err.splitlines()[0]) == (1, "error: /project/latest-c has no runs")
+    invalid = runstream("run", "get", "/nothing/latest")
+    assert (invalid.code, "Traceback" in invalid.err) == (1, False)
+    assert invalid.err.startswith("error: ")
+
+
+async def test_a_created_run_has_its_number_while_the_projection_is_behind(capfd: pytest.CaptureFixture[str]) -> None:
+    """The number is in the log; what the database knows of the run comes later."""
+
+    class Events:
+        async def tail(self, *, run: str) -> AsyncGenerator[Commit, None]:
+            for events in ((Event("RunCreated", {}),), (Event("RunNumbered", {"counter": 7}), Event("RunStarted", {}))):
+                yield Commit("c", f"run/{run}", 1, AT, "user", "", events, "1/0/3", "1:3")
+
+    class Behind:
+        async def get(self, run: str, *, at_least: str) -> Run:
+            raise ClientError("the database is behind", kind="unavailable", code="projectionBehind", status=503)
+
+    client = cast("Client", SimpleNamespace(events=Events(), runs=Behind()))
+    await print_created(client, [replace(RUN, group="/project/web/adhoc", counter=0)])
+    shown = capfd.readouterr().out.splitlines()
+    assert shown[0].endswith("  /project/web/7")
+    assert shown[1].endswith("run get /project/web/7")
 
 
 def test_a_number_alone_is_of_the_project_around(runstream: Command, config: Config, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 /project/web/12   the number of a run in its project, as every list shows it
 12                the same, inside a clone of that project's repository
 latest, @         the latest run: of this repository's project, else of all
+/project/web/latest, /project/web/branch/main/@     the latest run of a project, a user or a group
 0b9f7f6e          a prefix of an id, among the latest runs
 """
 
@@ -23,9 +24,11 @@ from runstream.client.runs import MAX_PAGE
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.ids import is_uuid
+from runstream.limits import require_group
 from runstream.names import numbered_name, project_of
 
 _NUMBERED = re.compile(r"(/.+)/(\d{1,18})")
+_LATEST_OF = re.compile(r"(/.+)/(?:latest|@)")
 _NUMBER = re.compile(r"#?(\d{1,18})")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
 _LATEST = ("latest", "@")
@@ -33,11 +36,13 @@ _PAGES = 5
 """Pages of the latest runs that are searched for a prefix of an id."""
 _SHOWN = 3
 _HINT = (
-    "name it as `runstream run list` does, such as /project/web/12, by its id or the beginning of it, or as `latest`"
+    "name it as `runstream run list` does, such as /project/web/12, by its id or the beginning of it, as `latest`, or "
+    "as /project/web/latest"
 )
 
 RunName: TypeAlias = Annotated[
-    str, Parameter(help="PROJECT/NUMBER such as /project/web/12, an id or the beginning of one, or `latest`.")
+    str,
+    Parameter(help="PROJECT/NUMBER such as /project/web/12, an id or the beginning of one, `latest`, or GROUP/latest."),
 ]
 
 
@@ -64,6 +69,8 @@ async def find_run(client: Client, text: str) -> Run:
         return await _by_number(client, numbered[1], int(numbered[2]))
     if text in _LATEST:
         return await _latest(client)
+    if latest := _LATEST_OF.fullmatch(text):
+        return await _latest_of(client, require_group(latest[1]))
     if (number := _NUMBER.fullmatch(text)) and (project := project_here()):
         return await _by_number(client, project, int(number[1]))
     if _BEGINNING.fullmatch(text):
@@ -93,6 +100,15 @@ async def _latest(client: Client) -> Run:
         runs = (await client.runs.page(limit=1)).runs
     if not runs:
         raise NotExistError("there are no runs", code="runDoesNotExist", hint="`runstream run create` creates one")
+    return await client.runs.get(runs[0].id)
+
+
+async def _latest_of(client: Client, group: str) -> Run:
+    runs = (await client.runs.page(groups=[group], limit=1)).runs
+    if not runs:
+        raise NotExistError(
+            f"{group} has no runs", code="runDoesNotExist", hint="`runstream run list` shows the runs of all groups"
+        )
     return await client.runs.get(runs[0].id)
 
 

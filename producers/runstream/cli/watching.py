@@ -78,13 +78,18 @@ async def print_created(client: Client, runs: Sequence[Run]) -> None:
 
 
 async def _numbered(client: Client, run: Run) -> Run:
-    """Return the run with its number, which the scheduler assigns soon after the creation; without it if it is late."""
-    with contextlib.suppress(TimeoutError):
+    """Return the run with its number, which the scheduler assigns soon after the creation; without it if it is late.
+
+    The number is read from the log, because the projection may be behind.
+    """
+    with contextlib.suppress(TimeoutError, ClientError):  # the run is created, whatever happens here
         async with asyncio.timeout(_NUMBER_SECONDS), aclosing(client.events.tail(run=run.id)) as tail:
             while not run.counter and run.phase != "setuperror":
                 commit = await anext(tail)
-                if any(event.type == "RunNumbered" for event in commit.events):
-                    run = await client.runs.get(run.id, at_least=commit.position)
+                for event in commit.events:
+                    if event.type == "RunNumbered" and isinstance(number := event.data.get("counter"), int):
+                        run = replace(run, counter=number)
+                        run = await client.runs.get(run.id, at_least=commit.position)
     return run
 
 
