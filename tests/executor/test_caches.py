@@ -104,6 +104,8 @@ async def test_a_cache_that_cannot_be_says_why_and_leaves_nothing(tmp_path: Path
         done = await it.run(run_step("echo > file"), step)
         assert (done.task.phase, done.task.steps[1].exit_status) == (FAILED, 1)
         assert said in await done.log(1)
+        assert done.task.fail_error.startswith("step 1 failed: ")
+        assert said in done.task.fail_error
         assert [cache async for cache in StoredCaches(it.objects).list()] == []
 
 
@@ -115,6 +117,7 @@ async def test_a_stored_cache_that_is_no_archive_fails_the_step(tmp_path: Path) 
             done = await it.run(restore("bad"))
             assert done.task.phase is FAILED
             assert said in await done.log(0)
+            assert said in done.task.fail_error
 
 
 def test_the_group_of_caches_is_the_project_or_a_name() -> None:

@@ -87,6 +87,10 @@ async def test_links_and_the_same_file_of_two_tasks_are_restored_and_what_differ
             "restored 4 files and folders of task build\n"
             "'.gitignore' cannot be restored: it differs between task 'build' and task 'third'\n"
         )
+        assert done["fail"].task.fail_error == (
+            "step 0 failed: '.gitignore' cannot be restored: it differs between task 'build' and task 'third'"
+        )
+        assert done["fail"].task.steps[0].exit_status == 1
 
 
 async def test_an_archive_is_stored_before_its_step_ends(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import structlog
 from runstream.backoff import Backoff, retry
 from runstream.counting import counted
 from runstream.domain.executor_task import ExecutorTask
-from runstream.errors import InternalError, NotExistError, RunstreamError
+from runstream.errors import BadRequestError, InternalError, NotExistError, RunstreamError
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskEvent,
@@ -39,7 +39,7 @@ from runstream.events.executor_task import (
 from runstream.events.run_config import Step
 from runstream.executor.beneath import remove_tree
 from runstream.executor.drivers.capabilities import Capabilities
-from runstream.executor.drivers.port import Driver, NotStartedError, Output, Pod
+from runstream.executor.drivers.port import Driver, Output, Pod
 from runstream.executor.masking import Masking
 from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_log import StepLog
@@ -386,7 +386,7 @@ class PodTask:
         except (RunstreamError, OSError) as failure:
             if not ending.requested.is_set():
                 self._error = f"step {index} failed: {_failure_text(failure)}"
-                status = 1 if isinstance(failure, NotStartedError) else None
+                status = 1 if isinstance(failure, BadRequestError) and not out_of_files(failure) else None
                 log.line(_failure_text(failure))
         finally:
             limits.close()
@@ -436,15 +436,14 @@ class PodTask:
             case "clone":
                 return await clone(here)
             case "save_to_workspace":
-                saved = await save(here, context.objects, self._masking)
-                self._warnings = saved.warnings
-                return saved.status
+                self._warnings = await save(here, context.objects, self._masking)
             case "restore_workspace":
-                return await restore(here, context.objects, context.log)
+                await restore(here, context.objects, context.log)
             case "save_cache":
-                return await save_cache(here, StoredCaches(context.objects), self._masking)
+                await save_cache(here, StoredCaches(context.objects), self._masking)
             case "restore_cache":
-                return await restore_cache(here, StoredCaches(context.objects), self._masking)
+                await restore_cache(here, StoredCaches(context.objects), self._masking)
+        return 0
 
     async def _unless_ending(self, work: Coroutine[None, None, T]) -> T:
         """Return the result of `work`. When the task must end, end its pod; raise StoppedError if `work` does not

@@ -1,1 +1,1 @@
-"""The types of steps. A step's function returns its exit status, or raises the reason why it could not run."""
+"""The types of steps. A step's function raises the reason why it failed; `run` and `clone` return an exit status."""

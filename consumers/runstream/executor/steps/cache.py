@@ -22,29 +22,22 @@ from runstream.executor.steps.run import StepContext
 from runstream.executor.steps.workspace import counted_entries
 from runstream.objects.caches import StoredCaches, require_key
 from runstream.objects.port import chunks
-from runstream.open_files import out_of_files
 from runstream.runconfig.templates import MAX_FILE_BYTES, parse_template, render
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 """Names of Go for those of the kernel, where they differ."""
 
 
-async def save_cache(context: StepContext, caches: StoredCaches, masking: Masking) -> int:
-    """Pack and store the selected files, unless their key has a cache; return the exit status."""
+async def save_cache(context: StepContext, caches: StoredCaches, masking: Masking) -> None:
+    """Pack and store the selected files, unless their key has a cache. Raises BadRequestError."""
     target, files, group = context.folder.archive(context.index), context.pod.files, context.spec.cache_group
-    try:
-        key = await rendered(context, context.step.key, masking)
-        if await caches.find(group, key) is not None:
-            context.log.line(f"cache {key!r} exists already: nothing is saved")
-            return 0
-        with target.open("wb") as file, compressed(file) as archive:
-            folder = files.path(context.working_dir)
-            packed = await files.pack(archive, context.step.contents or (), folder, context.stopped)
-    except BadRequestError as error:
-        if out_of_files(error):
-            raise
-        context.log.line(f"{error} ({error.hint})" if error.hint else str(error))
-        return 1
+    key = await rendered(context, context.step.key, masking)
+    if await caches.find(group, key) is not None:
+        context.log.line(f"cache {key!r} exists already: nothing is saved")
+        return
+    with target.open("wb") as file, compressed(file) as archive:
+        folder = files.path(context.working_dir)
+        packed = await files.pack(archive, context.step.contents or (), folder, context.stopped)
     for warning in packed.warnings:
         context.log.line(f"warning: {warning}")
     size = counted(target.stat().st_size, "byte")
@@ -53,28 +46,20 @@ async def save_cache(context: StepContext, caches: StoredCaches, masking: Maskin
     else:
         context.log.line(f"cache {key!r} was saved by another task meanwhile")
     target.unlink()
-    return 0
 
 
-async def restore_cache(context: StepContext, caches: StoredCaches, masking: Masking) -> int:
-    """Unpack the first cache found, and replace files that are there; return the exit status.
+async def restore_cache(context: StepContext, caches: StoredCaches, masking: Masking) -> None:
+    """Unpack the first cache found, and replace files that are there; do nothing if there is none.
 
-    A step that finds no cache succeeds.
+    Raises BadRequestError.
     """
     asked: list[str] = []
-    try:
-        for template in context.step.keys or ():
-            asked.append(await rendered(context, template, masking))
-            found = await caches.newest(context.spec.cache_group, asked[-1])
-            if found is not None and await _restored(context, caches, found, asked[-1]):
-                return 0
-    except BadRequestError as error:
-        if out_of_files(error):
-            raise
-        context.log.line(f"{error} ({error.hint})" if error.hint else str(error))
-        return 1
+    for template in context.step.keys or ():
+        asked.append(await rendered(context, template, masking))
+        found = await caches.newest(context.spec.cache_group, asked[-1])
+        if found is not None and await _restored(context, caches, found, asked[-1]):
+            return
     context.log.line(f"no cache has a key that begins with {' or '.join(map(repr, asked))}")
-    return 0
 
 
 async def rendered(context: StepContext, template: str, masking: Masking) -> str:

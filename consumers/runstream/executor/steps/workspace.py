@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from runstream.counting import counted
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import NotExistError
 from runstream.events.run import RunRestarted, RunTaskRetried, RunTaskRetryDropped
 from runstream.executor.masking import Masking
 from runstream.executor.spec import WorkspaceArchive, when_reachable
@@ -21,7 +20,6 @@ from runstream.ids import attempt_id, executor_task_id, run_task_id
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.port import chunks
-from runstream.open_files import out_of_files
 from runstream.subjects import Address
 
 MAX_WARNINGS = 10
@@ -30,28 +28,15 @@ MAX_WARNING_LENGTH = 500
 """Maximum length of a warning that a run shows, in characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """The result of a `save_to_workspace` step."""
+async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -> tuple[str, ...]:
+    """Pack the selected files and store the archive as an object.
 
-    status: int
-    """0, or 1 if the step failed."""
-    warnings: tuple[str, ...] = ()
-    """Patterns that selected nothing, masked, for the run's summary."""
-
-
-async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -> Saved:
-    """Pack and store the selected files; the step succeeds only when the archive is stored as an object."""
+    Return warnings for the run's summary, masked: patterns that selected nothing. Raises BadRequestError.
+    """
     target, files = context.folder.archive(context.index), context.pod.files
     folder = files.path(context.working_dir)
-    try:
-        with target.open("wb") as file, compressed(file) as archive:
-            packed = await files.pack(archive, context.step.contents, folder, context.stopped)
-    except BadRequestError as error:
-        if out_of_files(error):
-            raise
-        context.log.line(str(error))
-        return Saved(1)
+    with target.open("wb") as file, compressed(file) as archive:
+        packed = await files.pack(archive, context.step.contents, folder, context.stopped)
     for warning in packed.warnings:
         context.log.line(f"warning: {warning}")
     context.log.line(f"saved {counted_entries(packed.entries)}, {counted(target.stat().st_size, 'byte')}")
@@ -59,7 +44,7 @@ async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -
     reference = paths.archive_reference(stored, context.task.run_id)
     await objects.write_all({paths.archive(stored, context.index): target, reference: b""})
     target.unlink()
-    return Saved(0, shown_warnings(packed.warnings, masking))
+    return shown_warnings(packed.warnings, masking)
 
 
 def shown_warnings(warnings: Sequence[str], masking: Masking) -> tuple[str, ...]:
@@ -74,8 +59,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_WARNING_LENGTH else f"{text[: MAX_WARNING_LENGTH - 1]}…"
 
 
-async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int:
-    """Unpack the archives of all ancestors, in order; return the exit status."""
+async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> None:
+    """Unpack the archives of all ancestors, in order. Raises BadRequestError."""
     files = context.pod.files
     destination = files.path(context.step.dest_dir or ".", files.path(context.working_dir))
     unpacking = files.unpacking(destination, context.stopped)
@@ -84,17 +69,10 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
             context.log.line(f"task {archive.task} saved nothing in step {archive.step}")
             continue
         fetched = context.folder.archive(context.index)
-        try:
-            with fetched.open("rb") as file:
-                count = await unpacking.unpack(plain(file), archive.task)
-        except BadRequestError as error:
-            if out_of_files(error):
-                raise
-            context.log.line(str(error))
-            return 1
+        with fetched.open("rb") as file:
+            count = await unpacking.unpack(plain(file), archive.task)
         fetched.unlink()
         context.log.line(f"restored {counted_entries(count)} of task {archive.task}")
-    return 0
 
 
 async def _fetched(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage, log: Log) -> bool:
