@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
+from collections.abc import Iterable
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -11,19 +13,20 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 
-def needs(name: str, extras: frozenset[str], found: set[tuple[str, frozenset[str]]]) -> None:
-    """Add what a distribution of this environment needs with these extras, and what that needs."""
-    for text in requires(name) or ():
+def add(requirements: Iterable[str], extras: frozenset[str], found: set[tuple[str, frozenset[str]]]) -> None:
+    """Add these requirements of a distribution with these extras, and their own, as this environment has them."""
+    for text in requirements:
         needed = Requirement(text)
         if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras | {""}):
             each = (canonicalize_name(needed.name), frozenset(needed.extras))
             if each not in found:
                 found.add(each)
-                needs(*each, found)
+                add(requires(each[0]) or (), each[1], found)
 
 
 found: set[tuple[str, frozenset[str]]] = set()
-needs("runstream", frozenset(), found)
+# Not those of the installed Runstream, which may be an older one.
+add(tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"], frozenset(), found)
 names = {name for name, _ in found}
 for entry in re.split(r"\n(?=[a-z0-9])", Path("requirements.txt").read_text()):
     if canonicalize_name(re.split(r"[=\[ ]", entry)[0]) in names:

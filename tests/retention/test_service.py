@@ -58,10 +58,11 @@ async def created(deployment: Deployment, client: Client, folder: Path, project:
 
 
 async def spoil(folder: Path, run: Run, deleted: Run) -> None:
-    """Lose a log, and leave a log and a reference that were removed."""
+    """Lose a log and a reference, and leave a log and a reference that were removed."""
     tasks = {task.name: task.id for task in run.tasks.values()}
     gone = next(task.id for task in deleted.tasks.values())
     (folder / "data" / paths.step_log(tasks["build"], 0)).unlink()
+    (folder / "data" / paths.log_reference(tasks["test"], run.id)).unlink()
     for path in (paths.step_log(gone, 0), paths.log_reference(tasks["test"], deleted.id)):
         (folder / "data" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "data" / path).touch()
@@ -131,7 +132,8 @@ async def test_runs_go_by_count_and_logs_by_age(open_path: Path) -> None:
         await spoil(open_path / "objects", fourth, first)
         checked = await deployment.beside("fsck", "--objects-dir", str(open_path / "objects"))
         assert checked.code == 1
-        for finding in ("missing, run", "no run refers to it", "a reference of a run that does not refer to it"):
+        not_so = ("no run refers to it", "a reference of a run that does not refer to it")
+        for finding in ("missing, run", "missing, though the run refers to", *not_so):
             assert checked.out.count(finding) == 1, checked
         with pytest.raises(ClientError, match="was deleted by retention"):
             await client.runs.restart(first.id)

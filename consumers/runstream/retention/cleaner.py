@@ -5,6 +5,9 @@ removed. Killed at any moment, it does the rest again from the mark, which is sa
 advisory lock selects the one that works.
 
 A release that waits for a reference of an unknown run holds the mark back until that is decided.
+
+Before it begins in an epoch, it stores the references that the log of another epoch has removed, or never had: the runs
+of this one keep their data.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from datetime import datetime
 import structlog
 
 from runstream.database.database import Database
-from runstream.database.removals import load_mark, move_mark
+from runstream.database.removals import begin_marks, load_marks, move_mark
 from runstream.ids import new_id
 from runstream.lifecycle import BackgroundTasks, Component, StrictTaskGroup, keep_running
 from runstream.log.port import Log, RawMessage
@@ -24,6 +27,7 @@ from runstream.objects.caches import StoredCaches
 from runstream.objects.port import ObjectStorage
 from runstream.projections.ownership import PartitionOwnership
 from runstream.retention.caches import CachePolicy, CacheRetention
+from runstream.retention.referring import restore_references
 from runstream.retention.removal import Release, Removal, release_of
 
 KEEP_CACHES = CachePolicy()
@@ -96,6 +100,14 @@ class Cleaner(Component):
     async def _clean(self) -> None:
         async with BackgroundTasks() as background:
             background.keep(keep_running("retention of caches", self._caches.run))
+            background.keep(keep_running("cleaning", self._clean_runs))
+            await asyncio.Event().wait()
+
+    async def _clean_runs(self) -> None:
+        if not await load_marks(self._database, self._log.subjects):
+            await restore_references(self._log, self._objects, self._clock)
+            await begin_marks(self._database, self._log.subjects, self._log.partitions)
+        async with BackgroundTasks() as background:
             for partition in range(self._log.partitions):
                 cleaning = PartitionCleaning(
                     self._log, self._objects, self._database, self._clock, partition, self._positions
@@ -128,7 +140,8 @@ class PartitionCleaning:
     async def run(self) -> None:
         """Remove what is released until cancelled. Raises InternalError when log, storage or database fail."""
         self._waiting.clear()
-        mark = read = await load_mark(self._database, self._log.subjects, self._partition)
+        marks = await load_marks(self._database, self._log.subjects)
+        mark = read = marks.get(self._partition, 0)
         self._positions[self._partition] = mark
         runs = f"{self._log.subjects.prefix(self._partition)}.run.>"
         async with self._log.read(self._partition, mark, filters=[runs]) as reader:

@@ -25,6 +25,7 @@ EpochState = Literal["loading", "ready", "deleted"]
 
 _ANOTHER = "UPDATE epochs SET current = false WHERE service = $1 AND epoch = $2 AND current"
 _CURRENT = "UPDATE epochs SET current = true, state = 'ready' WHERE service = $1 AND epoch = $2 AND state <> 'deleted'"
+_UNMARKED = "DELETE FROM removals WHERE service = $1 AND epoch = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ async def make_current(connection: Connection, service: str, epoch: int, instead
             code="epochChanged",
             hint="something else switched in between: see `runstream epochs list`, and begin again",
         )
+    # Objects were removed by the log of another epoch: the cleaner begins anew (`runstream.retention.cleaner`).
+    await connection.execute(_UNMARKED, service, epoch)
 
 
 def _epoch(row: RowMapping) -> Epoch:

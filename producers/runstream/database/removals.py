@@ -1,4 +1,7 @@
-"""What retention keeps beside the log: from when ages count, and the cleaner's mark in each partition."""
+"""What retention keeps beside the log: from when ages count, and the cleaner's mark in each partition.
+
+An epoch that becomes current begins without marks (`runstream.database.epochs.make_current`).
+"""
 
 from __future__ import annotations
 
@@ -29,15 +32,24 @@ async def ages_count_from(database: Database, service: str, epoch: int) -> datet
     return since
 
 
-async def load_mark(database: Database, subjects: Subjects, partition: int) -> int:
-    """Return the mark of a partition; 0 where nothing was removed yet."""
+async def load_marks(database: Database, subjects: Subjects) -> dict[int, int]:
+    """Return the mark of each partition; empty where the cleaner has not begun in this epoch."""
     columns = removals.c
-    wanted = select(columns.sequence).where(
-        columns.service == subjects.service, columns.epoch == subjects.epoch, columns.partition == partition
+    wanted = select(columns.partition, columns.sequence).where(
+        columns.service == subjects.service, columns.epoch == subjects.epoch
     )
     async with database.snapshot() as transaction:
-        row = await transaction.first(wanted)
-    return row["sequence"] if row is not None else 0
+        return {row["partition"]: row["sequence"] for row in await transaction.rows(wanted)}
+
+
+async def begin_marks(database: Database, subjects: Subjects, partitions: int) -> None:
+    """Begin the marks of an epoch that has none; idempotent."""
+    rows = [
+        {"service": subjects.service, "epoch": subjects.epoch, "partition": partition, "sequence": 0}
+        for partition in range(partitions)
+    ]
+    begun = insert(removals).values(rows).on_conflict_do_nothing(index_elements=[*removals.primary_key])
+    await database.transaction(lambda transaction: transaction.execute(begun))
 
 
 async def move_mark(database: Database, subjects: Subjects, partition: int, sequence: int) -> None:
