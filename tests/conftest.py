@@ -132,7 +132,7 @@ def docker_engine(servers_folder: Path, worker_count: int) -> Iterator[DockerEng
     if reason := missing():
         pytest.skip(f"no container engine: {reason}")
     folder = servers_folder / "docker"
-    for _ in _serve(folder, lambda: DockerEngine(folder, tied=worker_count == 0)):
+    for _ in _serve(folder, lambda: DockerEngine(folder, tied=worker_count == 0, tls=True)):
         yield DockerEngine(folder)
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ipaddress
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
-from functools import cache
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
 from pathlib import Path
 
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from runstream.embedded.process import ServerCommand, ServerProcess, end_process, find_process
 
@@ -48,8 +55,12 @@ needs_engine = pytest.mark.skipif(bool(missing()), reason=f"no container engine:
 class DockerEngine:
     """The engine whose data, socket and pid are in a folder."""
 
-    def __init__(self, folder: Path, *, tied: bool = True, mirror: str = "", storage: str = "vfs") -> None:
+    def __init__(
+        self, folder: Path, *, tied: bool = True, mirror: str = "", storage: str = "vfs", tls: bool = False
+    ) -> None:
+        """With `tls` it also listens on a port, for clients with a certificate of `tls_folder`."""
         self.folder = folder
+        self._tls = tls
         self._tied = tied
         self._storage = storage
         self._mirror = mirror
@@ -59,6 +70,16 @@ class DockerEngine:
     def url(self) -> str:
         """Its socket."""
         return f"unix://{self.folder}/s"
+
+    @property
+    def tls_folder(self) -> Path:
+        """The folder with ca.pem, cert.pem and key.pem."""
+        return self.folder / "tls"
+
+    @cached_property
+    def tls_url(self) -> str:
+        """Its port."""
+        return (self.tls_folder / "url").read_text()
 
     async def start(self) -> None:
         """Start it, and load the images if it has none."""
@@ -70,6 +91,7 @@ class DockerEngine:
             *("--exec-root", f"{self.folder}/run", "--pidfile", f"{self.folder}/pid", "-H", self.url),
             *("--iptables=false", "--ip6tables=false", "--bridge=none", f"--storage-driver={self._storage}"),
             *(("--registry-mirror", self._mirror) if self._mirror else ()),
+            *(self._listen_with_tls() if self._tls else ()),
         ]
         command = ServerCommand("Docker", words, self.folder / "docker.log", signal.SIGTERM, tied=self._tied)
         self.process = ServerProcess(command)
@@ -102,6 +124,15 @@ class DockerEngine:
         listed = self.cli("ps", "-a", "--no-trunc", *filters, "--format", "{{json .}}")
         return [json.loads(line) for line in listed.splitlines()]
 
+    def _listen_with_tls(self) -> list[str]:
+        self.tls_folder.mkdir(exist_ok=True)
+        make_certificates(self.tls_folder)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        (self.tls_folder / "url").write_text(url)
+        files = {"tlscacert": "ca.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}
+        return ["-H", url, "--tlsverify", *(f"--{option}={self.tls_folder / name}" for option, name in files.items())]
+
     def _found(self) -> psutil.Process | None:
         return find_process(int((self.folder / "server").read_text()), _PROGRAM, self.url)
 
@@ -119,6 +150,48 @@ class DockerEngine:
         self.cli("import", "--change", "ENV OF_IMAGE=yes", "-", IMAGE, stdin=root_file_system())
         self.cli("import", "-", GIT_IMAGE, stdin=root_file_system(with_git=True))
         self.cli("import", "-", BARE, stdin=_tar({"bin/true": Path(shutil.which("busybox") or "")}, {}))
+
+
+def make_certificates(folder: Path) -> None:
+    """Write ca.pem, and cert.pem with key.pem, which serve for 127.0.0.1 and for its clients."""
+    now = datetime.now(UTC)
+    authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of tests")])
+
+    def certificate(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        serial = x509.random_serial_number()
+        begin, end = now - timedelta(hours=1), now + timedelta(days=1)
+        built = x509.CertificateBuilder(issuer, name, public, serial, begin, end)
+        return built.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False
+        )
+
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        **dict.fromkeys(
+            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+            False,
+        ),
+        encipher_only=False,
+        decipher_only=False,
+    )
+    root = certificate(issuer, authority.public_key()).add_extension(constraints, critical=True)
+    root = root.add_extension(usage, critical=True)
+    leaf = certificate(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "engine")]), key.public_key())
+    leaf = leaf.add_extension(
+        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+    ).add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+    )
+    for name, built in (("ca.pem", root), ("cert.pem", leaf)):
+        signed = built.sign(authority, hashes.SHA256())
+        (folder / name).write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
 
 
 @cache

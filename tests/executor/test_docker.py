@@ -11,9 +11,23 @@ import pytest
 
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Resources, Step, Volume
+from runstream.ids import new_id
 from runstream.settings import ExecutorSettings
-from tests.docker_engine import BARE, GIT_IMAGE, IMAGE, DockerEngine, needs_engine
-from tests.executor.rig import CONTAINERS, SETTINGS, Rig, container, pod, rig, run_step, task_of
+from tests.docker_engine import BARE, GIT_IMAGE, IMAGE, DockerEngine, make_certificates, needs_engine
+from tests.executor.rig import (
+    CONTAINERS,
+    HOST,
+    SETTINGS,
+    Rig,
+    Watched,
+    config_of,
+    container,
+    pod,
+    rig,
+    run_step,
+    save_step,
+    task_of,
+)
 
 pytestmark = needs_engine
 
@@ -173,6 +187,106 @@ async def test_a_container_has_its_limits_and_a_step_that_runs_out_of_memory_say
     assert await done.log(0) == f"{32 << 20}\n"
     assert f"out of memory, the container reached its limit of {32 << 20} bytes" in await done.log(1)
     assert done.task.steps[1].exit_status == 137
+
+
+async def test_a_container_has_its_share_of_the_processors(running: Rig, docker_engine: DockerEngine) -> None:
+    show = run_step("cat /sys/fs/cgroup/cpu.max 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.cfs_[qp]*_us | sort -n")
+    done = await running.run(show, runtime=pod(IMAGE, resources=Resources(cpu=500)))
+    assert sorted(int(word) for word in (await done.log(0)).split()) == [50_000, 100_000]
+
+
+OURS = str(Path("/proc/self/ns/net").readlink())
+NAMESPACE = "readlink /proc/self/ns/net; cat /proc/net/dev | grep -c :"
+
+
+async def _in_network(tmp_path: Path, settings: ExecutorSettings, network: str) -> Watched:
+    """Run a task of two containers in this network: what its steps wrote shows whether they share it."""
+    service = container(IMAGE, entrypoint="/bin/httpd -f -p 127.0.0.1:7003 -h /etc")
+    async with rig(tmp_path, settings=replace(settings, pod_network=network)) as found:
+        ask = run_step("until wget -q -O - http://127.0.0.1:7003/passwd >/dev/null; do :; done")
+        return await found.run(run_step(NAMESPACE), ask, runtime=pod(IMAGE, service))
+
+
+async def test_a_pod_is_in_the_network_of_the_machine_where_the_executor_says_so(
+    tmp_path: Path, settings: ExecutorSettings
+) -> None:
+    done = await _in_network(tmp_path, settings, "host")
+    assert done.task.phase is ExecutorTaskPhase.SUCCESS, await done.log(None)
+    assert (await done.log(0)).split()[0] == OURS
+
+
+async def test_a_pod_is_in_the_named_network_or_says_that_there_is_none(
+    tmp_path: Path, settings: ExecutorSettings, docker_engine: DockerEngine
+) -> None:
+    name = f"runstream-{new_id()}"
+    done = await _in_network(tmp_path / "absent", settings, name)
+    assert f"network {name} not found" in await done.log(None)
+    assert done.task.phase is ExecutorTaskPhase.FAILED
+    try:
+        docker_engine.cli("network", "create", name)
+    except AssertionError as error:
+        pytest.skip(f"the engine can make no network here: {error}")
+    try:
+        done = await _in_network(tmp_path / "made", settings, name)
+        assert done.task.phase is ExecutorTaskPhase.SUCCESS, await done.log(None)
+        namespace, interfaces = (await done.log(0)).split()
+        assert namespace != OURS
+        assert interfaces == "2", "the loopback, and the one of the network"
+    finally:
+        docker_engine.cli("network", "rm", name)
+
+
+async def test_an_engine_is_used_over_tcp_by_clients_with_a_certificate(
+    tmp_path: Path, settings: ExecutorSettings, docker_engine: DockerEngine
+) -> None:
+    with_tls = replace(settings, engine=docker_engine.tls_url, engine_tls_dir=docker_engine.tls_folder)
+    async with rig(tmp_path / "with", settings=with_tls) as found:
+        write = run_step("mkdir out; seq 200000 >out/numbers")
+        parent = task_of(
+            "parent",
+            *(run_step("echo from a terminal", tty=True), write, save_step("out")),
+            runtime=pod(IMAGE, container(IMAGE, entrypoint="/bin/ls /etc")),
+        )
+        restore = Step(type="restore_workspace", name="restore")
+        child = task_of(
+            "child", restore, run_step("tail -n 1 out/numbers"), depends=("parent",), level=1, runtime=pod(IMAGE)
+        )
+        config, run_id = config_of(parent, child), new_id()
+        saved = await found.assign(parent, config=config, run_id=run_id)
+        assert (await saved.settled()).phase is ExecutorTaskPhase.SUCCESS, await saved.log(None)
+        assert "from a terminal" in await saved.log(0)
+        assert "passwd" in await saved.log(None)
+        restored = await found.assign(child, config=config, run_id=run_id)
+        await restored.settled()
+        assert await restored.log(1) == "200000\n", await restored.log(0)
+
+
+@pytest.mark.parametrize(
+    ("certificates", "said"),
+    [
+        ("none", "Client sent an HTTP request to an HTTPS server"),
+        ("of another authority", "certificate verify failed"),
+        ("not there", "/certificates/ca.pem: No such file or directory"),
+        ("malformed", "/certificates/cert.pem"),
+    ],
+)
+async def test_an_engine_over_tcp_that_cannot_be_used_does_not_end_the_executor_and_says_why(
+    tmp_path: Path, settings: ExecutorSettings, docker_engine: DockerEngine, certificates: str, said: str
+) -> None:
+    folder = tmp_path / "certificates"
+    if certificates != "not there":
+        folder.mkdir()
+        make_certificates(folder)
+    if certificates == "malformed":
+        (folder / "cert.pem").write_text("not a certificate")
+    tls = None if certificates == "none" else folder
+    async with rig(
+        tmp_path / "executor", settings=replace(settings, engine=docker_engine.tls_url, engine_tls_dir=tls)
+    ) as it:
+        done = await it.run(run_step("true"), runtime=pod(IMAGE))
+        assert "the container engine is unreachable: " in await done.log(None)
+        assert said in await done.log(None)
+        assert (await it.run(run_step("true"), runtime=HOST)).task.phase is ExecutorTaskPhase.SUCCESS
 
 
 async def test_a_service_that_ends_early_is_in_the_log_of_the_setup(running: Rig) -> None:

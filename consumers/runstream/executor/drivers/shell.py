@@ -2,14 +2,14 @@
 
 So an image needs no program of ours, and nothing is compiled for it. It must have `/bin/sh` with the built-ins of
 POSIX; `mkdir` for a working directory that is missing; `cat` for cache keys that hash files; `tar` for steps with
-workspaces and caches; and `git` for `clone`.
+workspaces and caches, and `dd` too if the engine is reached with TLS; and `git` for `clone`.
 
 Texts that may be secret reach these scripts in variables, which neither the list of processes nor the engine shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 SHELL = "/bin/sh"
 SLEEPER = "trap '' TERM; read -r _"
@@ -91,6 +91,19 @@ cd "$1" || exit 1
 exec tar -xpof -
 """
 """Unpacks its input into a folder, with the modes of the archive and the user's ownership."""
+
+FED = r"""
+while read -r n && [ "$n" -gt 0 ]; do dd bs="$n" count=1 iflag=fullblock 2>/dev/null || exit 1; done | "$@"
+"""
+"""Runs its arguments with the input that `in_pieces` made: for connections of which no single direction can end."""
+
+
+async def in_pieces(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the chunks with their sizes, and 0 at the end, as `FED` reads them."""
+    async for chunk in source:
+        if chunk:
+            yield b"%d\n%b" % (len(chunk), chunk)
+    yield b"0\n"
 
 
 def in_variables(text: str) -> dict[str, str]:

@@ -286,8 +286,8 @@ class DockerDriver:
         try:
             async with self._engine.asked() as docker:
                 found = await docker.containers.list(all=1, filters=json.dumps({"label": [label, f"{OWN}=true"]}))
-        except EngineUnreachableError as error:
-            log.warning(f"containers may be left until the engine is back: {error}", action="containers_left")
+        except (EngineUnreachableError, EngineRefusedError) as error:
+            log.warning(f"containers may be left until the engine answers: {error}", action="containers_left")
             return
         for container in found:
             labels = container["Labels"]

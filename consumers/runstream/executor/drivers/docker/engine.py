@@ -64,6 +64,11 @@ class Engine:
         self._first = asyncio.Event()
         """Set once it was tried for the first time."""
 
+    @property
+    def with_tls(self) -> bool:
+        """Whether its connections are encrypted."""
+        return self._tls is not None
+
     @contextlib.asynccontextmanager
     async def asked(self, seconds: float | None = CALL_SECONDS) -> AsyncIterator[Docker]:
         """Yield the client for calls that take at most `seconds`; None for no limit.
@@ -128,8 +133,7 @@ class Engine:
             context = None
             url = self._url
             if self._tls is not None:
-                context = ssl.create_default_context(cafile=str(self._tls / "ca.pem"))
-                context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
+                context = _with_certificates(self._tls)
                 url = f"https://{url.partition('://')[2]}"
             self._client = Docker(url=url, ssl_context=context)
         return self._client
@@ -200,6 +204,19 @@ class Engine:
             else:
                 log.info(f"the container engine is there: {self.version}", action="engine_there", engine=self._url)
             changed()
+
+
+def _with_certificates(folder: Path) -> ssl.SSLContext:
+    """Return a context with the certificates of this folder. Raises EngineUnreachableError that names a bad file."""
+    authority, certificate, key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    file = authority
+    try:
+        context = ssl.create_default_context(cafile=str(authority))
+        file = certificate if key.exists() else key
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        raise EngineUnreachableError(f"{file}: {error.strerror or error} (executor.engine_tls_dir)") from error
+    return context
 
 
 def _reason(error: Exception) -> str:

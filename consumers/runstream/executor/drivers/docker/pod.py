@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from aiodocker.containers import DockerContainer
@@ -17,7 +17,7 @@ from runstream.executor.drivers.container_pod import KILLED, ContainerPod
 from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.docker.engine import Engine
 from runstream.executor.drivers.port import Exec, NotStartedError, Output
-from runstream.executor.drivers.shell import KILLER, SHELL
+from runstream.executor.drivers.shell import FED, KILLER, SHELL, in_pieces
 from runstream.executor.sandbox import Visible
 from runstream.lifecycle import StrictTaskGroup
 
@@ -129,6 +129,10 @@ class DockerPod(ContainerPod):
             raise NotStartedError(error.reason) from error
 
     async def _command(self, command: ContainerCommand) -> int:
+        if command.source is not None and self._engine.with_tls:
+            # TLS cannot end one direction alone, and `tar` of busybox reads to the end of its input.
+            arguments = (SHELL, "-c", FED, SHELL, *command.arguments)
+            command = replace(command, arguments=arguments, source=in_pieces(command.source))
         async with self._engine.asked():
             started = await self._main.handle.exec(
                 list(command.arguments),
@@ -204,11 +208,10 @@ async def _read(stream: Stream, output: Sink, errors: Sink | None) -> None:
 
 
 async def _feed(stream: Stream, source: AsyncIterator[bytes]) -> None:
-    """Write the input of a command, and end it: `tar` of busybox waits for that."""
+    """Write the input of a command, and end it if the connection can."""
     async for chunk in source:
         await stream.write_in(chunk)
     connection = stream._resp.connection if stream._resp is not None else None  # noqa: SLF001
     transport = connection.transport if connection is not None else None
     if transport is not None and transport.can_write_eof():
         transport.write_eof()
-    # With TLS only the whole connection could be ended: `tar` of GNU needs no end.
