@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+DEFAULT_PORTS = {"http": 80, "https": 443, "ssh": 22}
+"""The port of a URL that names none, by scheme."""
 _TOKEN_LETTERS = 16
 """A name without a password is a token from this length on."""
 
@@ -36,3 +38,16 @@ def split_url(url: str) -> RepositoryURL:
     if at and parts.scheme in ("http", "https") and len(user) >= _TOKEN_LETTERS:
         return RepositoryURL(urlunsplit(parts._replace(netloc=host)), unquote(user))
     return RepositoryURL(url)
+
+
+def url_spellings(url: str) -> tuple[str, ...]:
+    """Return the ways to write a URL: without and with the default port of its scheme; another port is always named.
+
+    Raises ValueError for what is no URL.
+    """
+    parts = urlsplit(url)
+    port = DEFAULT_PORTS.get(parts.scheme)
+    if port is None or parts.port not in (None, port):
+        return (url,)
+    host = parts.netloc.removesuffix(f":{port}").removesuffix(":")
+    return tuple(urlunsplit(parts._replace(netloc=each)) for each in (host, f"{host}:{port}"))

@@ -38,9 +38,13 @@ JSON_TYPE = "application/json"
 STATUS_OF_CODE: Mapping[str, int] = {
     "bodyTooLarge": 413,
     "configsBusy": 503,
+    "gitBusy": 503,
+    "invalidContentType": 415,
     "maintenance": 503,
     "methodNotAllowed": 405,
     "projectionBehind": 503,
+    "repositoryBusy": 503,
+    "repositoryFull": 413,
     "tooManyOpenFiles": 503,
     **dict.fromkeys(DEPENDENCY_OF_CODE, 503),
 }
@@ -105,14 +109,22 @@ def error_entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
     return body
 
 
-def error_response(error: BaseException, *, detailed: bool = False) -> Response:
-    """Return an error as a response."""
+def error_response(error: BaseException, *, detailed: bool = False, to_git: bool = False) -> Response:
+    """Return an error as a response: JSON, or for git, plain text, which it shows to its user.
+
+    Git sends a user and a password only when it is asked for them.
+    """
     ours = public_error(error)
     status = status_of(ours)
     after = str(RETRY_AFTER_SECONDS.get(ours.code, _RETRY_AFTER_SECONDS))
     headers = {"Retry-After": after} if status == 503 else {}
     if status == 405 and "allow" in ours.details:
         headers["Allow"] = ", ".join(ours.details["allow"])
+    if to_git:
+        if status == 401:
+            headers["WWW-Authenticate"] = 'Basic realm="Runstream"'
+        text = "\n".join(filter(None, (ours.message, ours.hint)))
+        return Response(text, status, headers, "text/plain")
     return JsonResponse([error_entry(error, detailed=detailed)], status_code=status, headers=headers)
 
 

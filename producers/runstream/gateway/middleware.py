@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1alpha/version", "/api/v1alpha/openapi.json", "/"})
 """Paths that need no token."""
+REPOSITORIES = "/repos/"
+"""Prefix of the paths that git asks for, with a user and a password; `GitHttp` authorizes these requests."""
 DETAILED = "runstream-detailed-errors"
 _QUIET = frozenset({Kind.NOT_EXIST, Kind.BAD_REQUEST, Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.CONFLICT})
 
@@ -63,7 +65,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS:
+            if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(REPOSITORIES):
                 require_token(headers.get("authorization", ""), self._token)
                 known = True
             await self._app(scope, receive, noting)
@@ -73,7 +75,8 @@ class RequestMiddleware:
             _record(error, scope)
             if not started:
                 detailed = known and headers.get(DETAILED) == "1"
-                await error_response(error, detailed=detailed)(scope, receive, noting)
+                to_git = headers.get("user-agent", "").startswith("git/")
+                await error_response(error, detailed=detailed, to_git=to_git)(scope, receive, noting)
 
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:
