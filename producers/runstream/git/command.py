@@ -126,10 +126,18 @@ class GitOutput:
 
     @property
     def reason(self) -> str:
-        """Git's own sentence about a failure."""
+        """Git's own sentence about a failure, with what the server at the other end said."""
         lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
+        server = [line.removeprefix("remote: ") for line in lines if line.startswith("remote: ")]
         told = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1] if lines else "")
-        return told.removeprefix("fatal: ").removeprefix("error: ") or f"git ended with status {self.status}"
+        told = told.removeprefix("fatal: ").removeprefix("error: ") or f"git ended with status {self.status}"
+        return f"{told} ({'; '.join(server)})" if server else told
+
+    def require(self, what: str) -> GitOutput:
+        """Return this output. Raises GitError if the command failed, which says that git cannot do `what`."""
+        if self.status:
+            raise GitError(what, self)
+        return self
 
 
 class GitError(BadRequestError):
@@ -172,14 +180,23 @@ class Git:
 
     async def ask(self, *arguments: str, folder: Path | None = None, given: bytes = b"", what: str = "") -> GitOutput:
         """Run git to its end. Raises GitError if it fails, which says that it cannot do `what`."""
-        done = await self.run(*arguments, folder=folder, given=given)
-        if done.status:
-            raise GitError(what or f"run {arguments[0]}", done)
-        return done
+        return (await self.run(*arguments, folder=folder, given=given)).require(what or f"run {arguments[0]}")
 
     @asynccontextmanager
     async def running(self, *arguments: str, folder: Path | None = None) -> AsyncIterator[RunningGit]:
         """Run git for the length of the block, whose end ends it and all its children."""
+        starting = asyncio.create_task(self._start(arguments, folder))
+        try:
+            running = await asyncio.shield(starting)
+        except asyncio.CancelledError:  # a start that is cancelled itself would leave the process
+            await (await starting).end()
+            raise
+        try:
+            yield running
+        finally:
+            await running.end()
+
+    async def _start(self, arguments: Sequence[str], folder: Path | None) -> RunningGit:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command(arguments),
@@ -192,11 +209,7 @@ class Git:
             )
         except FileNotFoundError as error:
             raise _missing() from error
-        running = RunningGit(process)
-        try:
-            yield running
-        finally:
-            await running.end()
+        return RunningGit(process)
 
     def run_here(self, *arguments: str, folder: Path | None = None, given: bytes = b"") -> GitOutput:
         """Run git to its end in the foreground of a terminal, where it may ask for a password and get Ctrl-C.
@@ -298,6 +311,9 @@ class RunningGit:
                 async with asyncio.timeout(_REAP_SECONDS):
                     await self._process.wait()
             self._reading.cancel()
+            # The pipes: their other ends may still be open, and output may be unread. There is no public way.
+            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            await asyncio.sleep(0)  # the loop closes them in its next round
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # the whole group has ended
