@@ -125,21 +125,31 @@ def test_strict_creates_nothing_where_there_is_a_warning(runstream: Command, tmp
     file.write_text("runs:\n- name: strict\n  colour: red\n")
     refused = runstream("run", "create", "--config", str(file), "--strict")
     assert (refused.code, refused.out) == (1, "")
-    assert f'{file} is not valid: line 3, runs[0].colour: unknown field "colour" is ignored' in refused.err
+    assert f'{file} is not valid: line 3, runs[0].colour: unknown field "colour" (known: name,' in refused.err
     file.write_text("runs:\n- name: strict\n")
     _commit(tmp_path)
     assert runstream("run", "create", "--config", str(file), "--strict").code == 0
     file.write_text("runs:\n- name: changed\n")
+    (tmp_path / "app.py").write_text("new")
+    warned = runstream("run", "create", "--config", str(file)).err.splitlines()
+    assert warned == [
+        "warning: app.py has changes that are not committed: they are not in this run",
+        "warning: strict.yml has changes that are not committed: the run uses the file as it is here",
+    ]
     refused = runstream("run", "create", "--config", str(file), "--strict")
     assert (refused.code, refused.out) == (1, "")
-    assert "strict.yml has changes that are not committed" in refused.err
+    assert refused.err.splitlines()[1:3] == [
+        "  app.py has changes that are not committed",
+        "  strict.yml has changes that are not committed",
+    ]
+    (tmp_path / "app.py").unlink()
     file.write_text("runs:\n- name: changed\n  colour: red\n")
     refused = runstream("run", "create", "--config", str(file), "--strict")
     first, dirty, unknown = refused.err.splitlines()[:3]
     assert first == f"error: {file} is not valid:"
-    assert dirty == "  strict.yml has changes that are not committed: they are not in this run"
-    assert unknown.startswith('  line 3, runs[0].colour: unknown field "colour" is ignored (known: name,')
-    assert "changed" not in runstream("run", "list", "--output", "json").out
+    assert dirty == "  strict.yml has changes that are not committed"
+    assert unknown.startswith('  line 3, runs[0].colour: unknown field "colour" (known: name,')
+    assert runstream("run", "list", "--name", "changed", "--output", "json").out.count('"name"') == 1
 
 
 def _broken(*_: object, **__: object) -> list[object]:

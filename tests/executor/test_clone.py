@@ -118,7 +118,9 @@ async def test_a_committed_file_opens_no_repository_of_the_machine(tmp_path: Pat
             environment = {"AGOLA_REPOSITORY_URL": str(app), **always}
             done = await it.run(cloning(recurse_submodules=True), environment=environment)
             assert done.task.phase is FAILED, url
-            assert "executor.sandbox_readonly" in await done.log(0), await done.log(0)
+            said = "neither in the cloned repository nor in a folder that the executor lets tasks clone"
+            assert said in await done.log(0), await done.log(0)
+            assert "executor.sandbox_readonly" in await done.log(0)
 
 
 @modes

@@ -24,7 +24,7 @@ from runstream.events.run_config import Container, Depend, Retry, RunConfig, Run
 from runstream.runconfig.amounts import format_duration
 from runstream.runconfig.json_schema import schema_text
 from runstream.runconfig.parse import notices
-from runstream.runconfig.problems import ConfigError, Problem
+from runstream.runconfig.problems import ConfigError, Problem, as_errors
 from runstream.runconfig.refs import RefContext, config_context, ref_context
 from runstream.runconfig.resolve import ResolvedRun, require_fitting_environment, run_configs
 from runstream.runconfig.variables import read_inputs, resolve
@@ -84,7 +84,7 @@ def check(
         parsed = parse_file(found.name, found.content, context, source=str(found.path), imports=found.imports)
         warnings = (*parsed.warnings, *notices(parsed), *inputs.warnings)
         if strict and warnings:
-            raise ConfigError(str(found.path), warnings)
+            raise ConfigError(str(found.path), as_errors(warnings))
         resolved = resolve(inputs.variables, inputs.secrets, context)
         known = _ShownVariables(resolved.texts, frozenset(resolved.secrets))
         runs = run_configs(parsed, context, known)

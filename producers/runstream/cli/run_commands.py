@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -491,9 +491,9 @@ def create(
     """
     file = read_config(config, Path.cwd())
     inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
-    changes = _uncommitted(source)
-    if changes and not strict:  # with --strict the service refuses them together with its own warnings
-        warn(f"warning: {changes}")
+    changes = _uncommitted(source, file.path)
+    for change, consequence in () if strict else changes.items():
+        warn(f"warning: {change}: {consequence}")
 
     async def work(client: Client) -> int:
         runs = await client.runs.create_from_config(
@@ -504,7 +504,7 @@ def create(
             priority=new.priority,
             on_setup_error=new.on_setup_error,
             strict=strict,
-            warnings=[changes] if changes and strict else (),
+            warnings=[*changes] if strict else (),  # the service refuses them together with its own
             idempotency_key=idempotency_key or new_id(),
         )
         _print_warnings(runs)
@@ -541,14 +541,24 @@ def _print_warnings(runs: CreatedRuns) -> None:
         warn(f"warning: {Problem(warning.path, warning.line or 0, warning.message, hint)}")
 
 
-def _uncommitted(source: RepositoryCommit | None) -> str:
-    """Return a sentence about uncommitted changes; empty without any."""
-    changed = source.changed if source is not None else ()
-    if not changed:
-        return ""
-    names = listed([quoted(name).strip('"') for name in changed], MAX_NAMED)
-    have = "has" if len(changed) == 1 else "have"
-    return f"{names} {have} changes that are not committed: they are not in this run"
+def _uncommitted(source: RepositoryCommit | None, config: Path) -> dict[str, str]:
+    """Return sentences about uncommitted changes, each with what they mean for the run.
+
+    The configuration is read from the work tree, everything else from the commit.
+    """
+    found: dict[str, str] = {}
+    if source is not None and source.changed:
+        own = {name for name in source.changed if Path(source.url, name) == config.resolve()}
+        if rest := [name for name in source.changed if name not in own]:
+            found[_changes(rest)] = "they are not in this run"
+        if own:
+            found[_changes(own)] = "the run uses the file as it is here"
+    return found
+
+
+def _changes(files: Collection[str]) -> str:
+    names = listed([quoted(name).strip('"') for name in files], MAX_NAMED)
+    return f"{names} {'has' if len(files) == 1 else 'have'} changes that are not committed"
 
 
 def _print_none_created(runs: CreatedRuns, source: RepositoryCommit | None) -> None:

@@ -13,7 +13,7 @@ from runstream.names import name_problem
 from runstream.runconfig.amounts import UNITS, parse_duration, parse_processors, parse_quantity, within_int64
 from runstream.runconfig.fields import NAMES, FieldTable
 from runstream.runconfig.nodes import MappingNode, Node, ScalarNode, SequenceNode, describe, is_true, to_int
-from runstream.runconfig.problems import MAX_UNKNOWN, ConfigProblems, quoted, suggestion
+from runstream.runconfig.problems import IGNORED, MAX_UNKNOWN, ConfigProblems, quoted, suggestion
 
 _YES = frozenset(("yes", "on", "y"))
 _NO = frozenset(("no", "off", "n"))
@@ -199,7 +199,7 @@ class Cursor:
             self.error(f"unknown field {quoted(key)}", "" if self.problems.full else suggestion(key, known))
         else:
             hint = "" if self.problems.warnings_full else suggestion(key, known)
-            self.warn(f"unknown field {quoted(key)} is ignored", hint)
+            self.warn(f"unknown field {quoted(key)}{IGNORED}", hint)
 
     def require_printable(self, name: str, what: str) -> None:
         """Report a name that has control characters, or only blanks."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from runstream.errors import BadRequestError
 
@@ -41,6 +41,15 @@ class Problem:
     def __str__(self) -> str:
         where = ", ".join(filter(None, (f"line {self.line}" if self.line else "", self.path)))
         return (f"{where}: " if where else "") + self.message + (f" ({self.hint})" if self.hint else "")
+
+
+IGNORED = " is ignored"
+"""The end of a warning about what has no effect; an error does not have it."""
+
+
+def as_errors(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return warnings in the words of errors, for callers that refuse a file with warnings."""
+    return tuple(replace(one, message=one.message.removesuffix(IGNORED)) for one in warnings)
 
 
 class ConfigError(BadRequestError):

@@ -158,7 +158,8 @@ def _place_of_submodule(context: StepContext, url: str, repository: Path | None)
         if all(_lies_in(each, repository) for each in needed):
             return needed
     raise BadRequestError(
-        f"the submodule at {url[:200]!r} is on this machine, where tasks see nothing",
+        f"the submodule at {url[:200]!r} is on this machine, but neither in the cloned repository nor in a folder "
+        "that the executor lets tasks clone",
         code="submoduleNotVisible",
         hint="add its folder to executor.sandbox_readonly in the executor's settings, or use a URL of a server",
     )

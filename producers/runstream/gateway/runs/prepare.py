@@ -48,7 +48,7 @@ from runstream.gateway.runs.create import PreparedRun
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
 from runstream.runconfig.graph import check_graph, with_levels
 from runstream.runconfig.parse import ParsedConfig, notices
-from runstream.runconfig.problems import ConfigError, Problem, quoted
+from runstream.runconfig.problems import ConfigError, Problem, as_errors, quoted
 from runstream.runconfig.refs import RefContext, config_context, ref_context, run_group, skip_mark, static_environment
 from runstream.runconfig.resolve import require_fitting_environment, run_configs
 from runstream.runconfig.tasks import ARCHS, REASONS
@@ -272,7 +272,7 @@ async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapp
         requested = await configs.read(file.name, file.content, context, then, file.imports, path)
         requested.warnings[:0] = [Problem("", 0, warning) for warning in body.warnings]
         if body.strict and requested.warnings:
-            raise ConfigError(path or file.name, requested.warnings)
+            raise ConfigError(path or file.name, as_errors(requested.warnings))
         return requested
     except BadRequestError as error:
         if body.on_setup_error == "refuse":
