@@ -20,7 +20,7 @@ from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRe
 from runstream.events.run_config import Step
 from runstream.executor.drivers import process, prompt_watch
 from runstream.executor.drivers.process import ProcessDriver
-from runstream.executor.limits import ControlGroups, Limits, control_groups
+from runstream.executor.limits import ControlGroups, Limits, control_groups, counts_processes
 from runstream.executor.spec import inherited
 from runstream.executor.workdir import ExecutorPlace
 from runstream.settings import ExecutorSettings
@@ -284,9 +284,29 @@ async def test_a_fork_bomb_ends_at_the_limit_of_processes(tmp_path: Path) -> Non
         assert (await done.log()).endswith("(executor.task_processes).\n")
 
 
+async def test_a_fork_bomb_of_root_without_a_sandbox_ends_at_the_limit_where_a_cgroup_counts(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only for root no resource limit holds")
+    groups = control_groups("probe-of-tests")
+    groups.remove()
+    if "pids" not in groups.controllers and groups.pids is None:
+        pytest.skip("no cgroup counts processes on this machine")
+    bomb = run_step("for i in $(seq 40); do sleep 1000 & done; echo more", tty=False)
+    async with rig(tmp_path, settings=replace(SETTINGS, sandbox="off", task_processes=20)) as it:
+        for _ in range(2):  # the second one by the same agent
+            done = await it.run(bomb)
+            assert done.task.steps[0].exit_status != 0
+            assert "fork" in await done.log()
+            assert "Limits: 20 processes" in await done.log(None)
+            assert (await done.log()).endswith("(executor.task_processes).\n")
+        assert counts_processes(os.getpid())
+    assert not [*groups.pids.glob("task-*")] if groups.pids is not None else True
+
+
 def test_the_control_group_of_a_task_has_its_limits_and_tells_of_a_lack_of_memory(tmp_path: Path) -> None:
     group = ControlGroups(tmp_path, frozenset({"memory", "pids"})).group(Limits(processes=7, memory_bytes=1 << 20))
     assert group is not None
+    assert group.path is not None
     assert {file.name: file.read_text() for file in group.path.iterdir()} == {
         "memory.max": str(1 << 20),
         "memory.swap.max": "0",

@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 from nats.aio.client import Client
 
+from runstream.executor.limits import ControlGroups
 from runstream.executor.workdir import ExecutorPlace
 from runstream.jetstream.api import request
 from runstream.log.jetstream import open_log
@@ -62,7 +63,7 @@ async def test_a_stream_that_is_compressed_or_cannot_be_read_is_named(nats_url: 
 
 @pytest.mark.parametrize(("tasks", "limit", "status"), [(20, 120, "warning"), (20, 1024, "ok"), (0, 1024, "ok")])
 def test_a_limit_of_open_files_that_is_small_for_the_active_tasks_is_named(tasks: int, limit: int, status: str) -> None:
-    finding = doctor.open_files(ExecutorSettings(active_tasks_limit=tasks), limit)
+    finding = doctor.open_files(tasks, limit)
     assert (finding.what, finding.status) == ("open files", status)
     assert str(limit) in finding.found
     assert ("LimitNOFILE" in finding.todo) is (status == "warning")
@@ -83,6 +84,24 @@ async def test_the_sandbox_and_the_user_are_looked_at(tmp_path: Path, monkeypatc
     }
     assert each["auto"]["sandbox"].found == "no namespaces here"
     assert each["auto"]["user"].status == ("warning" if os.geteuid() == 0 else "ok")
+
+
+@pytest.mark.parametrize(
+    ("user", "lack", "counts", "named"),
+    [(0, "none", False, True), (0, "none", True, False), (0, "", False, False), (1000, "none", False, False)],
+)
+async def test_processes_of_tasks_of_root_that_nothing_bounds_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, user: int, lack: str, counts: bool, named: bool
+) -> None:
+    async def missing() -> str:
+        return lack
+
+    monkeypatch.setattr(doctor, "missing_sandbox", missing)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    groups = ControlGroups(controllers=frozenset({"pids"})) if counts else ControlGroups()
+    monkeypatch.setattr(doctor, "control_groups", lambda _: groups)
+    found = {finding.what: finding async for finding in doctor.machine(Settings(data_dir=tmp_path))}
+    assert ("processes of a task" in found) is named
 
 
 async def test_what_the_kernel_forbids_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 The kernel limits processes per user. In a sandbox this is exact, because it counts only those of the sandbox's user
 namespace (Linux 5.14 or later). Without a sandbox it counts all processes of the executor's user, so the limit is added
-to those that the user has already; it does not hold for root. A memory limit needs a writable cgroup (version 2) with
-the memory controller.
+to those that the user has already; it does not hold for root, whose tasks need a cgroup with the `pids` controller, of
+either version. A memory limit needs a writable cgroup (version 2) with the memory controller.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import contextlib
 import os
 import platform
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runstream.counting import counted
@@ -40,7 +41,7 @@ class Limits:
         `user_processes` is how many processes the task's user has already; None for root, or if it is not known.
         """
         found = {"RLIMIT_NOFILE": self.open_files, "RLIMIT_FSIZE": self.file_bytes}
-        if sandboxed and _release() >= _NAMESPACED_COUNTS:
+        if counted_in_sandbox(sandboxed):
             found["RLIMIT_NPROC"] = self.processes
         elif not sandboxed and self.processes and user_processes is not None:
             found["RLIMIT_NPROC"] = user_processes + self.processes
@@ -51,7 +52,7 @@ class Limits:
 
         `ordinary` says that the executor's user is not root.
         """
-        exact = "pids" in controllers or (sandboxed and _release() >= _NAMESPACED_COUNTS)
+        exact = "pids" in controllers or counted_in_sandbox(sandboxed)
         by_user = not exact and not sandboxed and ordinary
         more = " more than the user had when the task's agent began" if by_user else ""
         wanted = {
@@ -66,6 +67,11 @@ class Limits:
         missing = ", ".join(text for text, holds in limits if not holds)
         parts = [f"Limits: {held}." if held else "", f"Not enforced here: {missing}." if missing else ""]
         return " ".join(filter(None, parts))
+
+
+def counted_in_sandbox(sandboxed: bool) -> bool:
+    """Return whether the kernel counts the processes of a task apart from all others by its sandbox."""
+    return sandboxed and _release() >= _NAMESPACED_COUNTS
 
 
 def processes_of_user() -> int | None:
@@ -89,45 +95,60 @@ def _release() -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
-    """The cgroup (version 2) in which this process can create groups."""
+    """The cgroups in which this process can create groups."""
 
     parent: Path | None = None
+    """Of version 2."""
     controllers: frozenset[str] = field(default_factory=frozenset)
     """The controllers for the groups of tasks: `memory`, `pids`."""
+    pids: Path | None = None
+    """Of version 1, with the controller `pids`; None where version 2 has it, or where it cannot be had."""
 
     def remove(self) -> None:
-        """Remove the parent, once no task has a group."""
-        if self.parent is not None:
+        """Remove the parents, once no task has a group."""
+        for folder in filter(None, (self.parent, self.pids)):
             with contextlib.suppress(OSError):  # The group is still in use; the next start of the executor removes it.
-                self.parent.rmdir()
+                folder.rmdir()
 
     def group(self, limits: Limits) -> ControlGroup | None:
-        """Create a group for a task; return None if that is not possible."""
-        if self.parent is None:
-            return None
-        path = self.parent / f"task-{secrets.token_hex(8)}"
-        try:
-            path.mkdir()
-        except OSError:  # The parent was removed.
-            return None
-        group = ControlGroup(path)
-        with contextlib.suppress(OSError):  # The controller was removed meanwhile: the task has no such limit.
-            if limits.processes and "pids" in self.controllers:
-                (path / "pids.max").write_text(str(limits.processes))
-            if limits.memory_bytes and "memory" in self.controllers:
-                (path / "memory.max").write_text(str(limits.memory_bytes))
-                (path / "memory.swap.max").write_text("0")
-        return group
+        """Create a group for a task, in each version that has something for it; return None if that is not possible."""
+        name = f"task-{secrets.token_hex(8)}"
+        path = _created(self.parent, name)
+        if path is not None:
+            with contextlib.suppress(OSError):  # The controller was removed meanwhile: the task has no such limit.
+                if limits.processes and "pids" in self.controllers:
+                    (path / "pids.max").write_text(str(limits.processes))
+                if limits.memory_bytes and "memory" in self.controllers:
+                    (path / "memory.max").write_text(str(limits.memory_bytes))
+                    (path / "memory.swap.max").write_text("0")
+        pids = _created(self.pids, name) if limits.processes else None
+        if pids is not None:
+            with contextlib.suppress(OSError):
+                (pids / "pids.max").write_text(str(limits.processes))
+        return ControlGroup(path, pids) if path is not None or pids is not None else None
+
+
+def _created(parent: Path | None, name: str) -> Path | None:
+    if parent is not None:
+        with contextlib.suppress(OSError):  # The parent was removed.
+            (parent / name).mkdir()
+            return parent / name
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class ControlGroup:
     """The group of one task."""
 
-    path: Path
+    path: Path | None
+    """Of version 2."""
+    pids: Path | None = None
+    """Of version 1, with the controller `pids`."""
 
     def kill(self) -> bool:
         """Kill all processes of the group at once; return False if the kernel does not support it."""
+        if self.path is None:
+            return False
         try:
             (self.path / "cgroup.kill").write_text("1")
         except OSError:  # before Linux 5.14
@@ -136,6 +157,8 @@ class ControlGroup:
 
     def out_of_memory(self) -> bool:
         """Return whether the kernel killed a process because the task had used up its memory."""
+        if self.path is None:
+            return False
         try:
             events = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
         except (OSError, ValueError):
@@ -144,18 +167,74 @@ class ControlGroup:
 
     def remove(self) -> None:
         """Remove the empty group."""
-        with contextlib.suppress(OSError):  # A process is still exiting; the group is harmless.
-            self.path.rmdir()
+        for folder in filter(None, (self.path, self.pids)):
+            with contextlib.suppress(OSError):  # A process is still exiting; the group is harmless.
+                folder.rmdir()
 
 
 def control_groups(name: str) -> ControlGroups:
-    """Find the cgroup below this process's own in which it can create groups; `name` is the parent of all task
+    """Find the cgroups below this process's own in which it can create groups; `name` is the parent of all task
     groups."""
-    mount = _cgroup2()
-    if mount is None:
+    found = _version_2(name)
+    return found if "pids" in found.controllers else replace(found, pids=_pids_of_version_1(name))
+
+
+def counts_processes(executor: int) -> bool:
+    """Return whether the cgroups of a running executor, or of a service with one, bound the processes of its tasks."""
+    try:
+        if (top := _version_1_of(executor)) is not None and any(top.glob("runstream-*")):
+            return True
+        parents = top.glob("runstream-*") if (top := _version_2_of(executor)) is not None else ()
+        return any("pids" in (parent / "cgroup.subtree_control").read_text().split() for parent in parents)
+    except OSError:  # it has ended
+        return False
+
+
+def _version_1_of(process: int | str) -> Path | None:
+    """Return the process's cgroup of version 1 with the controller `pids`."""
+    mount = _mounted(lambda kind, options: kind == "cgroup" and "pids" in options.split(","))
+    return None if mount is None else _joined(mount, process, "pids")
+
+
+def _version_2_of(process: int | str) -> Path | None:
+    mount = _mounted(lambda kind, _: kind == "cgroup2")
+    return None if mount is None else _joined(mount, process, "") or mount
+
+
+def _joined(mount: Path, process: int | str, controller: str) -> Path | None:
+    """Return the folder of the process's cgroup in the hierarchy of this controller; version 2 has no name for it."""
+    for line in Path(f"/proc/{process}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return mount / path.lstrip("/")
+    return None
+
+
+def _pids_of_version_1(name: str) -> Path | None:
+    top = _version_1_of("self")
+    if top is None:
+        return None
+    parent = top / f"runstream-{name}"
+    try:
+        parent.mkdir(exist_ok=True)
+        for left in parent.glob("task-*"):  # The previous process of this executor left it.
+            with contextlib.suppress(OSError):  # It still has processes, which are ended by their records.
+                left.rmdir()
+        probe = parent / "probe"
+        probe.mkdir()
+        try:
+            (probe / "pids.max").write_text("1")
+        finally:
+            probe.rmdir()
+    except OSError:
+        return None
+    return parent
+
+
+def _version_2(name: str) -> ControlGroups:
+    top = _version_2_of("self")
+    if top is None:
         return ControlGroups()
-    own = next((line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")), "/")
-    top = mount / own.lstrip("/")
     parent = top / f"runstream-{name}"
     try:
         for folder in (top, parent):
@@ -174,9 +253,11 @@ def control_groups(name: str) -> ControlGroups:
     return ControlGroups(parent, enabled)
 
 
-def _cgroup2() -> Path | None:
+def _mounted(wanted: Callable[[str, str], bool]) -> Path | None:
+    """Return where the first mount is whose kind and options are wanted."""
     for line in _MOUNTS.read_text().splitlines():
         before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 "):
+        kind, _, options = after.split(" ", 2)
+        if wanted(kind, options):
             return Path(before.split()[4])
     return None

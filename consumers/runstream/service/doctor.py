@@ -47,6 +47,7 @@ from runstream.database.migrating import migration_state
 from runstream.domain.executor import SKEW_SECONDS
 from runstream.errors import InternalError, RunstreamError
 from runstream.executor.drivers.process import missing_sandbox
+from runstream.executor.limits import control_groups, counts_processes
 from runstream.executor.workdir import ExecutorPlace
 from runstream.jetstream.api import StoreUse, request, store_use
 from runstream.jetstream.connection import nats_connection
@@ -65,7 +66,7 @@ from runstream.service.data_dir import NEEDED_BYTES, holder
 from runstream.service.serve import needs_database
 from runstream.service.servers import reached
 from runstream.service.stalls import Consumed
-from runstream.settings import ExecutorSettings, Settings
+from runstream.settings import Settings
 from runstream.subjects import Subjects
 
 Status = Literal["ok", "warning", "problem", "unknown"]
@@ -196,9 +197,19 @@ async def machine(settings: Settings) -> AsyncIterator[Finding]:
         git = shutil.which("git")
         found = git or "not on PATH: steps that clone a repository fail"
         yield judged("git", found, good=git is not None, todo="install git")
-        yield await _sandbox(settings)
+        sandbox = await _sandbox(settings)
+        yield sandbox
         yield _user()
-        yield open_files(settings.executor, _limit_of_service(settings.data_dir))
+        pid = holder(settings.data_dir)
+        if os.geteuid() == 0 and sandbox.status != "ok" and not await asyncio.to_thread(_counts_processes, pid):
+            yield Finding(
+                "processes of a task",
+                "warning",
+                "unbounded: tasks run as root without a sandbox, and no cgroup with the controller `pids` can be made",
+                "run the service as its own user, make a sandbox possible, or delegate a cgroup to the service",
+            )
+        if pid is None:  # a running executor says how many tasks it runs
+            yield open_files(settings.executor.active_tasks_limit, _limit_of_service(settings.data_dir))
 
 
 def _disk(folder: Path) -> Finding:
@@ -233,12 +244,21 @@ async def _sandbox(settings: Settings) -> Finding:
     return judged("sandbox", lack or "works", good=not lack, todo=todo, otherwise="problem" if refused else "warning")
 
 
-def open_files(executor: ExecutorSettings, limit: int) -> Finding:
-    """Judge a service's limit of open files by the number of tasks that its executor runs at once."""
-    needed = _FILES_OF_A_SERVICE + FILES_OF_A_TASK * executor.active_tasks_limit
+def _counts_processes(service: int | None) -> bool:
+    """Return whether cgroups bound the processes of tasks of a running service, or else of one that starts here."""
+    if service is not None:
+        return counts_processes(service)
+    groups = control_groups(f"doctor-{os.getpid()}")
+    groups.remove()
+    return groups.pids is not None or "pids" in groups.controllers
+
+
+def open_files(tasks: int, limit: int) -> Finding:
+    """Judge a service's limit of open files by the number of tasks that its executor runs at once (0: no limit)."""
+    needed = _FILES_OF_A_SERVICE + FILES_OF_A_TASK * tasks
     return judged(
         "open files",
-        f"at most {limit} for {counted(executor.active_tasks_limit, 'task')} at once",
+        f"at most {limit} for {counted(tasks, 'task') if tasks else 'any number of tasks'} at once",
         good=limit >= needed,
         todo=f"raise LimitNOFILE (ulimit -n) to {needed} or more: the executor takes no tasks while files are short",
         otherwise="warning",
@@ -426,7 +446,7 @@ async def nats_server(settings: Settings, admin_url: str | None, folder: Path | 
             yield finding
         yield await _limits(client, folder)
         yield await _clock(client)
-        async for finding in executor_clocks(client, settings.namespace):
+        async for finding in executors(client, settings):
             yield finding
         async for finding in log_streams(client, settings):
             yield finding
@@ -529,13 +549,23 @@ async def _clock(client: Client) -> Finding:
     return clock("NATS clock", theirs - middle)
 
 
-async def executor_clocks(client: Client, namespace: str) -> AsyncIterator[Finding]:
-    """Compare the clock of each living executor with the server's, by its lease."""
+async def executors(client: Client, settings: Settings) -> AsyncIterator[Finding]:
+    """Say what each living executor announces in its lease; compare its clock with the server's.
+
+    The settings of this command may differ from those of the executors.
+    """
     try:
-        seen = await ExecutorSightings(LeaseBucket(client, f"{namespace}_executors", 0)).seen()
+        seen = await ExecutorSightings(LeaseBucket(client, f"{settings.namespace}_executors", 0)).seen()
     except InternalError:
         return  # no executor has ever started
+    here = _executor_here(settings)
     for executor_id, sighting in sorted(seen.items()):
+        offer = sighting.offer
+        limit = counted(offer.active_tasks_limit, "task") if offer.active_tasks_limit else "any number of tasks"
+        running = counted(sum(offer.open_tasks.values()), "open task")
+        yield Finding(f"executor {executor_id}", "ok", f"takes {limit} at once, has {running}")
+        if executor_id == here:
+            yield open_files(offer.active_tasks_limit, _limit_of_service(settings.data_dir))
         if abs(sighting.skew) > SKEW_SECONDS:
             yield Finding(
                 f"clock of executor {executor_id}",
@@ -543,6 +573,15 @@ async def executor_clocks(client: Client, namespace: str) -> AsyncIterator[Findi
                 f"{sighting.skew:+.1f} s from the log's server",
                 "set its clock by NTP: its times in runs are wrong",
             )
+
+
+def _executor_here(settings: Settings) -> str:
+    """Return the id of the executor of the service that holds the data directory; empty if none is known."""
+    if holder(settings.data_dir) is None:
+        return ""
+    with contextlib.suppress(OSError):
+        return (settings.data_dir / "executor" / "id").read_text().strip()
+    return settings.executor.id
 
 
 def clock(what: str, seconds: float) -> Finding:

@@ -24,7 +24,14 @@ from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.host_files import HostFiles
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod, ServiceOutput
 from runstream.executor.drivers.prompt_watch import PromptWatch
-from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups, processes_of_user
+from runstream.executor.limits import (
+    ControlGroup,
+    ControlGroups,
+    Limits,
+    control_groups,
+    counted_in_sandbox,
+    processes_of_user,
+)
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
 from runstream.executor.sandbox import HOME, INSIDE_UID, SHARED_MEMORY, USER_NAME, Visible, accounts, task_user
 from runstream.executor.spawner.client import AgentProxy, Spawner, StartError, close_all
@@ -182,7 +189,7 @@ class ProcessDriver:
                 place = placed(str(folder.home), str(folder.tmp), _user_name())
             undo.callback(files.close)
             limits = self._rules.limits.described(
-                sandboxed=self._sandboxed, controllers=self._groups.controllers, ordinary=os.geteuid() != 0
+                sandboxed=self._sandboxed, controllers=self._counted(), ordinary=os.geteuid() != 0
             )
             output(f"{limits}\n".encode() if limits else b"")
             undo.callback(tree.close)
@@ -238,12 +245,18 @@ class ProcessDriver:
 
     def _group(self) -> ControlGroup | None:
         """Create a control group for a task if it is needed: for limits, or to end a task without a sandbox."""
-        return self._groups.group(self._rules.limits) if self._groups.controllers or not self._sandboxed else None
+        needed = self._groups.controllers or not counted_in_sandbox(self._sandboxed)
+        return self._groups.group(self._rules.limits) if needed else None
+
+    def _counted(self) -> frozenset[str]:
+        """Return the controllers that bound tasks."""
+        return self._groups.controllers | ({"pids"} if self._groups.pids is not None else set())
 
     def _plan(self, group: ControlGroup | None, sandbox: Sandbox | None = None, join: Join | None = None) -> Plan:
-        others = processes_of_user() if not self._sandboxed and "pids" not in self._groups.controllers else None
+        others = processes_of_user() if not self._sandboxed and "pids" not in self._counted() else None
         limits = self._rules.limits.resources(sandboxed=self._sandboxed, user_processes=others)
-        return Plan(sandbox, join, limits, str(group.path) if group is not None else "")
+        cgroup, pids = (group.path, group.pids) if group is not None else (None, None)
+        return Plan(sandbox, join, limits, str(cgroup or ""), str(pids or ""))
 
     def _check(self, spec: ExecutorTaskSpec) -> None:
         runtime = spec.task.runtime

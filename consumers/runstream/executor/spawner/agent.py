@@ -367,7 +367,15 @@ def _reset_signals() -> None:
 
 
 def _fork(plan: Plan) -> int:
-    """Fork into the namespaces of the task's sandbox and into its control group, if it has them."""
+    """Fork into the namespaces of the task's sandbox and into its control groups, if it has them."""
+    pid = _fork_into_group(plan)
+    if pid == 0 and plan.pids:
+        with contextlib.suppress(OSError):  # the group was removed: the processes are not bounded
+            write(f"{plan.pids}/cgroup.procs", b"0")
+    return pid
+
+
+def _fork_into_group(plan: Plan) -> int:
     namespaces = new_namespaces(plan.sandbox) if plan.sandbox is not None else 0
     if not plan.cgroup:
         return kernel.fork(namespaces)

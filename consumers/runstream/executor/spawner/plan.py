@@ -52,6 +52,8 @@ class Plan(NamedTuple):
     """Resource limits by their name in `resource`, such as ("RLIMIT_NOFILE", 65536)."""
     cgroup: str
     """The folder of the task's control group; empty for none."""
+    pids: str
+    """The folder of its control group of version 1, which bounds its processes; empty for none."""
 
 
 class AgentCommand(NamedTuple):
@@ -76,10 +78,9 @@ def _plain(value: Any) -> Any:
 
 def read_plan(content: bytes) -> Plan:
     """Decode a plan."""
-    sandbox, join, limits, cgroup = marshal.loads(content)  # noqa: S302  (only the executor writes it)
-    return Plan(
-        Sandbox(*sandbox) if sandbox is not None else None, Join(*join) if join is not None else None, limits, cgroup
-    )
+    sandbox, join, limits, cgroup, pids = marshal.loads(content)  # noqa: S302  (only the executor writes it)
+    place = Sandbox(*sandbox) if sandbox is not None else None
+    return Plan(place, Join(*join) if join is not None else None, limits, cgroup, pids)
 
 
 def read_command(content: bytes) -> AgentCommand:
