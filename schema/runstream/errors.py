@@ -101,6 +101,12 @@ class UnauthorizedError(RunstreamError):
     kind = Kind.UNAUTHORIZED
 
 
+class ForbiddenError(RunstreamError):
+    """The sender may not do what it requests."""
+
+    kind = Kind.FORBIDDEN
+
+
 class ConflictError(RunstreamError):
     """Another writer changed it first."""
 

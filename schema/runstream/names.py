@@ -14,6 +14,18 @@ RULE = (
 )
 
 
+_ID = re.compile(rf"(?i:urn:uuid:)?({_UUID.pattern})|\{{({_UUID.pattern})\}}")
+
+
+def id_of(reference: str) -> str:
+    """Return the canonical id that a reference is (in any usual form of a UUID); empty for a name."""
+    found = _ID.fullmatch(reference)
+    if found is None:
+        return ""
+    digits = (found[1] or found[2]).replace("-", "").lower()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
 def project_of(group: str) -> str:
     """Return the project or the user whose group this is: its first two parts, such as `/project/web`."""
     return "/".join(group.split("/")[:3])

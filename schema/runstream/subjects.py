@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
 from runstream.errors import BadRequestError
 
-AggregateKind = Literal["run", "runconfig", "task", "executor", "skip"]
-KINDS: tuple[AggregateKind, ...] = ("run", "runconfig", "task", "executor", "skip")
+RunsKind = Literal["run", "runconfig", "task", "executor"]
+ConfigKind = Literal["user", "org", "projectgroup", "project", "secret", "variable", "remotesource"]
+AggregateKind = Literal[RunsKind, ConfigKind, "skip"]
+CONFIG_KINDS: tuple[ConfigKind, ...] = get_args(ConfigKind)
+KINDS: tuple[AggregateKind, ...] = (*get_args(RunsKind), *CONFIG_KINDS, "skip")
 MAX_PARTITIONS = 256
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from runstream.executor import beneath
 from runstream.executor.beneath import FOLDER, Links, closing, open_beneath, remove_tree
-from runstream.executor.task_root import OutsideTaskError, TaskRoot, User, run_as
+from runstream.executor.task_root import OutsideTaskError, TaskRoot, TaskUser, run_as
 
 READ = os.O_RDONLY
 
@@ -255,7 +255,7 @@ async def test_files_are_accessed_as_the_tasks_user(tmp_path: Path) -> None:
     os.chown(tmp_path / "home", 12345, 12345)
     (tmp_path / "home/secret").write_text("of root")
     (tmp_path / "home/secret").chmod(0o600)
-    root = TaskRoot.of_folders(tmp_path / "home", user=User(12345, 12346))
+    root = TaskRoot.of_folders(tmp_path / "home", user=TaskUser(12345, 12346))
     with pytest.raises(PermissionError):
         await root.run(root.open, root.path("~/secret"), READ)
     await root.run(root.write, root.path("~/made"), b"x")
@@ -263,7 +263,7 @@ async def test_files_are_accessed_as_the_tasks_user(tmp_path: Path) -> None:
     assert (found.st_uid, found.st_gid) == (12345, 12346)
     (tmp_path / "ours").touch()  # this thread is still what it was
     assert (tmp_path / "ours").stat().st_uid == 0
-    assert await run_as(User(12345, 12345), _capabilities) == 0
+    assert await run_as(TaskUser(12345, 12345), _capabilities) == 0
     root.close()
 
 

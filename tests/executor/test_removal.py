@@ -15,10 +15,10 @@ import structlog
 from structlog.testing import capture_logs
 
 from runstream.executor.beneath import FOLDER, FS_IOC_SETFLAGS, printable, remove_tree
-from runstream.executor.task_root import User, run_as
+from runstream.executor.task_root import TaskUser, run_as
 from tests.executor.rig import rig, run_step
 
-NOBODY = User(65534, 65534)
+NOBODY = TaskUser(65534, 65534)
 
 
 def chain(folder: Path, levels: int, name: str = "d") -> None:

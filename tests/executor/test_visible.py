@@ -9,7 +9,7 @@ import pytest
 from runstream.errors import BadRequestError
 from runstream.executor.executor import host_rules
 from runstream.executor.sandbox import Visible, accounts, task_user
-from runstream.executor.task_root import User
+from runstream.executor.task_root import TaskUser
 from runstream.executor.workdir import ExecutorPlace, TaskFolder
 from runstream.service.configuration import load_settings
 from runstream.settings import ExecutorSettings, Settings
@@ -23,7 +23,7 @@ def test_places_of_the_service_are_masked_where_a_visible_place_contains_them(tm
         executor=ExecutorSettings(sandbox_readonly=("/srv",)),
     )
     visible = host_rules(settings, ExecutorPlace(tmp_path / "data")).visible
-    made = visible.sandbox(TaskFolder(tmp_path / "task"), User(5, 6), ())
+    made = visible.sandbox(TaskFolder(tmp_path / "task"), TaskUser(5, 6), ())
     assert set(made.masked) == {"/etc/ci/settings.yml", "/etc/runstream", "/srv/keys/key"}
     assert "/srv" in made.readonly
     assert (made.home, made.tmp) == (str(tmp_path / "task/home"), str(tmp_path / "task/tmp"))

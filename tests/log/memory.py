@@ -13,7 +13,7 @@ from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError
 from runstream.ids import new_id
-from runstream.log.port import AppendConflictError, RawMessage
+from runstream.log.port import AppendConflictError, LogMovedError, RawMessage
 from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
 
@@ -71,6 +71,21 @@ class MemoryLog:
                     code="commitTooLarge",
                 )
         return [self._append(commit, *parts) for commit, parts in zip(commits, encoded, strict=True)]
+
+    async def append_batch(self, commits: Sequence[NewCommit], after: int) -> list[Position]:
+        """Append commits of one partition, all or none (see the port)."""
+        partition = commits[0].address.partition
+        stream = self.streams[partition]
+        if stream.messages[after:]:
+            if stream.messages[after].headers.get(ID_HEADER) != commits[0].id:
+                raise LogMovedError(after, len(stream.messages))
+            return [message.position for message in stream.messages[after : after + len(commits)]]
+        for commit in commits:
+            body, headers = encode(commit)
+            position = Position(self.epoch, partition, len(stream.messages) + 1)
+            message = RawMessage(self.subjects.of(commit.address), position, body, headers, datetime.now(UTC))
+            stream.add(self.subjects.guard(commit.address), message)
+        return [message.position for message in stream.messages[after:]]
 
     async def last(self, address: Address) -> StoredCommit | None:
         """The aggregate's last commit (see the port)."""

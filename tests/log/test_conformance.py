@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runstream.commits import Head, NewCommit, Position
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.run import RunNumbered
-from runstream.log.port import AppendConflictError, Log, decide_and_append
+from runstream.log.port import AppendConflictError, Log, LogMovedError, decide_and_append
 from tests.log.commits import NOW, after, assigned, created, numbered, run_address, stop_requested, task_address
 from tests.log.conftest import OpenLog
 
@@ -235,3 +235,42 @@ async def _drained(log: Log) -> None:
     commit = created(run_address())
     await log.append(commit)
     assert len(await log.history(commit.address)) == 1
+
+
+async def test_a_batch_is_appended_as_a_whole_where_the_partition_ends(new_log: OpenLog) -> None:
+    async with new_log() as log:
+        commits = [created(run_address(1)) for _ in range(3)]
+        assert await log.append_batch(commits[:1], 0) == [Position(log.epoch, 1, 1)]
+        assert await log.append_batch(commits[1:], 1) == [Position(log.epoch, 1, 2), Position(log.epoch, 1, 3)]
+        assert await log.end(1) == 3
+        assert [one.commit.id for one in await log.history(commits[2].address)] == [commits[2].id]
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+async def test_a_batch_that_expects_an_earlier_end_is_refused_as_a_whole(new_log: OpenLog, count: int) -> None:
+    async with new_log() as log:
+        first = created(run_address())
+        await log.append_batch([first], 0)
+        with pytest.raises(LogMovedError) as caught:
+            await log.append_batch([created(run_address()) for _ in range(count)], 0)
+        assert caught.value.following == 1
+        assert await log.end(0) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+async def test_the_same_batch_again_is_the_same_success(new_log: OpenLog, count: int) -> None:
+    async with new_log() as log:
+        await log.append(created(run_address()))
+        batch = [created(run_address()) for _ in range(count)]
+        positions = await log.append_batch(batch, 1)
+        await log.append(created(run_address()))
+        assert await log.append_batch(batch, 1) == positions
+        assert await log.end(0) == count + 2
+
+
+async def test_of_batches_that_expect_the_same_end_one_is_appended(new_log: OpenLog) -> None:
+    async with new_log() as log:
+        batches = [[created(run_address()) for _ in range(2)] for _ in range(8)]
+        answers = await asyncio.gather(*(log.append_batch(one, 0) for one in batches), return_exceptions=True)
+        assert sum(isinstance(answer, LogMovedError) for answer in answers) == 7
+        assert await log.end(0) == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runstream.errors import BadRequestError
 from runstream.executor.spawner import plan
-from runstream.executor.task_root import User
+from runstream.executor.task_root import TaskUser
 from runstream.executor.workdir import TaskFolder
 
 SYSTEM_PLACES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store")
@@ -46,7 +46,7 @@ class Visible:
     """Places that no task may see, even inside a visible one."""
     network: bool = True
 
-    def sandbox(self, folder: TaskFolder, user: User, accounts: Sequence[tuple[str, str]]) -> plan.Sandbox:
+    def sandbox(self, folder: TaskFolder, user: TaskUser, accounts: Sequence[tuple[str, str]]) -> plan.Sandbox:
         """Return the sandbox of a task whose processes run as `user` on the machine."""
         readonly = (*SYSTEM_PLACES, *self.readonly)
         visible = (*readonly, *self.writable)
@@ -84,14 +84,14 @@ class Visible:
                 )
 
 
-def task_user(task_id: str) -> User:
+def task_user(task_id: str) -> TaskUser:
     """Return the user of a sandboxed task's processes: the executor's, or one of the task's own if that is root."""
     if os.geteuid() != 0:
-        return User(os.geteuid(), os.getegid())
+        return TaskUser(os.geteuid(), os.getegid())
     mapped = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
     first, count = (_FIRST_UID, _UIDS) if mapped > _FIRST_UID + _UIDS else (_SMALL_FIRST_UID, _SMALL_UIDS)
     number = first + zlib.crc32(task_id.encode()) % count
-    return User(number, number)
+    return TaskUser(number, number)
 
 
 def accounts(folder: Path) -> tuple[tuple[str, str], ...]:

@@ -54,7 +54,7 @@ class OutsideTaskError(BadRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class TaskUser:
     """A user and group of this machine, as numbers."""
 
     uid: int
@@ -64,7 +64,7 @@ class User:
 class TaskRoot:
     """The files of one task: opened, made and written. `close` it when the task has ended."""
 
-    def __init__(self, home: str, places: Mapping[str, int], user: User | None = None) -> None:
+    def __init__(self, home: str, places: Mapping[str, int], user: TaskUser | None = None) -> None:
         """Take over the descriptors in `places`, by the absolute path of each directory.
 
         `{"/": root}` is a whole file system. `home` is an absolute path in one of the places. `user` owns the files;
@@ -78,7 +78,7 @@ class TaskRoot:
         self._closed = False
 
     @classmethod
-    def of_folders(cls, home: Path, *folders: Path, user: User | None = None) -> TaskRoot:
+    def of_folders(cls, home: Path, *folders: Path, user: TaskUser | None = None) -> TaskRoot:
         """Return the root of a task without a sandbox, which has only these folders of the machine."""
         root = cls(str(home), {}, user)
         try:
@@ -217,7 +217,7 @@ def _open(place: int, relative: str, flags: int, mode: int, links: Links) -> int
     return walk_beneath(place, relative, flags, mode, links=links)  # reports where an absolute link leads
 
 
-async def run_as(user: User, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_as(user: TaskUser, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a function in a thread that accesses files as this user, without any capability.
 
     The credentials of a thread cannot be given back, so the thread is new, and ends with the function.
@@ -247,7 +247,7 @@ async def run_as(user: User, function: Callable[P, T], *args: P.args, **kwargs: 
     return await result
 
 
-def _become(user: User) -> None:
+def _become(user: TaskUser) -> None:
     """Give this thread the file access of a user. libc's own calls would change every thread of the process."""
     libc = _LIBC
     machine = platform.machine()

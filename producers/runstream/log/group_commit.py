@@ -20,9 +20,9 @@ from nats.aio.client import Client
 
 from runstream.jetstream.failover import answers_of
 from runstream.jetstream.publisher import Ack, Publisher, PublishOutcome, Refused, Unanswered
+from runstream.log.port import MAX_BATCH_COMMITS
 from runstream.telemetry.metrics import APPEND_DURATION, APPENDED_COMMITS
 
-MAX_BATCH_COMMITS = 1000
 MAX_BATCH_BYTES = 4 << 20
 PLAIN_COMMITS = 8
 """Maximum size of a group without a batch: a batch takes 2.6 ms, concurrent plain publishes 0.3 ms each."""

@@ -8,8 +8,9 @@ cannot be trusted: a standalone server checks the expected sequence first, a clu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Self
 
 import structlog
@@ -19,7 +20,7 @@ from runstream.backoff import Backoff
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.counting import counted
-from runstream.errors import BadRequestError, InternalError, NotExistError
+from runstream.errors import BadRequestError, InternalError, NotExistError, RunstreamError
 from runstream.jetstream.api import (
     STORE_FULL,
     TOO_LARGE,
@@ -45,6 +46,7 @@ from runstream.log.reader import (
     stream_info,
     stream_state,
 )
+from runstream.log.serial import append_serial
 from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
@@ -267,20 +269,60 @@ class JetStreamLog(LogReader):
         """Append commits of different aggregates (see the port)."""
         on_their_way = [self._pending(commit) for commit in commits]
         deadline = asyncio.get_running_loop().time() + self._append_seconds
+        with self._appending():
+            try:
+                for commit, pending in zip(commits, on_their_way, strict=True):
+                    await self._committers[commit.address.partition].submit(pending)
+                return [await self._settled(c, p, deadline) for c, p in zip(commits, on_their_way, strict=True)]
+            finally:
+                for pending in on_their_way:
+                    pending.outcome.cancel()
+
+    async def append_batch(self, commits: Sequence[NewCommit], after: int) -> list[Position]:
+        """Append commits of different aggregates of one partition as one atomic batch (see the port)."""
+        partition = commits[0].address.partition
+        batch = [self._encoded(commit) for commit in commits]
+        deadline = asyncio.get_running_loop().time() + self._append_seconds
+        with self._appending():
+            sequences = await append_serial(
+                self._nc,
+                self._publisher,
+                self.subjects.stream(partition),
+                batch,
+                after=after,
+                deadline=deadline,
+                refused=partial(self._final, commits[0], len(batch[0].body)),
+                failed=lambda why, sent: self._unknown(commits[0], why, sent=sent),
+            )
+        return [Position(self.epoch, partition, sequence) for sequence in sequences]
+
+    def _final(self, commit: NewCommit, size: int, refused: Refused) -> RunstreamError | None:
+        """Return the error of a refusal that another attempt does not change."""
+        if refused.number in STORE_FULL:
+            return self._not_stored(commit, refused.why)
+        return self._too_large(commit.address, size) if refused.number in TOO_LARGE else None
+
+    @contextmanager
+    def _appending(self) -> Iterator[None]:
+        """Count an append as in flight."""
         self._under_way += 1
         self._idle.clear()
         try:
-            for commit, pending in zip(commits, on_their_way, strict=True):
-                await self._committers[commit.address.partition].submit(pending)
-            return [await self._settled(c, p, deadline) for c, p in zip(commits, on_their_way, strict=True)]
+            yield
         finally:
-            for pending in on_their_way:
-                pending.outcome.cancel()
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
 
     def _pending(self, commit: NewCommit) -> PendingCommit:
+        """Encode a commit that expects the last sequence of its subject. Raises BadRequestError if it is too large."""
+        pending, guard = self._encoded(commit), self.subjects.guard(commit.address)
+        pending.headers["Nats-Expected-Last-Subject-Sequence"] = str(commit.expected)
+        if commit.expected == 0 and guard != pending.subject:
+            pending.headers["Nats-Expected-Last-Subject-Sequence-Subject"] = guard
+        return pending
+
+    def _encoded(self, commit: NewCommit) -> PendingCommit:
         """Encode a commit. Raises BadRequestError for one that is too large."""
         if self._closed:
             raise InternalError("the log is closed", code="logClosed")
@@ -290,11 +332,7 @@ class JetStreamLog(LogReader):
         body, headers = encode(commit)
         if len(body) > self._nc.max_payload - _HEADER_ROOM:
             raise self._too_large(address, len(body))
-        subject, guard = self.subjects.of(address), self.subjects.guard(address)
-        headers["Nats-Expected-Last-Subject-Sequence"] = str(commit.expected)
-        if commit.expected == 0 and guard != subject:
-            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = guard
-        return PendingCommit(address.aggregate, subject, body, headers)
+        return PendingCommit(address.aggregate, self.subjects.of(address), body, headers)
 
     def _too_large(self, address: Address, size: int) -> BadRequestError:
         """Return the error for a commit that the server, or its stream, never takes."""

@@ -32,6 +32,24 @@ class AppendConflictError(ConflictError):
         """The aggregate's last commit at the leader; None where it is unknown."""
 
 
+MAX_BATCH_COMMITS = 1000
+"""Maximum number of commits of a batch; NATS takes no more."""
+
+
+class LogMovedError(ConflictError):
+    """The partition has grown since the decision: read on and decide again."""
+
+    def __init__(self, after: int, following: int) -> None:
+        super().__init__(
+            f"the log has grown since position {after}",
+            code="concurrentUpdate",
+            details={"after": after, "following": following},
+            hint="try again",
+        )
+        self.following = following
+        """A sequence that the partition has reached."""
+
+
 class RawMessage(Struct, frozen=True, gc=False):
     """A message of the log, not yet decoded."""
 
@@ -90,6 +108,13 @@ class Log(ReadableLog, Protocol):
         """Append commits of different aggregates, grouped by partition; return a result for each, in order.
 
         This is not atomic: a refused commit leaves the others appended.
+        """
+
+    async def append_batch(self, commits: Sequence[NewCommit], after: int) -> list[Position]:
+        """Append commits of different aggregates of one partition, all or none, if the partition ends at `after`.
+
+        Return their positions once they are durable; commits that are in the log already are a success. Raises
+        LogMovedError when the partition has grown, and what `append` raises. At most MAX_BATCH_COMMITS.
         """
 
     async def last(self, address: Address) -> StoredCommit | None:

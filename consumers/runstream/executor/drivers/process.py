@@ -37,7 +37,7 @@ from runstream.executor.sandbox import HOME, INSIDE_UID, SHARED_MEMORY, USER_NAM
 from runstream.executor.spawner.client import AgentProxy, Spawner, StartError, close_all
 from runstream.executor.spawner.plan import AgentCommand, Join, Plan, Sandbox
 from runstream.executor.spec import ExecutorTaskSpec, for_terminal, inherited, marked, own_virtual_environment, placed
-from runstream.executor.task_root import TaskRoot, User
+from runstream.executor.task_root import TaskRoot, TaskUser
 from runstream.executor.workdir import TaskFolder
 from runstream.lifecycle import wait_for_event
 from runstream.open_files import out_of_files
@@ -275,7 +275,7 @@ class ProcessDriver:
                 hint="leave `user` out",
             )
 
-    async def _open(self, folder: TaskFolder, user: User, group: ControlGroup | None) -> Host:
+    async def _open(self, folder: TaskFolder, user: TaskUser, group: ControlGroup | None) -> Host:
         if user.uid != os.geteuid():
             for path in (folder.home, folder.tmp):
                 os.chown(path, user.uid, user.gid, follow_symlinks=False)

@@ -25,7 +25,7 @@ from runstream.executor.spawner.plan import (
     Plan,
     packed,
 )
-from runstream.executor.task_root import User
+from runstream.executor.task_root import TaskUser
 from runstream.open_files import OpenFilesError, out_of_files
 
 _ROOTS = Path(__file__).parents[3]
@@ -88,7 +88,7 @@ class AgentProxy:
         self._owns_root = False
         return self.root
 
-    async def start(self, command: AgentCommand, user: User | None) -> int:
+    async def start(self, command: AgentCommand, user: TaskUser | None) -> int:
         """Start a command; return the descriptor from which to read its output.
 
         The pipe belongs to `user` if that is not the executor's own, so that the command can open /dev/stdout. Raises

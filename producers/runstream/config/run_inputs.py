@@ -1,0 +1,67 @@
+"""The variables and secrets of a project for its runs, the nearest first, from the config service."""
+
+from __future__ import annotations
+
+from runstream.config.sealed import open_secret
+from runstream.domain.config.project import Project
+from runstream.domain.config.project_group import ProjectGroup
+from runstream.domain.config.references import path_of, place_of
+from runstream.domain.config.secret import StoredSecret
+from runstream.domain.config.state import ConfigState
+from runstream.domain.config.tree import secrets_of, variables_of
+from runstream.domain.config.variable import StoredVariable
+from runstream.events.variable import NamePatterns, SecretValue, ValueCondition
+from runstream.runconfig import variables as inputs
+from runstream.runconfig.when import Conditions, Pattern, When
+from runstream.sealing import Keyring
+
+
+def run_inputs(state: ConfigState, project: Project, keyring: Keyring) -> inputs.InputValues:
+    """Return the variables and opened secrets that runs of a project have, the nearest first.
+
+    Raises InternalError for a secret whose key is missing.
+    """
+    return inputs.InputValues(
+        tuple(_variable(state, one) for one in variables_of(state, project, tree=True, remove_overridden=True)),
+        tuple(
+            inputs.Secret(one.name, open_secret(keyring, one), parent_path(state, one))
+            for one in secrets_of(state, project, tree=True)
+        ),
+    )
+
+
+def parent_path(state: ConfigState, thing: StoredSecret | StoredVariable) -> str:
+    """Return the path of the project or group that has a secret or variable."""
+    return path_of(state, place_of(state, thing.parent))
+
+
+def matching_secret_path(
+    state: ConfigState, variable: StoredVariable, value: SecretValue, seen_from: Project | ProjectGroup
+) -> str:
+    """Return the path of the place of a value's secret, as a project or group inherits it; empty without one."""
+    secrets = [inputs.Secret(one.name, {}, parent_path(state, one)) for one in secrets_of(state, seen_from, tree=True)]
+    found = inputs.matching_secret(
+        inputs.VariableValue(value.secret_name, value.secret_var), parent_path(state, variable), secrets
+    )
+    return found.parent_path if found is not None else ""
+
+
+def _variable(state: ConfigState, variable: StoredVariable) -> inputs.Variable:
+    values = tuple(inputs.VariableValue(one.secret_name, one.secret_var, when_of(one.when)) for one in variable.values)
+    return inputs.Variable(variable.name, parent_path(state, variable), values=values)
+
+
+def when_of(condition: ValueCondition | None) -> When | None:
+    """Return a stored condition as the run configuration has it."""
+    if condition is None:
+        return None
+    return When(_conditions(condition.branch), _conditions(condition.tag), _conditions(condition.ref))
+
+
+def _conditions(patterns: NamePatterns | None) -> Conditions | None:
+    if patterns is None:
+        return None
+    include, exclude = (
+        tuple(Pattern(one.match, one.type) for one in those) for those in (patterns.include, patterns.exclude)
+    )
+    return Conditions(include, exclude)
