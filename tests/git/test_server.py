@@ -19,10 +19,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from runstream.errors import NotExistError, UnauthorizedError
+from runstream.errors import BadRequestError, NotExistError, UnauthorizedError
 from runstream.gateway.git_http import Access, GitHttp
 from runstream.gateway.middleware import RequestMiddleware
 from runstream.git.bare import BareRepositories
+from runstream.git.save import push_saved, save_working_tree
 from runstream.git.server import CleanedRepositories, GitServer, GitServerLimits, GitService, RepositoryName
 from runstream.telemetry import setup_logging
 from runstream.telemetry.http_server import HttpServer
@@ -102,6 +103,20 @@ async def test_a_replaced_commit_can_still_be_fetched(service: Service, clone: P
     await run(clone, "push", "--force", service.repository(), "main")
     new_repository(tmp_path / "other")
     await run(tmp_path / "other", "fetch", "--depth=1", service.repository(), first)
+
+
+async def test_a_saved_working_tree_is_pushed_and_a_task_clones_it(
+    service: Service, clone: Path, tmp_path: Path
+) -> None:
+    (clone / "file").write_text("dirty")
+    saved = await asyncio.to_thread(save_working_tree, clone)
+    url = f"{service.url}/repos/{NAME}.git"
+    for _ in range(2):
+        await asyncio.to_thread(push_saved, saved, url, "refs/heads/main", username=OWNER, password="a token")
+    await run(tmp_path, "clone", "-q", "-b", "main", service.repository(), "copy")
+    assert (tmp_path / "copy" / "file").read_text() == "dirty"
+    with pytest.raises(BadRequestError, match=f"git cannot push to {url}: .*look elsewhere"):
+        await asyncio.to_thread(push_saved, saved, url, "refs/heads/main", username=OTHER, password="a token")
 
 
 async def test_a_request_without_a_user_is_asked_for_one(service: Service, clone: Path) -> None:

@@ -129,8 +129,8 @@ class GitOutput:
         """Git's own sentence about a failure, with what the server at the other end said."""
         lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
         server = [line.removeprefix("remote: ") for line in lines if line.startswith("remote: ")]
-        told = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1] if lines else "")
-        told = told.removeprefix("fatal: ").removeprefix("error: ") or f"git ended with status {self.status}"
+        failures = [line.partition(": ")[2] for line in lines if line.startswith(("fatal: ", "error: "))] or lines[-1:]
+        told = "; ".join(dict.fromkeys([*failures[:1], *failures[-1:]])) or f"git ended with status {self.status}"
         return f"{told} ({'; '.join(server)})" if server else told
 
     def require(self, what: str) -> GitOutput:
