@@ -148,7 +148,7 @@ class DockerEngine:
 
     def _load(self) -> None:
         self.cli("import", "--change", "ENV OF_IMAGE=yes", "-", IMAGE, stdin=root_file_system())
-        self.cli("import", "-", GIT_IMAGE, stdin=root_file_system(with_git=True))
+        self.cli("import", "-", GIT_IMAGE, stdin=root_file_system(programs=("git",)))
         self.cli("import", "-", BARE, stdin=_tar({"bin/true": Path(shutil.which("busybox") or "")}, {}))
 
 
@@ -195,18 +195,23 @@ def make_certificates(folder: Path) -> None:
 
 
 @cache
-def root_file_system(*, with_git: bool = False) -> bytes:
-    """A tar of a root file system with busybox."""
+def root_file_system(*, programs: tuple[str, ...] = (), scripts: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """A tar of a root file system with busybox, these programs of this machine, and scripts with their texts."""
     busybox = shutil.which("busybox") or ""
     applets = subprocess.run([busybox, "--list"], capture_output=True, check=True).stdout.decode().split()
     links = {f"bin/{name}": "busybox" for name in applets if name != "busybox"}
     accounts = b"root:x:0:0:root:/root:/bin/sh\nci:x:1000:1000:ci:/home/ci:/bin/sh\n"
     files: dict[str, Path | bytes] = {"bin/busybox": Path(busybox), "etc/passwd": accounts}
-    if with_git and (git := shutil.which("git")) is not None:
-        linked = subprocess.run(["ldd", git], capture_output=True, check=True).stdout.decode().split()
-        libraries = [word for word in linked if word.startswith("/")]
-        files |= {name.lstrip("/"): Path(name).resolve() for name in libraries} | {"usr/bin/git": Path(git).resolve()}
-        links |= {f"usr/lib/git-core/{name}": "/usr/bin/git" for name in ("git", "git-upload-pack")}
+    files |= {f"bin/{name}": text.encode() for name, text in scripts}
+    for program in programs:
+        found = shutil.which(program) or ""
+        linked = subprocess.run(["ldd", found], capture_output=True, check=True).stdout.decode().split()
+        files |= {name.lstrip("/"): Path(name).resolve() for name in linked if name.startswith("/")}
+        files[f"bin/{program}"] = Path(found).resolve()
+    if "git" in programs:
+        links |= {f"usr/lib/git-core/{name}": "/bin/git" for name in ("git", "git-upload-pack")}
+    for name in files:
+        links.pop(name, None)
     return _tar(files, links)
 
 

@@ -23,9 +23,9 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 @cache
-def _image(arch: str) -> tuple[bytes, dict[str, bytes]]:
-    """The manifest of an image, and its blobs by digest."""
-    layer = gzip.compress(root_file_system(), 1, mtime=0)
+def _image(arch: str, files: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """The manifest of an image of these files, and its blobs by digest."""
+    layer = gzip.compress(files, 1, mtime=0)
     history = {"created": "2026-01-01T00:00:00Z", "created_by": "tests"}
     config = json.dumps(
         {
@@ -33,7 +33,7 @@ def _image(arch: str) -> tuple[bytes, dict[str, bytes]]:
             "os": "linux",
             "created": history["created"],
             "config": {"Env": ["OF_IMAGE=pulled"]},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(root_file_system())]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(files)]},
             "history": [history],
         }
     ).encode()
@@ -56,8 +56,12 @@ def _digest(content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def registry(*, private: bool = False) -> Iterator[str]:
-    """Serve on loopback, with `private` only to those who log in; yield the address."""
+def registry(*, private: bool = False, files: bytes = b"") -> Iterator[str]:
+    """Serve on loopback, with `private` only to those who log in; yield the address.
+
+    `files` is a tar of what the image has; without it, busybox.
+    """
+    files = files or root_file_system()
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,7 +76,7 @@ def registry(*, private: bool = False) -> Iterator[str]:
         def do_GET(self) -> None:
             name = self.path.removeprefix("/v2/")
             kind = name.partition("/")[0]
-            manifest, blobs = _image("arm64" if kind == "other" else "amd64")
+            manifest, blobs = _image("arm64" if kind == "other" else "amd64", files)
             if kind == "hang":
                 ended.wait()
             elif private and self.headers.get("Authorization") != _basic():

@@ -137,8 +137,8 @@ def test_executors_that_do_not_fit_say_what_they_lack() -> None:
     common = "does not allow privileged containers and has no architecture arm64"
     assert reason.message == (
         "no executor fits (needed: privileged containers (image), architecture arm64, label gpu=yes): "
-        f"e1 cannot run containers and {common} and has no label gpu; "
-        f"e2 cannot run containers and {common}"
+        f"e1 cannot run containers: it has no engine (executor.engine) and {common} and has no label gpu; "
+        f"e2 cannot run containers: it has no engine (executor.engine) and {common}"
     )
     assert reason.details["requires"] == {"type": "pod", "arch": "arm64", "labels": {"gpu": "yes"}, "privileged": True}
 

@@ -405,7 +405,12 @@ POD = "{containers: [{image: 'python:3.12'}]}"
         (POD, {}, 'task "t" needs an executor that runs containers'),
         (POD, executors(allow_pod=True), ""),
         (POD, {**executors(), "e3": executors(allow_pod=True)["e1"]}, ""),
-        (POD, executors(), "(needed: containers (python:3.12)): e1 cannot run containers; e2 cannot run containers"),
+        (
+            POD,
+            executors(),
+            "(needed: containers (python:3.12)): e1 cannot run containers: it has no engine (executor.engine); "
+            "e2 cannot run containers: it has no engine (executor.engine)",
+        ),
         (
             "{type: host}",
             executors(allow_host=False),

@@ -218,7 +218,7 @@ def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
             f"refuses tasks on its host: {offer.refused}" if offer.refused else "does not allow tasks on its host",
         )
     if demand.type == "pod" and not offer.allow_pod:
-        yield Lack("pod", "cannot run containers")
+        yield Lack("pod", "cannot run containers: it has no engine (executor.engine)")
     elif demand.type == "pod" and offer.engine_away:
         yield Lack("pod", f"cannot run containers now: its engine is unreachable ({offer.engine_away[:_SHOWN_REASON]})")
     if demand.privileged and not offer.allow_privileged_containers:
