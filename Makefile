@@ -74,7 +74,8 @@ check: setup ## lint, format, types, import contracts
 	$(BIN)/lint-imports --no-logo
 
 retention: setup ## remove most of 10,000 runs and restarts while they come in, the cleaner killed 20 times; nightly
-	RUNSTREAM_TEST_RUNS=10000 RUNSTREAM_TEST_KILLS=20 $(BIN)/python -m pytest -q -rP --show-capture=stdout tests/retention/test_kills.py
+	RUNSTREAM_TEST_RUNS=10000 RUNSTREAM_TEST_KILLS=20 $(BIN)/python -m pytest -q -rP --show-capture=stdout \
+	  tests/retention/test_kills.py tests/retention/test_interleavings.py
 
 fuzz: setup ## give hostile snapshots to the reader for five minutes; nightly
 	RUNSTREAM_FUZZ_SECONDS=300 $(BIN)/python -m pytest -q tests/snapshots/test_fuzzing.py

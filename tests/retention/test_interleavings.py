@@ -5,12 +5,16 @@ Nothing that a run refers to is ever removed, and everything else goes in the en
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, cast
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +41,7 @@ from runstream.gateway.runs.create import PreparedRun, RunCreation
 from runstream.ids import executor_task_id
 from runstream.log.port import decide_and_append
 from runstream.log.runs import find_run
-from runstream.objects import paths
+from runstream.objects import ObjectStorage, paths
 from runstream.objects.references import GRACE, Shared, SharedObjects, shared_of
 from runstream.retention.removal import Removal, release_of
 from runstream.run_states import RunResult
@@ -52,17 +56,20 @@ from .turns import BEGUN, Clock, SteppedLog, SteppedObjects, finish, play
 GROUP = "/project/p/branch/main"
 CONFIG = config(task("build", steps=2, save=True), task("test", Depend("build", ("on_success",)), level=1))
 KINDS: tuple[DataKind, ...] = ("logs", "archives")
+PLAYS = int(os.environ.get("RUNSTREAM_TEST_RUNS", "300"))
+SWITCHES = (0.02, 0.1, 0.3, 1.0)
+"""Probabilities that another one goes on at an access."""
 Actor = Coroutine[Any, Any, None]
 
 
 class Service:
     """A gateway, executors and cleaners over one log and one storage."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, clock: Clock, objects: ObjectStorage) -> None:
         self.random = random
-        self.clock = Clock()
+        self.clock = clock
         self.log = SteppedLog(partitions=1)
-        self.objects = SteppedObjects(self.clock)
+        self.objects = objects
         self.creation = RunCreation(self.log, self.clock.now, SharedObjects(self.objects))
         self.runs: list[str] = []
 
@@ -73,7 +80,11 @@ class Service:
 
     async def create(self) -> None:
         created = await self.creation.create(PreparedRun(GROUP, CONFIG, {}, ()))
-        finish(self.execute(created.run))
+        await self.settle(self.execute(created.run))
+
+    async def settle(self, work: Actor) -> None:
+        """Do work to its end at once: none of the others gets a turn meanwhile."""
+        finish(work)
 
     async def execute(self, run: RunState) -> None:
         """Run what is not kept: the build succeeds, the test fails."""
@@ -104,7 +115,7 @@ class Service:
             asked = RestartOrigin(run_id, "failed", (), descendants=False, fresh=False)
             restart = decide_restart(projected.runs[run_id].state, CONFIG, asked)
             created = await self.creation.create(PreparedRun(GROUP, CONFIG, {}, (), restart))
-            finish(self.execute(created.run))
+            await self.settle(self.execute(created.run))
 
     async def delete(self, run_id: str) -> None:
         with suppress(NotExistError, NotAllowed, ConflictError):
@@ -190,6 +201,17 @@ class Service:
         }
         return surely, possibly
 
+    def check(self, there: set[str]) -> None:
+        """Compare what is stored in the end with what runs refer to."""
+        surely, possibly = self.held()
+        assert {path for shared, _ in surely for path in _data(shared)} <= there
+        assert {shared.reference(run_id) for shared, run_id in surely} <= there
+        allowed = {path for shared, run_id in possibly for path in (*_data(shared), shared.reference(run_id))}
+        # What a restart that was killed or refused has left beside data that others hold goes with the next of these.
+        left = {path for path in there - allowed if path.rpartition("/")[2] not in self.known()}
+        assert there - left <= allowed
+        assert {shared_of(path) for path in left} <= {shared for shared, _ in possibly}
+
     def known(self) -> set[str]:
         """All runs of the log."""
         return {run_id for message in self.log.streams[0].messages for run_id, _ in _events(message)}
@@ -202,6 +224,10 @@ class Service:
 
         finish(find())
         return found[0]
+
+
+def _chance(random: Random, probability: float) -> bool:
+    return random.random() < probability
 
 
 def _events(message: Any) -> list[tuple[str, DomainEvent]]:
@@ -221,26 +247,45 @@ def _data(shared: Shared) -> list[str]:
     return [paths.step_log(shared.stored, 0), paths.log_index(shared.stored, 0)]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.randoms(use_true_random=False))
+@settings(max_examples=PLAYS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=True))  # else Hypothesis ends long plays, which have the races
 def test_what_runs_refer_to_stays_and_all_else_goes(random: Random) -> None:
-    service = Service(random)
+    clock = Clock()
+    objects = SteppedObjects(clock)
+    service = Service(random, clock, cast("ObjectStorage", objects))
     for _ in range(random.randint(1, 2)):
         finish(service.create())
     for _ in range(random.randint(1, 4)):
-        play(service.actors(), random.randrange, lambda: random.random() < 0.01)
+        play(
+            service.actors(),
+            random.randrange,
+            partial(_chance, random, random.choice(SWITCHES)),
+            partial(_chance, random, 0.003),
+        )
         surely, _ = service.held()
-        assert {path for shared, _ in surely for path in _data(shared)} <= service.objects.paths.keys()
+        assert {path for shared, _ in surely for path in _data(shared)} <= objects.paths.keys()
         if random.random() < 0.3:
             service.clock.later(GRACE * 2)
     service.clock.later(GRACE * 2)
     finish(service.clean())
-    surely, possibly = service.held()
-    there = set(service.objects.paths)
-    assert {path for shared, _ in surely for path in _data(shared)} <= there
-    assert {shared.reference(run_id) for shared, run_id in surely} <= there
-    allowed = {path for shared, run_id in possibly for path in (*_data(shared), shared.reference(run_id))}
-    # What a restart that was killed or refused has left beside data that others hold goes with the next of these.
-    left = {path for path in there - allowed if path.rpartition("/")[2] not in service.known()}
-    assert there - left <= allowed
-    assert {shared_of(path) for path in left} <= {shared for shared, _ in possibly}
+    service.check(set(objects.paths))
+
+
+class AwaitedService(Service):
+    """The same with a real storage, whose accesses take turns as they come."""
+
+    async def settle(self, work: Actor) -> None:
+        await work
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_two_cleaners_and_restarts_meet_in_a_real_storage(storage: ObjectStorage, seed: int) -> None:
+    clock = Clock()
+    clock.time = datetime.now(UTC)
+    service = AwaitedService(Random(seed), clock, storage)  # noqa: S311  an order of events
+    for _ in range(3):
+        await service.create()
+        await asyncio.gather(*service.actors(), *service.actors())
+    clock.later(GRACE * 2)
+    await service.clean()
+    service.check({one.path async for one in storage.list()})

@@ -1,4 +1,4 @@
-"""Runs and restarts come in while retention removes earlier ones, and the cleaner is killed again and again.
+"""Runs and restarts come in while retention removes earlier ones, and one of two cleaners is killed again and again.
 
 Nothing that a run refers to is lost, and everything else is gone. `make retention` has 10,000 runs and 20 kills.
 """
@@ -44,6 +44,7 @@ from tests.chaos.kills import Chaos, say
 
 RUNS = int(os.environ.get("RUNSTREAM_TEST_RUNS", "60"))
 """Half of them are restarts of others."""
+CLEANERS = ("cleaner0", "cleaner1")
 PROJECTS, BRANCHES, KEEP = 4, 6, 6
 SETTINGS = f"retention: {{runs: {{keep: {KEEP}}}}}\n"
 SAVE = {"type": "save_to_workspace", "contents": [{"paths": ["**"]}]}
@@ -154,13 +155,14 @@ class Load:
 
 @asynccontextmanager
 async def deployed(folder: Path) -> AsyncIterator[tuple[Deployment, PosixObjects]]:
-    """A gateway with a scheduler, an executor in this process, and a cleaner in one of its own."""
+    """A gateway with a scheduler, an executor in this process, and two cleaners in processes of their own."""
     settings = folder / "settings.yml"
     settings.write_text(SETTINGS)
     objects = PosixObjects(folder / "objects")
     async with servers(folder) as deployment:
         deployment.process("gateway", "gateway,scheduler", "--config", str(settings))
-        deployment.process("cleaner", "datamanager")
+        for name in CLEANERS:
+            deployment.process(name, "datamanager")
         await asyncio.gather(*(process.start() for process in deployment.processes.values()))
         async with nats_connection(deployment.nats.url) as client, await open_log(client, "runstream") as log:
             leases = await open_leases(client, "runstream_executors", seconds=15, replicas=1)
@@ -185,8 +187,9 @@ async def test_what_is_referred_to_stays_and_all_else_goes(open_path: Path) -> N
                     while load.created + load.restarted < RUNS * (kill + 1) // (chaos.kills + 1):
                         load.progress.clear()
                         await load.progress.wait()
-                    await deployment.processes["cleaner"].kill()
-                    await deployment.processes["cleaner"].start()
+                    victim = deployment.processes[CLEANERS[kill % 2]]
+                    await victim.kill()
+                    await victim.start()
                 await publishing
             published = time.monotonic() - begun
             left = await settled(load, objects)

@@ -97,19 +97,32 @@ class SteppedObjects:
                 yield Object(path, 0, self.paths[path])
 
 
-def play(actors: list[Coroutine[Any, Any, None]], choose: Callable[[int], int], killed: Callable[[], bool]) -> None:
-    """Run coroutines step by step: `choose(n)` says which of n goes on, `killed()` whether it dies instead."""
+def play(
+    actors: list[Coroutine[Any, Any, None]],
+    choose: Callable[[int], int],
+    switch: Callable[[], bool],
+    killed: Callable[[], bool],
+) -> None:
+    """Run coroutines step by step: `choose(n)` says which of n goes on, until `switch()`; `killed()` whether it dies.
+
+    Races that matter need one to wait while others do a lot, so a test should switch often in some plays and rarely in
+    others.
+    """
     actors = list(actors)
+    index = -1
     try:
         while actors:
-            index = choose(len(actors))
+            if index < 0 or switch():
+                index = choose(len(actors))
             if killed():
                 actors.pop(index).close()
+                index = -1
                 continue
             try:
                 actors[index].send(None)
             except StopIteration:
                 del actors[index]
+                index = -1
     finally:
         for actor in actors:
             actor.close()
