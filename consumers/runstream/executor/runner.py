@@ -374,8 +374,12 @@ class PodTask:
 
     async def _run_step(self, spec: ExecutorTaskSpec, index: int, step: Step) -> bool:
         job, ending = self._job, self._job.ending
+        try:
+            log = self._open_log(index)  # before the step has begun in the log: one without a file would never settle
+        except OSError as failure:
+            self._error = f"step {index} failed: its log cannot be opened: {_failure_text(failure)}"
+            return False
         job.report(ExecutorTaskStepStarted(index, job.clock()))
-        log = self._open_log(index)
         limits = StepLimits(step, lambda limit: self._passed(index, step, limit, log))
         log.on_output = limits.note_output
         loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ from typing import BinaryIO, Self, TypeVar
 from runstream.atomic_files import TemporaryFile, sweep, sync_file, sync_folder
 from runstream.errors import BadRequestError, InternalError
 from runstream.objects.port import CHUNK_BYTES, ByteSource, Object, elements, not_exist, source_chunks
+from runstream.open_files import out_of_files, too_many_open_files
 
 FOLDER_MODE = 0o770
 _FILE_MODE = 0o660
@@ -396,5 +397,7 @@ def _disk_errors(path: str) -> Iterator[None]:
             f"object {path[:200]!r} cannot be stored: {error.strerror}",
             code="objectNotStored",
             details={"path": path},
-            hint="is the disk of the object storage full, or its folder not writable?",
+            hint=too_many_open_files()
+            if out_of_files(error)
+            else "is the disk of the object storage full, or its folder not writable?",
         ) from error

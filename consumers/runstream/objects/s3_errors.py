@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionErr
 from runstream.errors import InternalError, RunstreamError
 from runstream.objects.port import impossible, not_exist
 from runstream.objects.s3_location import S3Location
+from runstream.open_files import OpenFilesError
 
 NO_BUCKET = "objectsBucketMissing"
 _CODE = re.compile("<Code>([A-Za-z0-9]+)</Code>")
@@ -19,6 +22,7 @@ _MESSAGE = re.compile("<Message>([^<]{1,300})")
 _REASON = re.compile(r'(?:message|error): "([^"]{1,200})"')
 _STATUS = re.compile("status code: ([0-9]{3})")
 _NO_KEYS = "NoCredentials"
+_NO_FILES = frozenset({os.strerror(errno.EMFILE), os.strerror(errno.ENFILE)})
 _CLIENT_ERRORS = {"redirect without LOCATION": "PermanentRedirect", "http://169.254.": _NO_KEYS}
 """Errors of the client itself: the last one is the address that serves the credentials of a machine's role."""
 
@@ -141,6 +145,8 @@ def failure(location: S3Location, path: str, error: Exception) -> RunstreamError
 
 def broken(location: S3Location, answer: ServiceReply) -> InternalError:
     """Return the error for a storage that does not work, with the way out."""
+    if not answer.code and answer.message in _NO_FILES:
+        return OpenFilesError(f"object storage {location}")
     other = _FAILED if answer.code else _UNREACHABLE
     meaning = next((each for each in _MEANINGS if answer.code in each.answers), other)
     text = f"{answer.code} {answer.message}".strip()
