@@ -5,11 +5,11 @@ Parsing may evaluate a program, so it blocks for as long as the limits allow; be
 
 from __future__ import annotations
 
-import os
+import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from runstream.errors import BadRequestError
 from runstream.evaluation.program import LIMITS, NO_IMPORTS, EvaluationLimits, ProgramFormat, evaluate
@@ -69,18 +69,32 @@ def parse_file(
 def gather_imports(path: Path, source: str) -> dict[str, str]:
     """Return the texts that a jsonnet file may import, by their paths below its folder.
 
-    jsonnet imports literal paths only, so the sources name all of them. A file outside the folder (by `..`, an absolute
-    path or a link), missing or not text is left out: the evaluation reports it where it is imported.
-
-    Raise BadRequestError for more than MAX_IMPORTS files or MAX_IMPORT_BYTES.
+    A file outside the folder (by `..`, an absolute path or a link), missing or not text is left out: the evaluation
+    reports it where it is imported. Raise BadRequestError for too many or too large ones.
     """
     folder = path.parent.resolve()
+    importing = imports_of(source, str(path))
+    try:
+        wanted = next(importing)
+        while True:
+            file = folder / wanted
+            wanted = importing.send(_read_text(file) if file.resolve().is_relative_to(folder) else None)
+    except StopIteration as end:
+        return cast("dict[str, str]", end.value)
+
+
+def imports_of(source: str, path: str) -> Generator[str, str | None, dict[str, str]]:
+    """Find what a jsonnet program may import: yield the path of each file below its folder, for its text to be sent.
+
+    None stands for a file that cannot be read. jsonnet imports literal paths only, so the sources name all of them.
+    Return the texts by their paths. Raise BadRequestError for more than MAX_IMPORTS files or MAX_IMPORT_BYTES; it names
+    the program by `path`.
+    """
     found: dict[str, str] = {}
-    unread = [(folder, source)]
+    unread = [("", source)]
     while unread:
-        for file in _imported_files(*unread.pop(), folder):
-            name = file.relative_to(folder).as_posix()
-            text = None if name in found else _read_text(file)
+        for name in _imported(*unread.pop()):
+            text = None if name in found else (yield name)
             if text is None:
                 continue
             found[name] = text
@@ -90,14 +104,14 @@ def gather_imports(path: Path, source: str) -> dict[str, str]:
                     code="configTooLarge",
                     hint="import less",
                 )
-            unread.append((file.parent, text))
+            unread.append((posixpath.dirname(name), text))
     return found
 
 
-def _imported_files(where: Path, source: str, folder: Path) -> list[Path]:
-    named = (double or single for double, single in _IMPORT.findall(source))
-    files = (Path(os.path.normpath(where / name)) for name in named)
-    return [file for file in files if file.is_relative_to(folder) and file.resolve().is_relative_to(folder)]
+def _imported(where: str, source: str) -> list[str]:
+    """Return the paths below the folder that a text in its subfolder `where` imports."""
+    names = (posixpath.normpath(posixpath.join(where, one or other)) for one, other in _IMPORT.findall(source))
+    return [name for name in names if not name.startswith(("/", "..")) and "\0" not in name]
 
 
 def _read_text(file: Path) -> str | None:
