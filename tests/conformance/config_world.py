@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from runstream.config.store import ConfigStore
+from runstream.config.store import ConfigFollower, ConfigStore
 from runstream.config.tokens import new_token
 from runstream.domain.config.decisions import organizations, project_groups, projects, remote_sources, secrets, users
 from runstream.domain.config.decisions.projects import MANUAL, SETTINGS
@@ -53,11 +53,8 @@ SEALED = Sealed("key", "sealed")
 @asynccontextmanager
 async def store_in_memory() -> AsyncIterator[ConfigStore]:
     store = ConfigStore(MemoryLog(service="config", partitions=1))
-    await store.start()
-    try:
+    async with ConfigFollower(store).serving():
         yield store
-    finally:
-        await store.stop()
 
 
 class World:

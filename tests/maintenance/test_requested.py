@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import BadRequestError
 from runstream.maintenance.records import Doing, State, state_of
 from runstream.maintenance.request import (
     HISTORY,
@@ -67,9 +67,8 @@ def test_what_cannot_be_read_asks_for_maintenance(value: bytes) -> None:
 
 
 def test_names_of_services() -> None:
-    assert require_service("runs") == "runs"
-    with pytest.raises(NotExistError):
-        require_service("config")
+    assert require_service("runs") == require_service("runservice") == "runs"
+    assert require_service("config") == require_service("configstore") == "config"
     for name in ("", "Runs", "runs.1", "x" * 1000):
         with pytest.raises(BadRequestError):
             require_service(name)

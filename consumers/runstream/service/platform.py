@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nats.aio.client import Client
 
+from runstream import config_folding
 from runstream.errors import InternalError
 from runstream.jetstream.api import StoreUse, store_use
 from runstream.jetstream.connection import nats_connection
@@ -51,6 +52,8 @@ class Platform:
     """The deployment's id; empty in a process without database."""
     nats_folder: Path | None = None
     """The folder of the embedded NATS server; None where a URL is given."""
+    config_log: JetStreamLog | None = None
+    """The log of the config service; None in a process with executors only."""
     component_facts: dict[str, Fact] = field(default_factory=dict)
     """Facts that components add to /readyz."""
 
@@ -59,6 +62,12 @@ class Platform:
         if self.database is None:
             raise InternalError("this process has no database", code="noDatabase")
         return self.database
+
+    def config(self) -> JetStreamLog:
+        """Return the log of the config service. Raise InternalError in a process without one."""
+        if self.config_log is None:
+            raise InternalError("this process has no log of the config service", code="noConfigLog")
+        return self.config_log
 
     def service_place(self) -> ServicePlace:
         """Return what importing and deleting epochs need of this service. Raise InternalError without a database."""
@@ -127,6 +136,7 @@ async def open_platform(
             stack.push_async_callback(pool.close)
             place = LogPlace(nats, pool, objects, settings.namespace, "runs", settings.partitions, settings.replicas)
             deployment = (await prepare_log(place)).deployment
+            await prepare_log(replace(place, service=config_folding.SERVICE, partitions=1))
         else:
             if not await wait_for_log(nats, settings.namespace, seconds=_LOG_SECONDS):
                 raise InternalError(
@@ -136,4 +146,8 @@ async def open_platform(
                 )
         log = await open_log(nats, settings.namespace, partitions=settings.partitions)
         await stack.enter_async_context(log)
-        yield Platform(settings, telemetry, nats, log, objects, pool, deployment, nats_folder)
+        config: JetStreamLog | None = None
+        if database:
+            config = await open_log(nats, settings.namespace, config_folding.SERVICE, partitions=1)
+            await stack.enter_async_context(config)
+        yield Platform(settings, telemetry, nats, log, objects, pool, deployment, nats_folder, config)

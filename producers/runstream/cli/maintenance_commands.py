@@ -23,7 +23,7 @@ _NAMED = 5
 """Maximum number of running tasks that are named."""
 _RUNS = 10
 """Maximum number of runs whose tasks are read before maintenance begins."""
-Service = Annotated[str, Parameter(help="The service to address.")]
+Service = Annotated[str, Parameter(help="The service to address: runs, or config (users, projects, secrets).")]
 Condition = Callable[[Maintenance], bool]
 _COLUMNS: dict[Column, Callable[[Instance], Cell]] = {
     Column("COMPONENTS", wraps=True): lambda one: ", ".join(one.components),

@@ -8,8 +8,9 @@ at its place in the log, whatever other gateways did meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Never
 
 import structlog
 from msgspec import Struct
@@ -19,11 +20,11 @@ from runstream.commits import DecodedCommit, NewCommit, Position, StoredCommit
 from runstream.config_folding import PARTITION, ConfigFold, ParkedConfig
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.errors import InternalError, RunstreamError
-from runstream.lifecycle import BackgroundTasks, Component
+from runstream.lifecycle import BackgroundTasks, Component, wait_for_first
 from runstream.log.port import MAX_BATCH_COMMITS, Log, LogMovedError
 from runstream.skips import Skips
 
-ATTEMPTS = 8
+ATTEMPTS = 20
 """Maximum number of decisions for one change, each on a newer state."""
 WAIT_SECONDS = 5.0
 """Maximum wait for a position of the log, in seconds."""
@@ -40,13 +41,10 @@ class AppendedChange(Struct, frozen=True):
     """The position of the last commit."""
 
 
-class ConfigStore(Component):
-    """The state of the config service, which follows its log, and changes to it."""
-
-    name = "config store"
+class ConfigStore:
+    """The state of the config service, and changes to it; a `ConfigFollower` keeps it up to date."""
 
     def __init__(self, log: Log, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        super().__init__()
         self._log = log
         self._clock = clock
         self._fold = ConfigFold()
@@ -54,7 +52,6 @@ class ConfigStore(Component):
         self._moved = asyncio.Event()
         """Replaced when it is set, so that each step wakes all waiters once."""
         self._writing = asyncio.Lock()
-        self._reload = asyncio.Event()
 
     @property
     def state(self) -> ConfigState:
@@ -80,18 +77,31 @@ class ConfigStore(Component):
             )
         return self._fold
 
-    async def run(self) -> None:
-        """Load the state, then follow the log until `stopping` is set."""
-        async with BackgroundTasks() as background:
-            background.keep(self._follow(), "follow the config log")
-            await self._until(lambda: self._ready)
-            self.started.set()
-            await self.stopping.wait()
+    async def follow(self) -> Never:
+        """Load the state, and follow the log until cancelled; the state is not available before and after."""
+        delays = _BACKOFF.delays()
+        try:
+            while True:
+                try:
+                    await self._fold_until_skip()
+                    delays = _BACKOFF.delays()
+                except RunstreamError as error:
+                    log.warning(
+                        "the config log cannot be read now", action="config_away", code=error.code, why=error.message
+                    )
+                    await asyncio.sleep(next(delays))
+        finally:
+            self._ready = False
+            self._wake()
 
-    def reload(self) -> None:
-        """Load the state anew, from the log's current epoch."""
-        self._ready = False
-        self._reload.set()
+    async def loaded(self) -> None:
+        """Wait until the state is available."""
+        await self._until(lambda: self._ready)
+
+    async def idle(self) -> None:
+        """Wait until no change is under way."""
+        async with self._writing:
+            return
 
     async def reached(self, position: Position, *, seconds: float = WAIT_SECONDS) -> None:
         """Wait until the state includes a position. Raises InternalError `configBehind` when it does not in time."""
@@ -158,45 +168,22 @@ class ConfigStore(Component):
                     hint="`runstream parked list` shows such commits; `runstream parked skip` goes on without one",
                 )
 
-    async def _follow(self) -> None:
-        delays = _BACKOFF.delays()
-        while True:
-            self._reload.clear()
-            try:
-                await self._fold_until_reload()
-                delays = _BACKOFF.delays()
-            except RunstreamError as error:
-                log.warning(
-                    "the config log cannot be read now", action="config_away", code=error.code, why=error.message
-                )
-                await asyncio.sleep(next(delays))
-
-    async def _fold_until_reload(self) -> None:
-        """Fold the log from its beginning, and follow it until it has to be folded anew."""
+    async def _fold_until_skip(self) -> None:
+        """Fold the log from its beginning, and follow it until another commit is skipped."""
         end = await self._log.end(PARTITION)
         fold = ConfigFold(await self._skips(end))
         if fold.after >= end:
             self._take_over(fold)
-        async with self._log.read(PARTITION, 0) as reader, BackgroundTasks() as background:
-            reload = background.once(self._note_reload(), "reload")
-            while not self._reload.is_set():
-                following = asyncio.ensure_future(reader.next_batch(1000))
-                try:
-                    await asyncio.wait({following, reload}, return_when=asyncio.FIRST_COMPLETED)
-                    messages = following.result() if following.done() else []
-                finally:
-                    following.cancel()
-                for message in messages:
+        async with self._log.read(PARTITION, 0) as reader:
+            while True:
+                for message in await reader.next_batch(1000):
                     if message.position.sequence <= fold.after:
                         continue  # appended by this process, and applied already
-                    if self._ready and message.subject.split(".")[4:5] == ["skip"]:
-                        return  # the decision changes what was read before it
+                    if fold is self._fold and self._ready and message.subject.split(".")[4:5] == ["skip"]:
+                        return
                     fold.take(message)
                 if fold.after >= end:
                     self._take_over(fold)
-
-    async def _note_reload(self) -> None:
-        await self._reload.wait()
 
     async def _skips(self, end: int) -> Skips:
         skips, fold = Skips(), ConfigFold()
@@ -236,3 +223,29 @@ def _stored(commit: NewCommit, position: Position) -> StoredCommit:
         commit.trace,
     )
     return StoredCommit(decoded, position, commit.time)
+
+
+class ConfigFollower(Component):
+    """The component that keeps a config store up to date; in maintenance it is parked, and the store not available."""
+
+    name = "config store"
+
+    def __init__(self, store: ConfigStore) -> None:
+        super().__init__()
+        self._store = store
+
+    async def run(self) -> None:
+        """Follow the log until `stopping` is set."""
+        async with BackgroundTasks() as background:
+            background.keep(self._store.follow(), "follow the config log")
+            await wait_for_first(self._store.loaded(), self.stopping.wait())
+            self.started.set()
+            await self.stopping.wait()
+
+    async def drain(self, seconds: float | None) -> None:
+        """Wait for the change under way."""
+        await self._store.idle()
+
+    def positions(self) -> Mapping[int, int]:
+        """Return the position of the state."""
+        return {PARTITION: self._store.position.sequence}

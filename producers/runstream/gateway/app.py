@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
+from runstream.config.store import ConfigStore
 from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
@@ -150,6 +151,8 @@ class Backends:
     shared: SharedData
     questions: Asker
     sightings: Sightings | None = None
+    config: ConfigStore | None = None
+    """Users, projects and secrets; without it, requests that need them are refused."""
 
 
 class Gateway(HttpServer):
@@ -196,6 +199,7 @@ class Gateway(HttpServer):
             keyring=keyring,
             stopping=stopping,
             sightings=behind.sightings,
+            store=behind.config,
         )
         self._admission: Component | None = None
         gate = None

@@ -14,7 +14,9 @@ from starlette.responses import Response
 
 from runstream.api import CacheList
 from runstream.commits import Position
+from runstream.config.store import ConfigStore
 from runstream.domain.executor import Offer, Sighting
+from runstream.errors import InternalError
 from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.reads import PastRuns, Reads
@@ -132,6 +134,15 @@ class GatewayContext:
     stopping: asyncio.Event
     sightings: Sightings | None = None
     """Without it, no executor is known to be alive."""
+    store: ConfigStore | None = None
+    """Users, projects and secrets; `config` returns it."""
+
+    @property
+    def config(self) -> ConfigStore:
+        """Users, projects and secrets. Raises InternalError in a gateway without them."""
+        if self.store is None:
+            raise InternalError("this gateway has no users and projects", code="configNotReady")
+        return self.store
 
     async def offers(self) -> dict[str, Offer]:
         """Return what the live executors offer, by id; empty when the leases cannot be read."""

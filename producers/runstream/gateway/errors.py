@@ -37,6 +37,9 @@ from runstream.runconfig.problems import suggestion
 JSON_TYPE = "application/json"
 STATUS_OF_CODE: Mapping[str, int] = {
     "bodyTooLarge": 413,
+    "aggregateParked": 503,
+    "configBehind": 503,
+    "configNotReady": 503,
     "configsBusy": 503,
     "gitBusy": 503,
     "invalidContentType": 415,

@@ -17,13 +17,14 @@ import structlog
 from nats.aio.client import Client
 
 from runstream.api import ModeChange
-from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
+from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.jetstream.api import WRONG_SEQUENCE, ApiError, UnavailableError, last_message, publish
 
 SERVICE = "runs"
-SERVICES = (SERVICE,)
-"""The services that can be in maintenance."""
-_LATER = frozenset({"config"})
+SERVICES = (SERVICE, "config")
+"""The services that can be in maintenance, each by itself."""
+_ALIASES = {"runservice": "runs", "configstore": "config"}
+"""The names that clients of the model have for them."""
 HISTORY = 20
 """Number of changes that the key keeps."""
 _MAX_BY = 200
@@ -87,18 +88,15 @@ def _changed(before: Requested | None, order: Order, *, enabled: bool) -> Reques
 
 
 def require_service(name: str) -> str:
-    """Return the name of a service that can be in maintenance.
+    """Return the name of a service that can be in maintenance; `runservice` and `configstore` are accepted.
 
-    Raise NotExistError for a service that this version lacks, BadRequestError for any other name.
+    Raise BadRequestError for any other name.
     """
+    name = _ALIASES.get(name, name)
     if name in SERVICES:
         return name
-    if name in _LATER:
-        raise NotExistError(
-            f"service {name!r} doesn't exist", code="serviceDoesNotExist", hint=f"there is {', '.join(SERVICES)}"
-        )
     raise BadRequestError(
-        f"{name[:80]!r} is not the name of a service", code="unknownService", hint=f"there is {', '.join(SERVICES)}"
+        f"{name[:80]!r} is not the name of a service", code="unknownService", hint=f"there is {' and '.join(SERVICES)}"
     )
 
 

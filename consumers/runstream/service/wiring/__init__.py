@@ -6,6 +6,7 @@ start nor memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -44,7 +45,10 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     """Make the components that the settings name. The gateway is last, because it accepts requests once it starts."""
     settings = platform.settings
     mode = Mode(platform.log.subjects.service, platform.log)
-    instance = await _instance(platform, data_dir, mode)
+    modes = [mode]
+    if platform.config_log is not None:
+        modes.append(Mode(platform.config_log.subjects.service, platform.config_log))
+    instance = await _instance(platform, data_dir, modes)
     components: list[Component] = [instance]
     if platform.database is not None:
         watch = _stall_watch(platform)
@@ -69,18 +73,18 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     if "gateway" in settings.components:
         from runstream.service.wiring.gateway import make_gateway
 
-        roster, gateway = await make_gateway(platform, data_dir, mode, instance)
-        return Parts([*components, roster, gateway], gateway, gateway=True, executors=executors)
+        *others, gateway = await make_gateway(platform, data_dir, mode, instance)
+        return Parts([*components, *others, gateway], gateway, gateway=True, executors=executors)
     health = HealthServer(
         platform.telemetry, platform.checks(), settings.host, settings.metrics_port, facts=platform.facts()
     )
     return Parts([*components, health], health, gateway=False, executors=executors)
 
 
-async def _instance(platform: Platform, data_dir: DataDir, mode: Mode) -> ThisInstance:
+async def _instance(platform: Platform, data_dir: DataDir, modes: Sequence[Mode]) -> ThisInstance:
     settings = platform.settings
     board = await open_instance_leases(platform.nats, settings)
-    return ThisInstance(platform.nats, board, settings.namespace, data_dir.instance(), settings.components, mode)
+    return ThisInstance(platform.nats, board, settings.namespace, data_dir.instance(), settings.components, *modes)
 
 
 def _stall_watch(platform: Platform) -> StallWatch:

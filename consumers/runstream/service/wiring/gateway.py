@@ -9,6 +9,8 @@ from functools import partial
 
 from starlette.responses import Response
 
+from runstream import config_folding
+from runstream.config.store import ConfigFollower, ConfigStore
 from runstream.database.epochs import remember_export
 from runstream.embedded.process import free_port
 from runstream.errors import InternalError
@@ -25,7 +27,7 @@ from runstream.log.jetstream import LogReader
 from runstream.log.streams import described
 from runstream.maintenance.instances import Overview, Roster, ThisInstance
 from runstream.maintenance.lock import maintained_service
-from runstream.maintenance.mode import Mode
+from runstream.maintenance.mode import Mode, Parkable
 from runstream.maintenance.request import MaintenanceControl
 from runstream.objects.caches import StoredCaches
 from runstream.objects.references import SharedObjects
@@ -49,8 +51,8 @@ def refusal(missing: InternalError) -> Response:
 
 async def make_gateway(
     platform: Platform, data_dir: DataDir, mode: Mode, instance: ThisInstance
-) -> tuple[Roster, Gateway]:
-    """Make a gateway, and the roster of instances, which has to start before it."""
+) -> tuple[Roster, Parkable, Gateway]:
+    """Make a gateway, the roster of instances and the follower of the config store, which have to start before it."""
     settings, overview = platform.settings, _overview(platform, instance)
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogReader(platform.nats, settings.namespace, platform.log, platform.objects)
@@ -64,6 +66,8 @@ async def make_gateway(
     )
     imports = await _imports(platform, data_dir)
     questions = Questions(platform.nats)
+    config = ConfigStore(platform.config())
+    following = Parkable("gateway", instance.modes[config_folding.SERVICE], partial(_follower, config))
     sightings = ExecutorSightings(await executor_leases(platform))
     gateway = Gateway(
         replace(settings, port=port),
@@ -76,6 +80,7 @@ async def make_gateway(
             shared,
             questions,
             sightings,
+            config,
         ),
         platform.telemetry,
         platform.checks(),
@@ -90,7 +95,11 @@ async def make_gateway(
         ],
     )
     overview.ending = gateway.stopping
-    return overview.roster, gateway
+    return overview.roster, following, gateway
+
+
+async def _follower(config: ConfigStore) -> ConfigFollower:
+    return ConfigFollower(config)
 
 
 def _overview(platform: Platform, instance: ThisInstance) -> Overview:

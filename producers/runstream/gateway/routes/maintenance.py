@@ -58,14 +58,16 @@ def maintenance_routes(overview: Overview) -> APIRouter:
     @router.put("/maintenance/{service}", openapi_extra=documentation)
     async def enable(request: Request, service: str = "runs") -> Response:
         """Request maintenance. The response comes at once; the status shows when every instance is parked."""
-        await control.enable(require_service(service), await _order(request))
+        service = require_service(service)
+        await control.enable(service, await _order(request))
         return json_response(await overview.status(service))
 
     @router.delete("/maintenance", openapi_extra=documentation)
     @router.delete("/maintenance/{service}", openapi_extra=documentation)
     async def disable(request: Request, service: str = "runs") -> Response:
         """Request the end of maintenance."""
-        await control.disable(require_service(service), await _order(request))
+        service = require_service(service)
+        await control.disable(service, await _order(request))
         return json_response(await overview.status(service))
 
     @router.delete("/maintenance/{service}/instances/{instance_id}", status_code=204)
