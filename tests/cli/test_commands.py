@@ -226,6 +226,12 @@ async def test_a_created_run_has_its_number_while_the_projection_is_behind(capfd
     assert shown[1].endswith("run get /project/web/7")
 
 
+def test_why_a_run_has_failed_is_said_for_each_task(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("bad"))
+    assert runstream("run", "follow", run).code == 1
+    assert runstream("run", "why", run).out.splitlines()[-1] == "bad failed: step 1 of 1: do, exit status 3"
+
+
 def test_a_number_alone_is_of_the_project_around(runstream: Command, config: Config, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     path = Path(config("build")).rename(tmp_path / "own" / "config.yml")

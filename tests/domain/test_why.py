@@ -55,9 +55,8 @@ def test_what_became_of_a_run_that_has_ended() -> None:
     assert ended(finished).reasons[0].message == "it has ended: success"
     stopped = replace(finished, result=RunResult.STOPPED, reason="run 9 took its place")
     assert ended(stopped).reasons[0].message == "it has ended: stopped (run 9 took its place)"
-    failed = with_task(replace(finished, result=RunResult.FAILED), "a", failure="timeout")
-    assert ended(failed).reasons[0].message == "it has ended: failed (a timed out)"
-    assert ended(replace(failed, timedout=True)).reasons[0].message == "it has ended: failed (it timed out)"
+    late = replace(finished, result=RunResult.FAILED, timedout=True)
+    assert ended(late).reasons[0].message == "it has ended: failed (it timed out)"
     queued = run_of(CHAIN, phase=RunPhase.QUEUED)
     assert ended(evolve(queued, RunCancelled(""), AT)).reasons[0].message == "it was cancelled"
     assert ended(evolve(queued, RunCancelled("no"), AT)).reasons[0].message == "it was cancelled: no"

@@ -53,12 +53,18 @@ def run_name(run: RunSummary) -> str:
 
 async def load_run_name(client: Client, run_id: str) -> str:
     """Return the name of the run with this id, or the id while the database does not have the run yet."""
+    found = await load_run(client, run_id)
+    return run_id if found is None else run_name(found)
+
+
+async def load_run(client: Client, run_id: str) -> Run | None:
+    """Return the run with this id; None while the database does not have it yet."""
     try:
-        return run_name(await client.runs.get(run_id))
+        return await client.runs.get(run_id)
     except ClientError as error:
         if error.kind != "not-exist":
             raise
-        return run_id
+        return None
 
 
 async def find_run(client: Client, text: str) -> Run:

@@ -21,12 +21,13 @@ from runstream.cli.finding import (
     RunName,
     find_run,
     find_task,
+    load_run,
     load_run_name,
     position_text,
     project_here,
     run_name,
 )
-from runstream.cli.graph import RunGraph, by_level, by_start, failed_steps, log_command, outcome, warnings
+from runstream.cli.graph import RunGraph, by_level, by_start, detail, failed_steps, log_command, outcome, warnings
 from runstream.cli.output import (
     Cell,
     Column,
@@ -292,7 +293,11 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
         if output == "json":
             print_json(found)
         else:
-            _print_why(found, await load_run_name(client, found.run))
+            about = await load_run(client, found.run)
+            _print_why(found, found.run if about is None else run_name(about))
+            for task in by_level(about) if about is not None and found.phase == "finished" else ():
+                if task.status == "failed" and not task.kept:
+                    say(f"{task.name} failed: {detail(task)}".removesuffix(": "))
 
     return with_client(work)
 

@@ -119,17 +119,10 @@ def _ended(run: RunState) -> WaitReason:
     if run.phase is RunPhase.CANCELLED:
         message = f"it was cancelled: {run.reason}" if run.reason else "it was cancelled"
     else:
-        causes = "; ".join(filter(None, (run.reason, _what_timed_out(run))))
+        causes = "; ".join(filter(None, (run.reason, "it timed out" if run.timedout else "")))
         message = f"it has ended: {run.result.value}" + (f" ({causes})" if causes else "")
     details: dict[str, object] = {"phase": run.phase.value, "result": run.result.value, "reason": run.reason}
     return WaitReason("ended", message, (), details)
-
-
-def _what_timed_out(run: RunState) -> str:
-    tasks = [task.name for task in run.tasks.values() if task.failure == "timeout" and not task.kept]
-    if run.timedout:
-        return "it timed out"
-    return f"{listed(tasks)} timed out" if tasks else ""
 
 
 def _paused(run: RunState) -> Iterator[WaitReason]:
