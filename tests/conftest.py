@@ -30,7 +30,7 @@ import uvloop
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
-from tests.docker_engine import DockerEngine, missing
+from tests.docker_engine import GIVEN, DockerEngine, GivenEngine, missing
 from tests.log.servers import Connection, connected
 from tests.objects.backends import Open, opener
 from tests.s3_server import OwnS3Server, S3Server
@@ -132,8 +132,9 @@ def docker_engine(servers_folder: Path, worker_count: int) -> Iterator[DockerEng
     if reason := missing():
         pytest.skip(f"no container engine: {reason}")
     folder = servers_folder / "docker"
-    for _ in _serve(folder, lambda: DockerEngine(folder, tied=worker_count == 0, tls=True)):
-        yield DockerEngine(folder)
+    engine = GivenEngine(folder) if GIVEN else DockerEngine(folder, tied=worker_count == 0, tls=True)
+    for _ in _serve(folder, lambda: engine):
+        yield engine
 
 
 @pytest.fixture(scope="session")

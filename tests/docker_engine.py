@@ -31,6 +31,8 @@ BARE = "bare:1"
 """An image with one static program, and no shell."""
 GIT_IMAGE = "tiny-git:1"
 """The first one with git."""
+GIVEN = os.environ.get("RUNSTREAM_TEST_ENGINE", "")
+"""The socket of a running engine to test with, such as Podman's; empty for an engine that the tests start."""
 _START_SECONDS = 60.0
 _PROGRAM = "dockerd"
 
@@ -38,6 +40,8 @@ _PROGRAM = "dockerd"
 @cache
 def missing() -> str:
     """Return what is missing for an engine on this machine; empty if nothing is."""
+    if GIVEN:
+        return ""
     absent = [name for name in (_PROGRAM, "docker", "busybox") if shutil.which(name) is None]
     if absent:
         return f"no {' and '.join(absent)} (apt-get install docker.io busybox-static)"
@@ -97,8 +101,7 @@ class DockerEngine:
         self.process = ServerProcess(command)
         (self.folder / "server").write_text(str(self.process.pid))
         await self.process.until(self._ready, _START_SECONDS)
-        if not self.cli("images", "-q"):
-            await asyncio.to_thread(self._load)
+        await self.use()
 
     async def kill(self) -> None:
         """End it at once, with its helpers, as a crash would."""
@@ -123,6 +126,11 @@ class DockerEngine:
         ]
         listed = self.cli("ps", "-a", "--no-trunc", *filters, "--format", "{{json .}}")
         return [json.loads(line) for line in listed.splitlines()]
+
+    async def use(self) -> None:
+        """Load the images if it has none."""
+        if IMAGE not in self.cli("images", "--format", "{{.Repository}}:{{.Tag}}"):
+            await asyncio.to_thread(self._load)
 
     def _listen_with_tls(self) -> list[str]:
         self.tls_folder.mkdir(exist_ok=True)
@@ -192,6 +200,23 @@ def make_certificates(folder: Path) -> None:
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
+
+
+class GivenEngine(DockerEngine):
+    """The engine that `RUNSTREAM_TEST_ENGINE` names; the tests neither start nor end it."""
+
+    @property
+    def url(self) -> str:
+        """Its socket."""
+        return GIVEN
+
+    async def start(self) -> None:
+        """Load the images if it has none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        await self.use()
+
+    async def end_leftover(self) -> None:
+        """Leave it as it is."""
 
 
 @cache

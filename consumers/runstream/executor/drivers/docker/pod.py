@@ -25,6 +25,8 @@ _SERVICE_GRACE_SECONDS = 1
 _POLL_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Waits for the status of a command whose output has ended, in seconds; the last one is repeated."""
 _CONFLICT, _GONE = 409, 404
+_NOT_RUNNING = ("is not running", "exec sessions on running containers")
+"""What Docker and Podman say of a command for a container that has ended."""
 _ERRORS = 2
 """The stream of errors."""
 
@@ -124,7 +126,7 @@ class DockerPod(ContainerPod):
         except EngineRefusedError as error:
             if self.is_ending():
                 return KILLED
-            if error.status in (_CONFLICT, _GONE) or "is not running" in error.reason:
+            if error.status in (_CONFLICT, _GONE) or any(sign in error.reason for sign in _NOT_RUNNING):
                 raise await self.ended_early() from error
             raise NotStartedError(error.reason) from error
 
