@@ -94,6 +94,18 @@ def test_the_repository_around_a_file(repository: Path, tmp_path: Path) -> None:
     assert enclosing_commit(tmp_path / "config.yml") is None
 
 
+def test_the_repository_around_a_file_may_have_no_work_tree(repository: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    _git(tmp_path, "clone", "-q", "--bare", str(repository), str(bare))
+    found = enclosing_commit(bare / "info" / "config.yml")
+    assert found is not None
+    assert (found.url, found.commit) == (str(bare), _git(repository, "rev-parse", "HEAD"))
+    for name in ("objects", "refs"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    (tmp_path / "other" / "HEAD").write_text("no repository")
+    assert enclosing_commit(tmp_path / "other" / "config.yml") is None
+
+
 @pytest.mark.parametrize(("path", "ref"), [("nowhere", ""), ("my project", "nothing"), (".", "")])
 def test_a_missing_repository_or_ref_is_reported(repository: Path, tmp_path: Path, path: str, ref: str) -> None:
     with pytest.raises(NotExistError) as caught:

@@ -6,11 +6,13 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runstream.errors import BadRequestError, NotExistError
-from runstream.git.command import GitLimits, GitOutput, timed_out, user_git
-from runstream.git.login import with_password
 from runstream.repository_urls import RepositoryURL, split_url
+
+if TYPE_CHECKING:
+    from runstream.git.command import GitOutput
 
 GIT_SECONDS = 30
 MAX_NAMED = 5
@@ -69,7 +71,9 @@ def enclosing_commit(path: Path) -> RepositoryCommit | None:
     Raises NotExistError, with git's reason, when git refuses to read the repository.
     """
     folder = path.resolve().parent
-    if repository_top(folder) is None and not _succeeds(folder, "rev-parse", "--git-dir"):
+    if repository_top(folder) is None and not (
+        any(map(_is_git_directory, (folder, *folder.parents))) and _succeeds(folder, "rev-parse", "--git-dir")
+    ):
         return None
     where = ("-C", str(folder))
     _git(*where, "rev-parse", "--git-dir", what=str(folder))
@@ -81,6 +85,11 @@ def enclosing_commit(path: Path) -> RepositoryCommit | None:
 def repository_top(folder: Path) -> Path | None:
     """Return the nearest folder with a `.git`, this one or one above it."""
     return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
+
+
+def _is_git_directory(folder: Path) -> bool:
+    """Return whether a folder looks like a bare repository, or like what `.git` is in others."""
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
 
 
 def _local(path: Path, ref: str) -> RepositoryCommit:
@@ -188,6 +197,9 @@ def _git(*arguments: str, what: str, default: str | None = None, login: Reposito
 
 
 def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> GitOutput:
+    from runstream.git.command import GitLimits, timed_out, user_git  # imports an event loop: only where git is run
+    from runstream.git.login import with_password
+
     git = user_git(GitLimits(seconds=GIT_SECONDS))
     if login is not None and login.is_secret:
         git = with_password(git, login.shown, login.token, login.password)
