@@ -111,6 +111,21 @@ async def test_a_cancelled_git_leaves_no_child(tmp_path: Path, repository: Path,
     assert psutil.wait_procs([child], timeout=5)[1] == []
 
 
+async def test_output_that_is_not_read_leaves_no_descriptor(repository: Path, service: Git) -> None:
+    (repository / "large").write_bytes(bytes(150_000))
+    blob = git(repository, "hash-object", "-w", "large")
+    await service.ask("cat-file", "-t", blob, folder=repository)
+    before = open_descriptors()
+    async with service.running("cat-file", "blob", blob, folder=repository) as running:
+        await running.write_all()
+        assert await running.ended() == 0
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
 async def test_a_password_is_given_to_its_host_alone_and_is_no_argument(service: Git) -> None:
     git = with_password(service, "https://git.example:8443/a/b.git", "me", "pa:ss w0rd")
     assert "pa:ss w0rd" not in repr(git)

@@ -119,6 +119,21 @@ async def test_a_saved_working_tree_is_pushed_and_a_task_clones_it(
         await asyncio.to_thread(push_saved, saved, url, "refs/heads/main", username=OTHER, password="a token")
 
 
+async def test_the_configuration_of_a_pushed_commit_is_read(tmp_path: Path, clone: Path) -> None:
+    server = GitServer(tmp_path / "served")
+    head = commit(clone, {".runstream/config.yml": "runs: []\n"})
+    with pytest.raises(NotExistError, match="there is no repository"):
+        await server.config(NAME, head)
+    await server.advertise(NAME, GitService.PUSH)
+    git(clone, "push", "-q", str(server.path(NAME)), "main")
+    found = await server.config(NAME, head)
+    assert found is not None
+    assert (found.path, found.content) == (".runstream/config.yml", "runs: []\n")
+    for other in ("dead" * 10, head[:8], "main", "HEAD", "--help", git(clone, "rev-parse", "HEAD^{tree}")):
+        with pytest.raises(NotExistError, match="has no commit"):
+            await server.config(NAME, other)
+
+
 async def test_a_request_without_a_user_is_asked_for_one(service: Service, clone: Path) -> None:
     url = f"{service.url}/repos/{NAME}.git"
     assert "could not read Username" in await refused(clone, "push", url, "main")

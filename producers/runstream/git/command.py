@@ -297,8 +297,16 @@ class RunningGit:
 
     async def end(self) -> None:
         """End it and its children, if they still run."""
-        if self._process.returncode is not None and self._reading.done():
-            return
+        try:
+            if self._process.returncode is None or not self._reading.done():  # or else its children have its pipes
+                await self._kill()
+        finally:
+            self._reading.cancel()
+            # The pipes: their other ends may still be open, and output may be unread. There is no public way.
+            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            await asyncio.sleep(0)  # the loop closes them in its next round
+
+    async def _kill(self) -> None:
         try:
             if self._process.returncode is None:
                 self._signal(signal.SIGTERM)
@@ -310,10 +318,6 @@ class RunningGit:
             with contextlib.suppress(TimeoutError):  # a process in the kernel's hands; nothing more can be done
                 async with asyncio.timeout(_REAP_SECONDS):
                     await self._process.wait()
-            self._reading.cancel()
-            # The pipes: their other ends may still be open, and output may be unread. There is no public way.
-            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
-            await asyncio.sleep(0)  # the loop closes them in its next round
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # the whole group has ended

@@ -1,4 +1,4 @@
-"""The configuration in a commit of a bare repository: found and read without a working tree."""
+"""Commits of bare repositories: which one a name leads to, and the configuration in it, without a working tree."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ class CommittedConfig:
     content: str
     imports: dict[str, str]
     """The texts that a jsonnet program may import, by their paths below its folder."""
+
+
+async def resolved_commit(git: Git, repository: Path, name: str) -> str | None:
+    """Return the id of the commit that a ref, an id or its beginning leads to; None if there is no such one."""
+    done = await git.run(
+        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", folder=repository
+    )
+    return None if done.status else done.text
 
 
 async def committed_config(git: Git, repository: Path, commit: str) -> CommittedConfig | None:

@@ -23,7 +23,7 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError, RunstreamError, chain_lines
 from runstream.git.bare import BareRepositories, folder_bytes, last_used, mark_used
 from runstream.git.command import Git, GitError, GitLimits, GitOutput, service_git
-from runstream.git.committed import CommittedConfig, committed_config
+from runstream.git.committed import CommittedConfig, committed_config, resolved_commit
 from runstream.git.login import ended_lines, ssh_config, with_password, with_ssh
 from runstream.git.sources import DEFAULT_SOURCES, AllowedSources, Resolve, SourceAddress, find_source
 from runstream.ids import is_uuid
@@ -227,20 +227,20 @@ class _Fetch:
                 f"{self.url} has no ref {ref}", code="refDoesNotExist", hint="check the name of the branch, tag or ref"
             )
         self._require(done)
-        if (found := await self._resolved(kept)) is None:
+        if (found := await resolved_commit(self.git, self.path, kept)) is None:
             raise NotExistError(f"{ref} of {self.url} does not lead to a commit", code="refDoesNotExist")
         return found
 
     async def commit(self, ref: str, commit: str) -> str:
         """Fetch a commit, alone if the host gives it; return its whole id."""
         if len(commit) in _WHOLE:
-            if (found := await self._resolved(commit)) is None:
+            if (found := await resolved_commit(self.git, self.path, commit)) is None:
                 await self._run(_ONE_COMMIT, f"+{commit}:{_kept(commit)}")
-                found = await self._resolved(commit)
+                found = await resolved_commit(self.git, self.path, commit)
             if found is not None:
                 return found
         self._require(await self._run(_WHOLE_HISTORY, f"+{ref}:{_kept(ref)}"))
-        if (found := await self._resolved(commit)) is None:
+        if (found := await resolved_commit(self.git, self.path, commit)) is None:
             raise NotExistError(
                 f"{self.url} has no commit {commit} at {ref}",
                 code="commitDoesNotExist",
@@ -262,12 +262,6 @@ class _Fetch:
                 code="fetchFailed",
                 hint="check the URL and the credentials; redirects are not followed",
             ) from GitError("fetch", done)
-
-    async def _resolved(self, name: str) -> str | None:
-        done = await self.git.run(
-            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", folder=self.path
-        )
-        return None if done.status else done.text
 
 
 def _kept(name: str) -> str:

@@ -22,12 +22,14 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError, RunstreamError, chain_lines
 from runstream.git.bare import BareRepositories, drop_unfinished, folder_bytes, last_used, mark_used, missing
 from runstream.git.command import NOTHING, Git, GitLimits, RunningGit, service_git, timed_out
+from runstream.git.committed import CommittedConfig, committed_config, resolved_commit
 from runstream.lifecycle import BackgroundTasks, StrictTaskGroup
 
 log = structlog.get_logger()
 
 _ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NAME = re.compile(f"({_ID})/({_ID})")
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _PROTOCOL = re.compile(r"version=[12]")
 _REPORT_BYTES = 1 << 20
 _ERROR_LINE = 1000
@@ -179,6 +181,21 @@ class GitServer:
             raise timed_out(f"a push to {name}", self.limits.seconds) from error
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
+
+    async def config(self, name: RepositoryName, commit: str) -> CommittedConfig | None:
+        """Return the configuration of a commit (a whole id) that was pushed; None if it has none.
+
+        Raises NotExistError without the repository or the commit, BadRequestError for a configuration that is too
+        large, or no text.
+        """
+        path = self.path(name)
+        if not _COMMIT.fullmatch(commit) or await resolved_commit(self._git, path, commit) is None:
+            raise NotExistError(
+                f"the repository {name} has no commit {commit[:64]!r}",
+                code="commitDoesNotExist",
+                hint="give its whole id, and push it before",
+            )
+        return await committed_config(self._git, path, commit)
 
     async def _take(self, name: RepositoryName, path: Path, body: AsyncIterator[bytes]) -> bytes:
         room = self.limits.repository_bytes - await folder_bytes(path)
