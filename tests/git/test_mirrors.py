@@ -214,8 +214,8 @@ async def host(tmp_path: Path, origin: Path) -> AsyncIterator[Host]:
             return RedirectResponse(f"/repos/{NAME}.git/info/refs?{request.url.query}", 301)
 
         routes = [
+            Route("/repos/moved/info/refs", redirect),
             Mount("/repos", GitHttp(host.server, host.authorize)),
-            Route("/repos-moved/info/refs", redirect),
         ]
         app = Starlette(routes=routes)
         app.add_middleware(RequestMiddleware, token="")
@@ -253,8 +253,8 @@ async def test_git_connects_to_the_address_that_was_checked(tmp_path: Path, host
 async def test_a_redirect_is_not_followed(tmp_path: Path, host: Host) -> None:
     mirrors = Mirrors(tmp_path / "mirrors", LOOPBACK)
     with pytest.raises(BadRequestError, match="git cannot fetch"):
-        await mirrors.fetch(PROJECT, GitSource(f"{host.url}/repos-moved", "me", "pass word"), "refs/heads/main")
-    assert host.asked == []
+        await mirrors.fetch(PROJECT, GitSource(f"{host.url}/repos/moved", "me", "pass word"), "refs/heads/main")
+    assert host.asked == ["redirected"]
 
 
 async def test_a_host_that_does_not_answer_is_given_up(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import gzip
 import os
 import subprocess
@@ -14,12 +15,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from runstream.errors import BadRequestError, NotExistError, UnauthorizedError
+from runstream.errors import BadRequestError, InternalError, NotExistError, UnauthorizedError
 from runstream.gateway.git_http import Access, GitHttp
 from runstream.gateway.middleware import RequestMiddleware
 from runstream.git.bare import BareRepositories
@@ -102,7 +104,9 @@ async def test_a_replaced_commit_can_still_be_fetched(service: Service, clone: P
     await run(clone, "commit", "-q", "--amend", "-m", "again")
     await run(clone, "push", "--force", service.repository(), "main")
     new_repository(tmp_path / "other")
-    await run(tmp_path / "other", "fetch", "--depth=1", service.repository(), first)
+    for version in ("0", "2"):
+        protocol = ("-c", f"protocol.version={version}")
+        await run(tmp_path / "other", *protocol, "fetch", "--depth=1", service.repository(), first)
 
 
 async def test_a_saved_working_tree_is_pushed_and_a_task_clones_it(
@@ -278,6 +282,14 @@ async def test_a_full_repository_takes_no_push(service: Service, clone: Path) ->
     assert "413" in await refused(clone, "push", service.repository(), "main")
 
 
+async def test_a_push_that_does_not_fit_any_more_is_refused(service: Service, clone: Path) -> None:
+    await run(clone, "push", service.repository(), "main")
+    noise(service.server.path(NAME) / "objects" / "pack" / "ballast", LIMITS.repository_bytes - 100_000)
+    noise(clone / "large", 150_000)
+    commit(clone, {})
+    assert "unpack" in await refused(clone, "push", service.repository(), "main")
+
+
 async def test_a_user_has_a_limited_number_of_repositories(tmp_path: Path) -> None:
     server = GitServer(tmp_path, GitServerLimits(repositories=1))
     await server.advertise(NAME, GitService.PUSH)
@@ -375,6 +387,54 @@ async def test_a_push_whose_client_leaves_changes_nothing(tmp_path: Path, clone:
         await pushing
     assert [path for path in (server.path(NAME) / "objects").rglob("*") if path.is_file()] == []
     assert git(server.path(NAME), "for-each-ref") == ""
+
+
+async def test_a_git_that_is_killed_leaves_nothing_of_a_push(tmp_path: Path, clone: Path) -> None:
+    server = GitServer(tmp_path / "served", GitServerLimits())
+    head = await run(clone, "rev-parse", "main")
+    packed = await asyncio.to_thread(packed_objects, clone, head)
+    line = f"{'0' * 40} {head} refs/heads/main\0report-status".encode()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield f"{len(line) + 4:04x}".encode() + line + b"0000" + packed[:-40]
+        children: list[psutil.Process] = []
+        while not [child for child in children if "index-pack" in child.cmdline()]:
+            await asyncio.sleep(0)
+            children = psutil.Process().children(recursive=True)
+        for child in children:
+            child.kill()
+        yield packed[-40:]
+
+    with pytest.raises(BadRequestError, match="git cannot take a push"):
+        await server.push(NAME, body())
+    assert [path for path in (server.path(NAME) / "objects").rglob("*") if path.name != "pack"] == [
+        server.path(NAME) / "objects" / "info"
+    ]
+
+
+@pytest.mark.parametrize("made_again", [True, False])
+async def test_the_lock_of_a_removed_repository_is_worth_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_again: bool
+) -> None:
+    repositories = BareRepositories(tmp_path, GitServer(tmp_path).git)
+    await repositories.create("a")
+    path, lock = repositories.path("a"), fcntl.flock
+
+    def removed_before(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        path.rename(tmp_path / "gone")
+        if made_again:
+            path.mkdir()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    if not made_again:
+        with pytest.raises(NotExistError):
+            await repositories.exclusive("a", 1).__aenter__()
+        return
+    async with repositories.exclusive("a", 1):
+        with pytest.raises(InternalError, match="another command"):
+            await repositories.exclusive("a", 0.001).__aenter__()
 
 
 async def test_hooks_are_not_run(service: Service, clone: Path) -> None:

@@ -21,7 +21,7 @@ import structlog
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError, RunstreamError, chain_lines
 from runstream.git.bare import BareRepositories, drop_unfinished, folder_bytes, last_used, mark_used, missing
-from runstream.git.command import NOTHING, Git, GitLimits, RunningGit, service_git, timed_out
+from runstream.git.command import NOTHING, Git, GitError, GitLimits, GitOutput, RunningGit, service_git, timed_out
 from runstream.git.committed import CommittedConfig, committed_config, resolved_commit
 from runstream.lifecycle import BackgroundTasks, StrictTaskGroup
 
@@ -166,8 +166,8 @@ class GitServer:
     async def push(self, name: RepositoryName, body: AsyncIterator[bytes]) -> bytes:
         """Take a push; return git's report, which says of each ref whether it was taken.
 
-        Raises BadRequestError (repositoryFull, gitTimeout), InternalError (repositoryBusy, gitBusy), and what `body`
-        raises; then nothing of the push stays.
+        Raises BadRequestError (repositoryFull, gitFailed, gitTimeout), InternalError (repositoryBusy, gitBusy), and
+        what `body` raises; then nothing of the push stays.
         """
         await self._create(name)
         try:
@@ -212,15 +212,18 @@ class GitServer:
                 git.running(GitService.PUSH.command, "--stateless-rpc", str(path)) as running,
                 StrictTaskGroup() as group,
             ):
-                report = group.create_task(running.read_all(_REPORT_BYTES))
+                reading = group.create_task(running.read_all(_REPORT_BYTES))
                 async for part in body:
                     await running.write(part)
                 await running.write_all()
+                report, status = await reading, await running.ended()
+            if status and not report:
+                raise GitError(f"take a push to {name}", GitOutput(status, report, running.errors))
         except BaseException:
             await asyncio.shield(drop_unfinished(path))
             raise
         mark_used(path)
-        return report.result()
+        return report
 
     async def _create(self, name: RepositoryName) -> None:
         if self._repositories.path(str(name)).is_dir():
