@@ -24,6 +24,7 @@ from starlette.routing import Mount, Route
 from runstream.errors import BadRequestError, NotExistError, RunstreamError, UnauthorizedError
 from runstream.gateway.git_http import Access, GitHttp
 from runstream.gateway.middleware import RequestMiddleware
+from runstream.git.bare import folder_bytes
 from runstream.git.mirrors import GitSource, MirrorLimits, Mirrors, is_full_ref
 from runstream.git.server import GitServer, GitService, RepositoryName
 from runstream.git.sources import AllowedSources
@@ -164,6 +165,7 @@ async def test_a_mirror_that_has_grown_beyond_the_limit_begins_anew(tmp_path: Pa
         (origin / "noise").write_bytes(os.urandom(40_000))
         made = commit(origin, {}, str(number))
         assert (await fetch(mirrors, origin))[0] == made
+        assert await folder_bytes(tmp_path / "mirrors") <= limits.mirror_bytes
 
 
 async def test_fetches_at_once_all_end_well(mirrors: Mirrors, origin: Path) -> None:

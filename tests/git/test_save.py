@@ -279,8 +279,8 @@ def test_no_hook_is_run_and_filters_of_the_user_are(clone: Path) -> None:
     assert not list(clone.rglob("hook-ran"))
 
 
-def test_settings_of_the_user_do_not_leave_out_or_refuse_a_file(clone: Path) -> None:
-    for name, value in (("core.autocrlf", "true"), ("core.safecrlf", "true"), ("add.ignoreErrors", "true")):
+def test_settings_of_the_user_refuse_no_file(clone: Path) -> None:
+    for name, value in (("core.autocrlf", "true"), ("core.safecrlf", "true")):
         git(clone, "config", name, value)
     (clone / "lines").write_text("a\nb\n")
     assert "lines" in names(clone, save_working_tree(clone))

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from runstream.errors import BadRequestError, InternalError, NotExistError, UnauthorizedError
-from runstream.gateway.git_http import Access, GitHttp
+from runstream.gateway.git_http import Access, GitHttp, body_of
 from runstream.gateway.middleware import RequestMiddleware
 from runstream.git.bare import BareRepositories
 from runstream.git.save import push_saved, save_working_tree
@@ -237,6 +237,19 @@ async def test_bodies_are_inflated_up_to_the_limit(service: Service, clone: Path
         answer = await post(client, service, GitService.FETCH, b"0032want " + b"0" * 40 + b"\n00000009done\n")
         assert answer.status_code == 200
         assert b"ERR upload-pack: not our ref" in answer.content
+
+
+async def test_inflating_takes_no_more_memory_than_a_part() -> None:
+    headers = [(b"content-type", b"application/x-git-receive-pack-request"), (b"content-encoding", b"gzip")]
+    whole = gzip.compress(bytes(3_000_000) + b"end")
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": whole, "more_body": False}
+
+    request = Request({"type": "http", "headers": headers}, receive)
+    parts = [part async for part in body_of(request, GitService.PUSH, 4_000_000)]
+    assert max(map(len, parts)) <= 65536
+    assert b"".join(parts) == bytes(3_000_000) + b"end"
 
 
 async def test_a_push_of_2_gib_is_refused_before_its_body_is_sent(service: Service) -> None:

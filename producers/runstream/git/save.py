@@ -29,12 +29,11 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID_SETTINGS = ("runstream.repouuid", "agola.repouuid")
 """Where the id of a clone is; the second is read where the first is missing."""
 _EVERY_FILE = {
-    "add.ignoreErrors": "false",
     "core.safecrlf": "false",
     "core.splitIndex": "false",
     "advice.addEmbeddedRepo": "false",
 }
-"""Settings of the user that would leave out a file, refuse it for its line ends, or write a second index file."""
+"""Settings of the user that would refuse a file for its line ends, or write a second index file."""
 _PUSH = {
     "push.followTags": "false",
     "push.gpgSign": "false",
