@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import shlex
 import shutil
@@ -81,12 +82,12 @@ async def give_image(docker: Docker) -> None:
         if error.status != 404:
             raise
     if (busybox := static_busybox()) is not None:
-        name, _, tag = IMAGE.partition(":")
-        options = {"fromSrc": "-", "repo": name, "tag": tag, "message": "made by make demo-containers"}
+        options = {"fromSrc": "-", "message": "made by make demo-containers"}
         content = root_file_system(busybox)
-        made = docker._query("images/create", "POST", params=options, data=content)  # noqa: SLF001
-        async with made as response:
-            await response.read()
+        async with docker._query("images/create", "POST", params=options, data=content) as response:  # noqa: SLF001
+            made = json.loads((await response.read()).splitlines()[-1])["status"]
+        # Only a tag has the same name in Docker and in Podman.
+        await docker.images.tag(made, IMAGE.partition(":")[0], tag=IMAGE.partition(":")[2])
     else:
         sys.stderr.write(f"pulling {PUBLIC}, because this machine has no static busybox to make an image of\n")
         await docker.images.pull(PUBLIC)
