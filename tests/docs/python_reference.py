@@ -64,9 +64,13 @@ def _signature(name: str, called: object) -> Iterator[str]:
 def _parameters(parameters: list[inspect.Parameter]) -> Iterator[str]:
     starred = False
     for each in parameters:
-        if each.kind is each.KEYWORD_ONLY and not starred:
+        if each.kind in (each.KEYWORD_ONLY, each.VAR_KEYWORD) and not starred:
             starred = True
             yield "*"
+        if each.kind is each.VAR_KEYWORD:
+            shared = getattr(client, str(each.annotation).removeprefix("Unpack[").removesuffix("]"))
+            yield from (f"{name}: {one.__forward_arg__} = ..." for name, one in inspect.get_annotations(shared).items())
+            continue
         value = getattr(each.default, "__name__", repr(each.default))
         default = "" if each.default is each.empty else f" = {value}"
         yield f"{each.name}: {each.annotation}{default}"

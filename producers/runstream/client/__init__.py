@@ -40,7 +40,7 @@ from runstream.api import (
 from runstream.client.client import Client
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.operations import ImportProgress
-from runstream.client.types import Commit, CreatedRuns, Event, Inputs, NewRun, Source
+from runstream.client.types import Commit, CreatedRuns, Event, Inputs, LogOptions, NewRun, RunFilters, Source
 from runstream.run_states import RunPhase, RunResult
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Instance",
     "LogLine",
     "LogLines",
+    "LogOptions",
     "Maintenance",
     "ModeChange",
     "NewRun",
@@ -71,6 +72,7 @@ __all__ = [
     "Reason",
     "Restart",
     "Run",
+    "RunFilters",
     "RunPhase",
     "RunResult",
     "RunSummary",

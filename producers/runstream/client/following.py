@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from datetime import datetime
+from typing import Unpack
 
 import httpx2
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from runstream.api import LogLine, LogLines
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of, stream_error
-from runstream.client.types import Commit
+from runstream.client.types import Commit, LogOptions
 
 _OFFSET_HEADER = "Runstream-Log-Offset"
 _START_COMMENT = ": from "
@@ -24,61 +24,31 @@ class Logs:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(
-        self,
-        run_id: str,
-        task_id: str,
-        step: int | None,
-        *,
-        attempt: int | None = None,
-        tail: int | None = None,
-        since: datetime | None = None,
-        timestamps: bool = False,
-    ) -> bytes:
-        """Return the log of a step (None: of the setup) of an attempt (None: the last one) as it is now.
+    async def get(self, run_id: str, task_id: str, step: int | None, **options: Unpack[LogOptions]) -> bytes:
+        """Return the log of a step (None: of the setup, -N: of service N) as it is now.
 
-        With `tail`, only the last lines (1 to 10,000), at most 1 MiB. With `since`, only lines written at that time
-        or later; it needs a time zone. With `timestamps`, each line begins with the time at which it was written and a
-        space: RFC 3339 in UTC with milliseconds, or `-` if it is unknown.
+        The log is that of an `attempt` of the task (default: the last one). With `tail`, only the last lines (1 to
+        10,000), at most 1 MiB. With `since`, only lines written at that time or later; it needs a time zone. With
+        `timestamps`, each line begins with the time at which it was written and a space: RFC 3339 in UTC with
+        milliseconds, or `-` if it is unknown.
 
         Raises ClientError (not-exist: "log doesn't exist").
         """
-        chunks = self.read(run_id, task_id, step, attempt=attempt, tail=tail, since=since, timestamps=timestamps)
+        chunks = self.read(run_id, task_id, step, **options)
         return b"".join([chunk async for chunk in chunks])
 
-    def read(
-        self,
-        run_id: str,
-        task_id: str,
-        step: int | None,
-        *,
-        attempt: int | None = None,
-        tail: int | None = None,
-        since: datetime | None = None,
-        timestamps: bool = False,
-    ) -> Stream[bytes]:
+    def read(self, run_id: str, task_id: str, step: int | None, **options: Unpack[LogOptions]) -> Stream[bytes]:
         """Read the same log as `get`, chunk by chunk."""
-        params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps)
-        return self._session.streams.stream(self._chunks(params, _beginning(tail, since)))
+        return self._stream(_log_params(run_id, task_id, step, options.get("attempt")), options)
 
-    def follow(
-        self,
-        run_id: str,
-        task_id: str,
-        step: int | None,
-        *,
-        attempt: int | None = None,
-        tail: int | None = None,
-        since: datetime | None = None,
-        timestamps: bool = False,
-    ) -> Stream[bytes]:
+    def follow(self, run_id: str, task_id: str, step: int | None, **options: Unpack[LogOptions]) -> Stream[bytes]:
         """Follow the log of a step (None: of the setup, -N: of service N) until it ends.
 
         It begins at its first line, at the last `tail` lines, or at the first line since a time. A response that breaks
-        off is resumed at the next byte. `timestamps` as in `get`. Raises ClientError.
+        off is resumed at the next byte. Options as in `get`. Raises ClientError.
         """
-        params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps) | {"follow": "1"}
-        return self._session.streams.stream(self._chunks(params, _beginning(tail, since)))
+        params = _log_params(run_id, task_id, step, options.get("attempt")) | {"follow": "1"}
+        return self._stream(params, options)
 
     async def lines(
         self,
@@ -94,7 +64,7 @@ class Logs:
 
         `first` is the number of the first one, from 0, or negative to count from the end. Raises ClientError.
         """
-        params = _log_params(run_id, task_id, step, attempt, timestamps=False)
+        params = _log_params(run_id, task_id, step, attempt)
         return await self._session.read("/logs/lines", LogLines, params | {"from": str(first), "count": str(count)})
 
     def search(
@@ -112,10 +82,19 @@ class Logs:
 
         The service searches; of lines longer than 64 KiB, the beginning. Raises ClientError.
         """
-        params = _log_params(run_id, task_id, step, attempt, timestamps=False) | {"q": query, "count": "1000"}
+        params = _log_params(run_id, task_id, step, attempt) | {"q": query, "count": "1000"}
         flags = {"regex": regex, "ignore_case": ignore_case}
         params |= {name: "1" for name, given in flags.items() if given}
         return self._session.streams.stream(self._matches(params))
+
+    def _stream(self, params: dict[str, str], options: LogOptions) -> Stream[bytes]:
+        tail, since = options.get("tail"), options.get("since")
+        begin = {} if tail is None else {"tail": str(tail)}
+        if since is not None:
+            begin["since"] = since.isoformat()
+        if options.get("timestamps"):
+            params["timestamps"] = "1"
+        return self._session.streams.stream(self._chunks(params, begin))
 
     async def _matches(self, params: Mapping[str, str]) -> AsyncGenerator[LogLine, None]:
         number: int | None = 0
@@ -191,16 +170,8 @@ class _StampedLines:
         self._held, self._stamp_next = b"", True
 
 
-def _beginning(tail: int | None, since: datetime | None) -> dict[str, str]:
-    return ({} if tail is None else {"tail": str(tail)}) | ({} if since is None else {"since": since.isoformat()})
-
-
-def _log_params(
-    run_id: str, task_id: str, step: int | None, attempt: int | None, *, timestamps: bool
-) -> dict[str, str]:
+def _log_params(run_id: str, task_id: str, step: int | None, attempt: int | None) -> dict[str, str]:
     params = {"runid": run_id, "taskid": task_id} | ({} if attempt is None else {"attempt": str(attempt)})
-    if timestamps:
-        params["timestamps"] = "1"
     if step is not None and step < 0:
         return params | {"service": str(-step)}
     return params | ({"setup": "1"} if step is None else {"step": str(step)})

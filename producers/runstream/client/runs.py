@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 from urllib.parse import quote
 
 from msgspec.structs import asdict
 
 from runstream.api import ConfigWarning, Failures, Page, Run, RunSummary, SkippedRun, Why
+from runstream.backoff import Backoff, retry
 from runstream.client.errors import ClientError
 from runstream.client.session import Session
-from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, Source
-from runstream.run_states import RunPhase, RunResult
+from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, RunFilters, Source
 
 MAX_PAGE = 40
-_CHANGES = 10
+_CHANGES = Backoff(0.0, attempts=10)
+"""Attempts to change what others change at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,68 +136,43 @@ class Runs:
         """Return the failed tasks of a run, each with the end of the log of its failed step. Raises ClientError."""
         return await self._session.read(f"/runs/{quote(run_id, safe='')}/failures", Failures)
 
-    async def page(
-        self,
-        *,
-        groups: Iterable[str] = (),
-        phases: Iterable[RunPhase | str] = (),
-        results: Iterable[RunResult | str] = (),
-        name: str = "",
-        waiting_approval: bool = False,
-        last_run: bool = False,
-        start: int = 0,
-        limit: int = 25,
-        ascending: bool = False,
-        cursor: str = "",
-    ) -> Page:
+    async def page(self, *, start: int = 0, limit: int = 25, cursor: str = "", **filters: Unpack[RunFilters]) -> Page:
         """Return a page of runs (at most 40), the latest first unless `ascending`; `start` is the sequence before it.
+
+        A group matches itself and the groups below it. `last_run` selects the last run of each group,
+        `waiting_approval` runs with a task that waits for its approval.
 
         The `cursor` of a page selects the next page of the same list; only `limit` can be combined with it.
         """
         if cursor:
             return await self._session.read("/runs", Page, {"cursor": cursor, "limit": limit})
+        name = filters.get("name")
         flags = {
-            name: "1"
-            for name, on in (("waitingapproval", waiting_approval), ("lastrun", last_run), ("asc", ascending))
-            if on
+            "waitingapproval": filters.get("waiting_approval"),
+            "lastrun": filters.get("last_run"),
+            "asc": filters.get("ascending"),
         }
         params = {
             **({"name": name} if name else {}),
-            "group": list(groups),
-            "phase": [str(phase) for phase in phases],
-            "result": [str(result) for result in results],
+            "group": list(filters.get("groups", ())),
+            "phase": [str(phase) for phase in filters.get("phases", ())],
+            "result": [str(result) for result in filters.get("results", ())],
             "start": start,
             "limit": limit,
-            **flags,
+            **{flag: "1" for flag, on in flags.items() if on},
         }
         return await self._session.read("/runs", Page, params)
 
-    async def list(
-        self,
-        *,
-        groups: Iterable[str] = (),
-        phases: Iterable[RunPhase | str] = (),
-        results: Iterable[RunResult | str] = (),
-        name: str = "",
-        waiting_approval: bool = False,
-        last_run: bool = False,
-        ascending: bool = False,
-    ) -> AsyncGenerator[RunSummary, None]:
-        """Yield all matching runs, loading page by page; a group matches itself and the groups below it."""
-        groups, phases, results = tuple(groups), tuple(phases), tuple(results)
+    async def list(self, **filters: Unpack[RunFilters]) -> AsyncGenerator[RunSummary, None]:
+        """Yield all runs that match the filters of `page`, loading page by page."""
+        filters |= {
+            "groups": tuple(filters.get("groups", ())),
+            "phases": tuple(filters.get("phases", ())),
+            "results": tuple(filters.get("results", ())),
+        }
         start: int | None = 0
         while start is not None:
-            page = await self.page(
-                groups=groups,
-                phases=phases,
-                results=results,
-                name=name,
-                waiting_approval=waiting_approval,
-                last_run=last_run,
-                ascending=ascending,
-                start=start,
-                limit=MAX_PAGE,
-            )
+            page = await self.page(start=start, limit=MAX_PAGE, **filters)
             for run in page.runs:
                 yield run
             start = page.next_start
@@ -234,13 +210,12 @@ class Runs:
         `change` is called again after a concurrent update, so no annotation is lost. Raises ClientError; of kind
         conflict after ten concurrent updates.
         """
-        for _ in range(_CHANGES - 1):
-            try:
-                return await self._changed_annotations(run_id, task_id, change)
-            except ClientError as error:
-                if error.code != "concurrentUpdate":
-                    raise
-        return await self._changed_annotations(run_id, task_id, change)
+
+        def give_up(error: ClientError, _delay: float) -> None:
+            if error.code != "concurrentUpdate":
+                raise error
+
+        return await retry(lambda: self._changed_annotations(run_id, task_id, change), ClientError, _CHANGES, give_up)
 
     async def _changed_annotations(
         self, run_id: str, task_id: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]

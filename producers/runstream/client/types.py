@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import overload
+from typing import TypedDict, overload
 
 import msgspec
 from msgspec import Struct
 
 from runstream.api import ConfigWarning, Run, SkippedRun
+from runstream.run_states import RunPhase, RunResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,27 @@ class Commit:
     """Its own position: epoch/partition/sequence."""
     place: str
     """The position of the whole log behind it, where `tail` continues."""
+
+
+class LogOptions(TypedDict, total=False):
+    """The options of reading a log, as `client.logs.get` explains them."""
+
+    attempt: int | None
+    tail: int | None
+    since: datetime | None
+    timestamps: bool
+
+
+class RunFilters(TypedDict, total=False):
+    """The runs of a list and their order, as `client.runs.page` explains them."""
+
+    groups: Iterable[str]
+    phases: Iterable[RunPhase | str]
+    results: Iterable[RunResult | str]
+    name: str
+    waiting_approval: bool
+    last_run: bool
+    ascending: bool
 
 
 class NewRun(Struct, frozen=True, rename={"tasks": "run_config_tasks"}):
