@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -509,6 +508,8 @@ def _failure_text(failure: BaseException) -> str:
 
 GATHER_SECONDS = 0.2
 _TRIES = 3
+_UNAVAILABLE = (RunstreamError, OSError)
+"""Errors of an object storage that may be back later."""
 _BACKOFF = Backoff(0.2, 30.0)
 GIVE_UP_SECONDS = 600.0
 """Maximum time for uploading logs after the end of a task, in seconds."""
@@ -535,20 +536,14 @@ class LogUpload:
         """Upload the pending logs, with a few attempts; those that fail stay pending."""
         if self._gathering is not None:
             self._gathering.cancel()
-        for delay in islice(_BACKOFF.delays(), _TRIES - 1):
-            if await self._store():
-                return
-            await asyncio.sleep(delay)
-        await self._store()
+        with contextlib.suppress(*_UNAVAILABLE):
+            await retry(self._store_all, _UNAVAILABLE, replace(_BACKOFF, attempts=_TRIES))
 
     async def persevere(self) -> None:
         """Retry until all logs are uploaded; report those still pending at the end as lost."""
         try:
             async with asyncio.timeout(GIVE_UP_SECONDS):
-                for delay in _BACKOFF.delays():
-                    if await self._store():
-                        return
-                    await asyncio.sleep(delay)
+                await retry(self._store_all, _UNAVAILABLE, _BACKOFF)
         except TimeoutError:
             for step in self._waiting:
                 if step is None or step >= 0:
@@ -558,15 +553,19 @@ class LogUpload:
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         self._gathering = None
-        await self._store()
+        with contextlib.suppress(*_UNAVAILABLE):
+            await self._store()
 
-    async def _store(self) -> bool:
-        """Upload the pending logs; return True once none is pending."""
+    async def _store_all(self) -> None:
+        while self._waiting:
+            await self._store()
+
+    async def _store(self) -> None:
+        """Upload the logs that are pending now; they stay pending if that fails."""
         async with self._storing:
-            steps = self._waiting
+            steps, self._waiting = self._waiting, []
             if not steps:
-                return True
-            self._waiting = []
+                return
             task = self._job.task
             stored = attempt_id(task.run_task_id, task.attempt)
             contents: dict[str, bytes | Path] = {}
@@ -579,14 +578,12 @@ class LogUpload:
                 await self._objects.write_all(contents)
             except BaseException as error:
                 self._waiting = steps + self._waiting
-                if not isinstance(error, RunstreamError | OSError):
-                    raise
-                log.warning(f"logs of task {task.id} wait: {error}", action="step_logs_wait", task=task.id)
-                return False
+                if isinstance(error, _UNAVAILABLE):
+                    log.warning(f"logs of task {task.id} wait: {error}", action="step_logs_wait", task=task.id)
+                raise
         for step in steps:
             if step is None or step >= 0:  # nobody waits for that of a service
                 self._job.report(ExecutorTaskLogStored(step))
-        return not self._waiting
 
 
 Limit = Literal["timeout", "no_output"]

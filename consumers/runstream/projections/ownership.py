@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 import asyncpg
 import structlog
 
+from runstream.backoff import Backoff, retry
 from runstream.database.connection import HOLDERS, Connection, hang_up, partition_lock_key
 from runstream.database.database import Database
 from runstream.errors import InternalError, chain_lines
@@ -64,6 +65,8 @@ def _rank(partition: int, instance: str) -> bytes:
 
 
 RECONNECT_SECONDS = 0.2
+_AWAY = (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""Errors of a database that does not answer now."""
 LOCK_SECONDS = 1.0
 """Seconds to wait for a lock before checking its holder."""
 GIVE_BACK_SECONDS = 8.0
@@ -150,14 +153,14 @@ class PartitionOwnership(Component):
 
     async def _reach(self) -> None:
         """While Postgres does not answer, probe it: peers hold this instance's share until it does."""
+
+        async def probe() -> None:
+            await hang_up(await self.database.connect(seconds=ANSWER_SECONDS))
+
         while True:
             await self._unreachable.wait()
-            try:
-                await hang_up(await self.database.connect(seconds=ANSWER_SECONDS))
-            except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await asyncio.sleep(RECONNECT_SECONDS)
-            else:
-                self._report_reach(True)
+            await retry(probe, _AWAY, Backoff(RECONNECT_SECONDS))
+            self._report_reach(True)
 
     def _want(self, wanted: Collection[int]) -> None:
         for holder in self._holders:
@@ -229,7 +232,7 @@ class _Holder:
             await self._wanted.wait()
             try:
                 await self._hold()
-            except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except _AWAY as error:
                 why = str(error)
                 if why != self._logged:  # once for each reason: the next attempt follows at once
                     self._logged = why

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from runstream.backoff import Backoff, retry
 from runstream.domain.executor import SKEW_SECONDS, SUSPECT_SECONDS, ExecutorState, Offer
 from runstream.errors import InternalError
 from runstream.events.executor import ExecutorLost
@@ -114,17 +115,19 @@ class ExecutorRegistry:
     async def _delete(self) -> None:
         while True:
             executor_id = await self._to_delete.get()
-            try:
+
+            async def delete(executor_id: str = executor_id) -> None:
                 await self.leases.delete(executor_id)
-            except InternalError as error:
+
+            def note(error: InternalError, _delay: float, executor_id: str = executor_id) -> None:
                 logger.warning(
                     "The lease of a deleted executor is ended later",
                     action="lease_kept",
                     executor=executor_id,
                     error=str(error),
                 )
-                self._to_delete.put_nowait(executor_id)
-                await asyncio.sleep(RETRY_SECONDS)
+
+            await retry(delete, InternalError, Backoff(RETRY_SECONDS), note)
 
     def _apply(self, change: LeaseChange) -> None:
         now = asyncio.get_running_loop().time()

@@ -19,6 +19,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client, Server
 
+from runstream.backoff import Backoff, retry
 from runstream.errors import InternalError
 from runstream.jetstream.api import header_lines, header_text, request
 from runstream.jetstream.failover import LEAVE_SECONDS, Answers, majority_silence
@@ -117,7 +118,8 @@ def _forget(asked: asyncio.Future[float]) -> None:
 
 async def _connect(url: str, name: str, events: _ConnectionEvents) -> _Client:
     """Return a connected client; try for ever, and close each one that fails."""
-    while True:
+
+    async def connect() -> _Client:
         client = _Client()
         try:
             await client.connect(
@@ -136,14 +138,17 @@ async def _connect(url: str, name: str, events: _ConnectionEvents) -> _Client:
                 pending_size=_PENDING_BYTES,
                 flusher_queue_size=8192,
             )
-        except BaseException as error:
+        except BaseException:
             with contextlib.suppress(Exception):  # the first error is the one to report
                 await client.close()
-            if _is_refusal(error) or not isinstance(error, (OSError, nats.errors.Error)):
-                raise
-            await asyncio.sleep(_RECONNECT_WAIT_SECONDS)
-        else:
-            return client
+            raise
+        return client
+
+    def give_up(error: Exception, _delay: float) -> None:
+        if _is_refusal(error):
+            raise error
+
+    return await retry(connect, (OSError, nats.errors.Error), Backoff(_RECONNECT_WAIT_SECONDS), give_up)
 
 
 async def _ask_why(url: str, name: str, events: _ConnectionEvents) -> None:

@@ -24,6 +24,7 @@ import structlog
 from nats.aio.client import Client
 
 from runstream import api
+from runstream.backoff import Backoff, retry
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import last_message
 from runstream.leases import Lease, LeaseBucket, LeaseChange, LeaseWatch, open_leases
@@ -217,21 +218,18 @@ class ThisInstance(Component):
 
     async def _keep(self) -> None:
         """Write the record that outlives the lease at each change of state, and long before it expires."""
+
+        def note(error: InternalError, _delay: float) -> None:
+            log.debug(
+                "the record of this process cannot be written yet; trying again", action="record_waits", why=str(error)
+            )
+
         while True:
-            self._to_keep.clear()
-            try:
-                await self._keep_last()
-            except InternalError as error:
-                log.debug(
-                    "the record of this process cannot be written yet; trying again",
-                    action="record_waits",
-                    why=str(error),
-                )
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
+            await retry(self._keep_last, InternalError, Backoff(_RETRY_SECONDS), note)
             await wait_for_event(self._to_keep, _REFRESH_SECONDS)
 
     async def _keep_last(self) -> None:
+        self._to_keep.clear()
         await self.board.keep(LAST + self.id, encode_record(self.record()), KEEP_SECONDS)
 
     async def _deregister(self) -> None:

@@ -11,6 +11,7 @@ import structlog
 from aiodocker.containers import DockerContainer
 from aiodocker.stream import Stream
 
+from runstream.backoff import Backoff
 from runstream.errors import BadRequestError
 from runstream.executor.drivers.container_files import ContainerCommand, Sink, read_fed
 from runstream.executor.drivers.container_pod import KILLED, ContainerPod
@@ -22,8 +23,8 @@ from runstream.executor.sandbox import Visible
 from runstream.lifecycle import StrictTaskGroup
 
 _SERVICE_GRACE_SECONDS = 1
-_POLL_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Waits for the status of a command whose output has ended, in seconds; the last one is repeated."""
+_POLL = Backoff(0.005, 0.5)
+"""Waits for the status of a command whose output has ended."""
 _CONFLICT, _GONE = 409, 404
 _NOT_RUNNING = ("is not running", "exec sessions on running containers")
 """What Docker and Podman say of a command for a container that has ended."""
@@ -146,14 +147,11 @@ class DockerPod(ContainerPod):
         async with self._engine.asked(None), started.start(detach=False) as stream:
             reading = _read(stream, command.output, command.errors)
             await (reading if command.source is None else read_fed(reading, _feed(stream, command.source)))
-        waits = iter(_POLL_SECONDS)
-        wait = 0.0
-        while True:
+        for wait in _POLL.delays():
             async with self._engine.asked():
                 found = await started.inspect()
             if not found["Running"] and found["ExitCode"] is not None:
                 break
-            wait = next(waits, wait)
             await asyncio.sleep(wait)
         if self._main.ended is not None and not self.is_ending():
             raise await self.ended_early()
