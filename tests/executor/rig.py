@@ -30,8 +30,9 @@ from runstream.events.run_config import (
 )
 from runstream.executor.drivers.port import Driver
 from runstream.executor.executor import TaskExecutor, make_driver
+from runstream.executor.pod_task import RunnerContext
 from runstream.executor.reporter import Clock
-from runstream.executor.runner import PodRunner, RunnerContext
+from runstream.executor.runner import PodRunner
 from runstream.executor.spec import Specs
 from runstream.executor.task import Runner
 from runstream.executor.workdir import ExecutorPlace

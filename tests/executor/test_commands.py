@@ -332,7 +332,7 @@ async def test_a_task_whose_disk_is_no_longer_watched_is_ended(
     async def fail(*_: object) -> None:
         raise ValueError("the watch broke")
 
-    monkeypatch.setattr("runstream.executor.runner.watch_disk", fail)
+    monkeypatch.setattr("runstream.executor.pod_task.watch_disk", fail)
     async with rig(tmp_path, settings=replace(settings, task_disk_bytes=1_000_000)) as it:
         done = await it.run(run_step("sleep 1000"))
         assert done.task.phase is FAILED

@@ -20,7 +20,7 @@ from runstream.backoff import Backoff
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import SaveContent, Step
 from runstream.executor import executor as executors
-from runstream.executor import runner as runners
+from runstream.executor import pod_task, step_log
 from runstream.executor.executor import TaskExecutor
 from runstream.ids import new_id
 from runstream.open_files import FILES_OF_A_TASK
@@ -38,7 +38,8 @@ STEPS = (run_step("echo x > f"), run_step("echo y", tty=True), save_step("f"))
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Uploads that are tried again at once, and no log of what fails."""
-    monkeypatch.setattr(runners, "_BACKOFF", Backoff(0.001, 0.001))
+    for module in (pod_task, step_log):
+        monkeypatch.setattr(module, "_BACKOFF", Backoff(0.001, 0.001))
     with structlog.testing.capture_logs():
         yield
 

@@ -27,9 +27,10 @@ from runstream.executor.drivers.noop import NoopRunner
 from runstream.executor.drivers.port import Driver
 from runstream.executor.drivers.process import HostRules, ProcessDriver
 from runstream.executor.limits import Limits
+from runstream.executor.pod_task import RunnerContext
 from runstream.executor.presence import Leases, Presence
 from runstream.executor.reporter import Clock, KnownTask, decoded
-from runstream.executor.runner import PodRunner, RunnerContext
+from runstream.executor.runner import PodRunner
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import Specs
 from runstream.executor.task import EndReason, Execution, HeldTask, Runner, Stage

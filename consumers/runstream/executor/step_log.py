@@ -5,6 +5,9 @@ the output itself, so a step cannot write faster than its log is masked.
 
 The times of the log are those at which masked output is written. The index with them is written when the log is
 complete, so the log of a killed executor has none.
+
+A complete log is uploaded within a moment, together with those of other short steps; it is tried again for a limited
+time while the object storage is unavailable.
 """
 
 from __future__ import annotations
@@ -17,15 +20,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from runstream.atomic_files import replace_file
+from runstream.backoff import Backoff, retry
 from runstream.counting import counted
+from runstream.errors import RunstreamError
+from runstream.events.executor_task import ExecutorTaskLogLost, ExecutorTaskLogStored
 from runstream.executor.masking import Masker, Masking
-from runstream.executor.workdir import is_full
+from runstream.executor.task import Job
+from runstream.executor.workdir import TaskFolder, is_full
+from runstream.ids import attempt_id
+from runstream.objects import ObjectStorage, paths
 from runstream.steplogs.live import LiveLog
 from runstream.steplogs.log_index import LogIndexer, encode
 
@@ -198,3 +207,83 @@ class StepLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+GATHER_SECONDS = 0.2
+_TRIES = 3
+_UNAVAILABLE = (RunstreamError, OSError)
+"""Errors of an object storage that may be back later."""
+_BACKOFF = Backoff(0.2, 30.0)
+GIVE_UP_SECONDS = 600.0
+"""Maximum time for uploading logs after the end of a task, in seconds."""
+
+
+class LogUpload:
+    """The log upload of one task."""
+
+    def __init__(self, objects: ObjectStorage, folder: TaskFolder, job: Job) -> None:
+        self._objects = objects
+        self._folder = folder
+        self._job = job
+        self._waiting: list[int | None] = []
+        self._storing = asyncio.Lock()
+        self._gathering: asyncio.Task[None] | None = None
+
+    def add(self, step: int | None) -> None:
+        """Schedule the upload of a step's complete log."""
+        self._waiting.append(step)
+        if self._gathering is None:
+            self._gathering = asyncio.create_task(self._gather())
+
+    async def finish(self) -> None:
+        """Upload the pending logs, with a few attempts; those that fail stay pending."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+        with contextlib.suppress(*_UNAVAILABLE):
+            await retry(self._store_all, _UNAVAILABLE, replace(_BACKOFF, attempts=_TRIES))
+
+    async def persevere(self) -> None:
+        """Retry until all logs are uploaded; report those still pending at the end as lost."""
+        try:
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                await retry(self._store_all, _UNAVAILABLE, _BACKOFF)
+        except TimeoutError:
+            for step in self._waiting:
+                if step is None or step >= 0:
+                    self._job.report(ExecutorTaskLogLost(step))
+            self._waiting = []
+
+    async def _gather(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        self._gathering = None
+        with contextlib.suppress(*_UNAVAILABLE):
+            await self._store()
+
+    async def _store_all(self) -> None:
+        while self._waiting:
+            await self._store()
+
+    async def _store(self) -> None:
+        """Upload the logs that are pending now; they stay pending if that fails."""
+        async with self._storing:
+            steps, self._waiting = self._waiting, []
+            if not steps:
+                return
+            task = self._job.task
+            stored = attempt_id(task.run_task_id, task.attempt)
+            contents: dict[str, bytes | Path] = {}
+            for step in steps:
+                contents[paths.step_log(stored, step)] = self._folder.log(step)
+                if (index := self._folder.log_index(step)).exists():
+                    contents[paths.log_index(stored, step)] = index
+            contents[paths.log_reference(stored, task.run_id)] = b""
+            try:
+                await self._objects.write_all(contents)
+            except BaseException as error:
+                self._waiting = steps + self._waiting
+                if isinstance(error, _UNAVAILABLE):
+                    log.warning(f"logs of task {task.id} wait: {error}", action="step_logs_wait", task=task.id)
+                raise
+        for step in steps:
+            if step is None or step >= 0:  # nobody waits for that of a service
+                self._job.report(ExecutorTaskLogStored(step))
