@@ -21,10 +21,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Never
+
+from runstream.cli.commands import COMMANDS
 
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 SERVICE = "runstream.service"
@@ -34,17 +37,19 @@ _RUNSTREAM = Path(sys.executable).with_name("runstream")
 _PRELOADED = (
     "runstream.service.main",
     "runstream.service.serve",
-    "runstream.service.serve_commands",
-    "runstream.service.doctor",
-    "runstream.service.export_command",
-    "runstream.service.database_commands",
-    "runstream.service.epoch_commands",
-    "runstream.service.snapshot_commands",
-    "runstream.service.status_command",
+    *sorted({f"runstream.{command.function.partition(':')[0]}" for command in COMMANDS}),
+    "runstream.service.wiring.cleaner",
     "runstream.service.wiring.datamanager",
     "runstream.service.wiring.executor",
     "runstream.service.wiring.gateway",
     "runstream.service.wiring.scheduler",
+    # What these import when they first need it.
+    "alembic.command",
+    "anyio._backends._asyncio",
+    "cyclopts.validators",
+    "httpcore2",
+    "truststore",
+    "uvicorn.lifespan.off",
 )
 _MOST = 1 << 20
 
@@ -258,7 +263,31 @@ def _main() -> None:
     gc.collect()
     gc.freeze()
     _serve(requests)
-    runpy.run_module(_MODULE[0], run_name="__main__")
+    _run(_MODULE[0])
+
+
+def _run(module: str) -> Never:
+    """Run the module as a program and exit as the interpreter does, but without the end of each object.
+
+    That would write to every page that the process shares with the server, and so copy it: half of the work of a short
+    command.
+    """
+    status = 0
+    try:
+        runpy.run_module(module, run_name="__main__")
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            sys.stderr.write(f"{ended.code}\n")
+    except BaseException:  # noqa: BLE001  as the interpreter does
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+        atexit._run_exitfuncs()  # noqa: SLF001
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ class World:
         )
         return cls(log, reads, step_logs, caches, shared, asking, context, Telemetry("test", CollectorRegistry(), []))
 
-    @property
+    @cached_property
     def app(self) -> Any:
         return self.app_behind(None)
 
