@@ -26,6 +26,7 @@ import asyncpg
 import pytest
 import structlog
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -76,8 +77,13 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""On a machine that does much else, no example says by its time that something is wrong."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks."""
+    settings.load_profile("busy")
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
     # Hundreds of processes of ours are started: none of them has to compile what another has compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

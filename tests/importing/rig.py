@@ -15,7 +15,6 @@ from runstream.api import ImportReport
 from runstream.commits import LogPosition
 from runstream.database import Database
 from runstream.database.epochs import Epoch, list_epochs, remember_export
-from runstream.database.migrating import migrate
 from runstream.datamanager.startup import record_epoch
 from runstream.errors import RunstreamError
 from runstream.importing.epochs import ServicePlace
@@ -30,6 +29,7 @@ from runstream.projections.rebuild import rebuild
 from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.export import export, plan
 from runstream.snapshots.reading import open_snapshot
+from tests.migrated import make_tables
 from tests.servers import Servers
 
 
@@ -114,7 +114,7 @@ class Rig:
 @asynccontextmanager
 async def rig(servers: Servers, partitions: int = 3) -> AsyncIterator[Rig]:
     """Yield a deployment with an empty history."""
-    await migrate(servers.database_url, servers.schema)
+    await make_tables(servers.database_url, servers.schema)
     database = Database(servers.database_url, servers.schema)
     try:
         async with nats_connection(servers.nats_url) as client:

@@ -8,17 +8,17 @@ from random import Random
 
 from runstream.commits import StoredCommit
 from runstream.database import Database
-from runstream.database.migrating import migrate
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.store import ProjectionStore
 from tests.domain.test_world import play
 from tests.domain.world import World
+from tests.migrated import make_tables
 
 
 @asynccontextmanager
 async def migrated(url: str, schema: str) -> AsyncIterator[Database]:
     """A database whose schema has all tables."""
-    await migrate(url, schema)
+    await make_tables(url, schema)
     database = Database(url, schema)
     try:
         yield database

