@@ -288,6 +288,15 @@ def objects_of(service: Service) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+async def test_a_working_tree_that_is_too_large_is_said_to_be(service: Service, clone: Path) -> None:
+    noise(clone / "large", LIMITS.push_bytes + 1)
+    saved = await asyncio.to_thread(save_working_tree, clone)
+    url = f"{service.url}/repos/{NAME}.git"
+    with pytest.raises(BadRequestError, match=f"the files of {clone} are more than ") as refused_push:
+        await asyncio.to_thread(push_saved, saved, url, "refs/heads/main", username=OWNER, password="a token")
+    assert refused_push.value.code == "pushTooLarge"
+
+
 async def test_a_full_repository_takes_no_push(service: Service, clone: Path) -> None:
     await run(clone, "push", service.repository(), "main")
     noise(service.server.path(NAME) / "objects" / "pack" / "ballast", LIMITS.repository_bytes)

@@ -83,15 +83,25 @@ def save_working_tree(
 
 
 def push_saved(saved: SavedTree, url: str, ref: str, *, username: str = "", password: str = "") -> None:
-    """Push a saved tree to a full ref of a repository, whatever the ref led to. Raises GitError with git's reason."""
+    """Push a saved tree to a full ref of a repository, whatever the ref led to.
+
+    Raises BadRequestError (pushTooLarge) for one that the server does not take, GitError with git's reason otherwise.
+    """
     git = user_git(GitLimits(seconds=SAVE_SECONDS)).given({"GIT_ALLOW_PROTOCOL": "http:https"}, _PUSH)
     shown = split_url(url).shown
     if username or password:
         git = with_password(git, shown, username, password)
-    git.run_here(
+    done = git.run_here(
         *("push", "--quiet", "--force", "--no-verify", "--end-of-options", shown, f"{saved.commit}:{ref}"),
         folder=saved.top,
-    ).require(f"push to {shown}")
+    )
+    if done.status and "HTTP 413" in done.errors:
+        raise BadRequestError(
+            f"the files of {saved.top} are more than {shown} takes",
+            code="pushTooLarge",
+            hint="leave out large ones: add them to .gitignore, or save no untracked files",
+        )
+    done.require(f"push to {shown}")
 
 
 @dataclass(frozen=True, slots=True)
