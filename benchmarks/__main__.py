@@ -11,7 +11,19 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import against, appends, comparison, files, graphs, latency, projection, report, snapshots, throughput
+from benchmarks import (
+    against,
+    appends,
+    comparison,
+    containers,
+    files,
+    graphs,
+    latency,
+    projection,
+    report,
+    snapshots,
+    throughput,
+)
 from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
@@ -51,7 +63,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
-    parser.add_argument("--parts", default="abcdefghi", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--parts", default="abcdefghij", help=f"which parts to measure ({parts}); e comes with c")
     parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
     parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
     parser.add_argument("--results", type=Path, default=Path("bench-results"))
@@ -90,6 +102,9 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
                 deployment = Deployment(standing, "files", profiled=options.profile)
                 async with deployment.running(**SHELL):
                     await files.measure_live(deployment, figures, options.repetitions)
+        if "j" in options.parts:
+            console.print("(j) tasks in containers")
+            await _containers(options, standing, figures, console)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)
@@ -113,6 +128,16 @@ async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: F
                 console.print("(c) runs end to end")
                 await throughput.measure(deployment, log, figures, options.repetitions)
                 add_memory(figures, deployment)
+
+
+async def _containers(options: argparse.Namespace, standing: Servers, figures: Figures, console: Console) -> None:
+    if reason := containers.missing():
+        console.print(f"(j) nothing is measured: {reason}")
+        return
+    async with containers.started(options.folder) as (engine, settings), standing.log("containers"):
+        deployment = Deployment(standing, "containers", profiled=options.profile)
+        async with deployment.running(**{**NOOP, "executor": ("--config", str(settings), "--sandbox", "off")}):
+            await containers.measure(deployment, engine, figures, options.repetitions)
 
 
 async def _graph(options: argparse.Namespace, standing: Servers, figures: Figures) -> None:

@@ -22,6 +22,7 @@ TITLES = {
     "g": "a graph of 500 tasks, and what a check costs",
     "h": "CPU time beside the bare program",
     "i": "workspace archives, and lines of a large log",
+    "j": "tasks in containers",
 }
 
 

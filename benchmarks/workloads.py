@@ -25,6 +25,8 @@ class Workload:
     name: str
     commands: tuple[tuple[str, ...], ...]
     """For each task of the chain its commands, one a step."""
+    image: str = ""
+    """Of the container that the tasks run in; empty for the executor's machine."""
 
     def body(self, number: int) -> bytes:
         """What POST /runs takes."""
@@ -41,11 +43,13 @@ class Workload:
 
     def tasks(self) -> dict[str, Mapping[str, object]]:
         """Its tasks by id, as POST /runs takes them."""
+        host: dict[str, object] = {"type": "host"}
+        runtime = {"type": "pod", "containers": [{"image": self.image}]} if self.image else host
         return {
             f"t{index}": {
                 "id": f"t{index}",
                 "name": f"t{index}",
-                "runtime": {"type": "host"},
+                "runtime": runtime,
                 "steps": [{"type": "run", "name": command, "command": command, "tty": False} for command in commands],
                 "depends": {f"t{index - 1}": {"task_id": f"t{index - 1}"}} if index else {},
             }

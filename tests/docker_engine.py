@@ -30,7 +30,7 @@ IMAGE = "tiny:1"
 BARE = "bare:1"
 """An image with one static program, and no shell."""
 GIT_IMAGE = "tiny-git:1"
-"""The first one with git."""
+"""The first one with git, and with a date that knows nanoseconds."""
 GIVEN = os.environ.get("RUNSTREAM_TEST_ENGINE", "")
 """The socket of a running engine to test with, such as Podman's; empty for an engine that the tests start."""
 _START_SECONDS = 60.0
@@ -156,7 +156,7 @@ class DockerEngine:
 
     def _load(self) -> None:
         self.cli("import", "--change", "ENV OF_IMAGE=yes", "-", IMAGE, stdin=root_file_system())
-        self.cli("import", "-", GIT_IMAGE, stdin=root_file_system(programs=("git",)))
+        self.cli("import", "-", GIT_IMAGE, stdin=root_file_system(programs=("git", "date")))
         self.cli("import", "-", BARE, stdin=_tar({"bin/true": Path(shutil.which("busybox") or "")}, {}))
 
 

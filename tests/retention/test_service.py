@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from runstream.client import Client, ClientError, Run
-from runstream.objects import PosixObjects, paths
+from runstream.objects import BytesSource, PosixObjects, paths
 from tests.acceptance.deployment import Deployment, in_one_process
 
 COMPONENTS = "gateway,scheduler,executor,datamanager"
@@ -95,6 +95,7 @@ async def test_runs_go_by_count_and_logs_by_age(open_path: Path) -> None:
         gone = await deployment.run("run", "get", first.id)
         assert f"run {first.id} was deleted by retention (runs.keep 2) at " in gone.err
         assert (await client.runs.get(first.id, at=before)).phase == "finished"
+        assert (await deployment.run("run", "get", first.id, "--at", before)).code == 0
 
         fourth = await created(deployment, client, open_path, "web")
         assert await until(listed, [4, 3].__eq__) == [4, 3]
@@ -129,6 +130,8 @@ async def test_runs_go_by_count_and_logs_by_age(open_path: Path) -> None:
         assert used["runs"].objects == 3
         assert used["logs"].next_removal is not None
         assert (await deployment.run("storage", "status")).out.count("KiB") >= 1
+        await objects.write("caches/group/key.tar", BytesSource(b"cached"))
+        await until(client.storage, lambda status: any(kind.kind == "caches" for kind in status.kinds))
         await spoil(open_path / "objects", fourth, first)
         checked = await deployment.beside("fsck", "--objects-dir", str(open_path / "objects"))
         assert checked.code == 1

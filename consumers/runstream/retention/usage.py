@@ -22,7 +22,9 @@ from runstream.policies import Policies
 from runstream.retention.caches import CachePolicy
 
 MEASURE_AGAIN = timedelta(minutes=1)
-"""Age of an answer after which the storage is listed again: that takes a request for each thousand objects."""
+"""Age of an answer after which the storage is always listed again: that takes a request for each thousand objects."""
+MEASURE_SHARE = 20
+"""An answer is kept for this many times as long as it took, so that listing takes a twentieth of the time."""
 KINDS = ("runs", "logs", "indexes", "archives", "references", "caches", "log", "other")
 _NONE = Policy()
 
@@ -53,12 +55,16 @@ class StorageUse:
         self._clock = clock
         self._measuring = asyncio.Lock()
         self._last: StorageStatus | None = None
+        self._kept_until = clock()
 
     async def status(self) -> StorageStatus:
-        """Return the use of the storage, measured within the last minute."""
+        """Return the use of the storage, measured within the last minute: now, where that takes no time."""
         async with self._measuring:
-            if self._last is None or self._last.measured_at + MEASURE_AGAIN <= self._clock():
+            begun = self._clock()
+            if self._last is None or begun >= self._kept_until:
                 self._last = await self._measured()
+                ended = self._clock()
+                self._kept_until = ended + min((ended - begun) * MEASURE_SHARE, MEASURE_AGAIN)
             return self._last
 
     async def _measured(self) -> StorageStatus:

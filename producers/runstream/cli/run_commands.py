@@ -205,9 +205,12 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
     """
 
     async def work(client: Client) -> None:
-        found = await find_run(client, run)
         if at:
-            found = await client.runs.get(found.id, at=position_text(at))
+            # A deleted run is only found by its id.
+            run_id = run if is_uuid(run) else (await find_run(client, run)).id
+            found = await client.runs.get(run_id, at=position_text(at))
+        else:
+            found = await find_run(client, run)
         if output == "json":
             print_json(found)
         else:

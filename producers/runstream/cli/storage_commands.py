@@ -30,7 +30,7 @@ _COLUMNS: dict[Column, Callable[[StoredKind], Cell]] = {
 def status(*, output: Output = "table") -> int:
     """Show how much the object storage holds of each kind, and what retention removes next.
 
-    The numbers are at most a minute old.
+    The figures of a large storage are up to a minute old.
     """
 
     async def work(client: Client) -> None:
@@ -39,6 +39,6 @@ def status(*, output: Output = "table") -> int:
             print_json(found)
             return
         print_items(found.kinds, _COLUMNS, "the storage is empty")
-        say(f"{size_text(sum(one.bytes or 0 for one in found.kinds))} in all")
+        say(f"{size_text(sum(one.bytes or 0 for one in found.kinds))} in all at {timestamp(found.measured_at)}")
 
     return with_client(work)
