@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import subprocess
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +13,31 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from runstream.codec import zstd
 from runstream.domain.executor import Offer
 from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.events.run_config import Step
 from runstream.leases import decode_offer
+from runstream.objects.caches import StoredCaches
+from tests.disks import take_all
 from tests.docker_engine import IMAGE, DockerEngine, missing, needs_engine
 from tests.executor.rig import CONTAINERS, HOST, SETTINGS, Rig, pod, rig, run_step, task_of
+from tests.registry import registry
 
 pytestmark = needs_engine
+
+
+@pytest.fixture
+def full_engine(open_path: Path) -> Iterator[DockerEngine]:
+    """An engine on a disk of its own."""
+    if missing():
+        pytest.skip(missing())
+    (data := open_path / "data").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(data)], check=True)
+    engine = DockerEngine(open_path)
+    uvloop.run(engine.start())
+    yield engine
+    uvloop.run(engine.end_leftover())
 
 
 @pytest.fixture
@@ -80,3 +102,51 @@ async def test_an_engine_that_is_not_there_at_first_is_waited_for_and_used_when_
         await engine.start()
         await _said(running, away=False)
         assert _offer(running).engine.startswith("docker ")
+
+
+async def test_a_full_disk_of_the_engine_fails_setups_and_steps_with_that_reason_until_it_has_room(
+    tmp_path: Path, full_engine: DockerEngine
+) -> None:
+    engine, ballast = full_engine, full_engine.folder / "data" / "ballast"
+    settings = replace(SETTINGS, engine=engine.url, **CONTAINERS)
+    restore = Step(type="restore_cache", keys=("bomb",))
+    with registry() as address:
+        async with rig(tmp_path / "executor", settings=settings) as running:
+            bomb = tmp_path / "bomb"
+            bomb.write_bytes(_bomb(1 << 30))
+            assert bomb.stat().st_size < 1 << 20
+            assert await StoredCaches(running.objects).create("/project/p", "bomb", bomb)
+            done = await running.run(restore, runtime=pod(IMAGE))
+            assert "the files cannot be written: " in (said := await done.log(0))
+            assert "No space left on device" in said
+            assert done.task.steps[0].phase is ExecutorTaskPhase.FAILED
+            while engine.containers(executorid=running.executor_id):
+                await asyncio.to_thread(engine.cli, "version")
+            take_all(ballast)
+            for image, said in (
+                (IMAGE, "refused"),
+                (f"{address}/some/a:1", f"image {address}/some/a:1 cannot be pulled"),
+            ):
+                done = await running.run(run_step("true"), runtime=pod(image))
+                assert done.task.setup_step.phase is ExecutorTaskPhase.FAILED
+                assert said in (log := await done.log(None))
+                assert "no space left on device (the disk of the container engine is full)" in log
+            ballast.unlink()
+            done = await running.run(run_step("true"), runtime=pod(IMAGE))
+            assert done.task.phase is ExecutorTaskPhase.SUCCESS
+            assert running.executor is not None
+            await running.executor.stop()
+    assert engine.containers(executorid=running.executor_id) == []
+
+
+def _bomb(size: int) -> bytes:
+    """An archive of one file of zeros."""
+    target = io.BytesIO()
+    info = tarfile.TarInfo("zeros")
+    info.size = size
+    with zstd.ZstdFile(target, "wb") as packed:
+        packed.write(info.tobuf())
+        for _ in range(size >> 20):
+            packed.write(bytes(1 << 20))
+        packed.write(bytes(1024))
+    return target.getvalue()

@@ -30,9 +30,14 @@ class EngineRefusedError(BadRequestError):
     """The container engine refused a call."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"the container engine refused: {message}", code="engineRefused")
+        super().__init__(f"the container engine refused: {message}", code="engineRefused", hint=hint_when_full(message))
         self.status = status
         self.reason = message
+
+
+def hint_when_full(reason: str) -> str:
+    """Return the hint for what an engine with a full disk says; empty for anything else."""
+    return "the disk of the container engine is full" if "no space left" in reason.lower() else ""
 
 
 def require_allowed(containers: Sequence[Container], *, allow_privileged: bool) -> None:

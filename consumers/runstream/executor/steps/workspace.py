@@ -39,10 +39,11 @@ async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -
         packed = await files.pack(archive, context.step.contents, folder, context.stopped)
     for warning in packed.warnings:
         context.log.line(f"warning: {warning}")
-    context.log.line(f"saved {counted_entries(packed.entries)}, {counted(target.stat().st_size, 'byte')}")
+    size = counted(target.stat().st_size, "byte")
     stored = attempt_id(context.task.run_task_id, context.task.attempt)
     reference = paths.archive_reference(stored, context.task.run_id)
     await objects.write_all({paths.archive(stored, context.index): target, reference: b""})
+    context.log.line(f"saved {counted_entries(packed.entries)}, {size}")
     target.unlink()
     return shown_warnings(packed.warnings, masking)
 

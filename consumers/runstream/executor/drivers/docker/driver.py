@@ -29,6 +29,7 @@ from runstream.executor.drivers.containers import (
     TASK,
     EngineRefusedError,
     EngineUnreachableError,
+    hint_when_full,
     require_allowed,
 )
 from runstream.executor.drivers.docker.engine import Engine, EngineEvent
@@ -308,7 +309,7 @@ class DockerDriver:
 
 
 def _not_started(container: Container, reason: str) -> BadRequestError:
-    hint = ""
+    hint = hint_when_full(reason)
     if "executable file not found" in reason or "no such file or directory" in reason:
         hint = "check its entrypoint; the image of the first container needs /bin/sh"
     elif "unable to find user" in reason:

@@ -9,7 +9,7 @@ from typing import Any
 from aiodocker import DockerError
 
 from runstream.errors import BadRequestError
-from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError
+from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError, hint_when_full
 from runstream.executor.drivers.docker.engine import Engine
 from runstream.executor.drivers.port import Output
 from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of, tagged
@@ -92,15 +92,13 @@ def _qualified(image: str) -> str:
 
 def _not_pulled(image: str, reason: str) -> BadRequestError:
     low = reason.lower()
-    hint = ""
+    hint = hint_when_full(reason)
     if any(sign in low for sign in ("unauthorized", "denied", "authentication required", "no basic auth")):
         hint = f"give a login for {registry_of(image)} in `docker_registries_auth`, and check the name of the image"
     elif "not found" in low or "manifest unknown" in low:
         hint = "check its name and tag"
     elif "no matching manifest" in low or "does not match the specified platform" in low:
         hint = "the image has none for this architecture"
-    elif "no space left" in low:
-        hint = "the disk of the container engine is full"
     return BadRequestError(f"image {image} cannot be pulled: {reason}", code="imageNotPulled", hint=hint)
 
 

@@ -209,9 +209,13 @@ async def _read(stream: Stream, output: Sink, errors: Sink | None) -> None:
 
 async def _feed(stream: Stream, source: AsyncIterator[bytes]) -> None:
     """Write the input of a command, and end it if the connection can."""
-    async for chunk in source:
-        await stream.write_in(chunk)
     connection = stream._resp.connection if stream._resp is not None else None  # noqa: SLF001
     transport = connection.transport if connection is not None else None
+    if connection is not None and connection.protocol is not None and transport is not None:
+        # A command may end before its input, such as `tar` on a full disk. The engine then closes its side and reads no
+        # more, so a transport that first writes what is left would never say that the output has ended.
+        connection.protocol.eof_received = transport.abort  # type: ignore[method-assign]
+    async for chunk in source:
+        await stream.write_in(chunk)
     if transport is not None and transport.can_write_eof():
         transport.write_eof()
