@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
-from runstream.events.run_config import RegistryAuth, Runtime, Volume
+from runstream.events.run_config import RegistryAuth, Resources, Runtime, Volume
 from runstream.executor.drivers.kubernetes import driver, group
 from runstream.executor.drivers.kubernetes.group import CONFIG_MAP, KEY
 from runstream.leases import decode_offer
@@ -128,13 +128,17 @@ async def test_services_share_the_pod_and_one_that_has_ended_is_in_the_setup_log
     running: Rig, api: KubernetesApi
 ) -> None:
     lasting = container(IMAGE, entrypoint="/bin/sleep 60", environment={"OF_SERVICE": "s"})
-    runtime = pod(IMAGE, lasting, container(IMAGE, entrypoint="/bin/nc nothere"))
+    limited = Resources(cpu=500, memory=32 << 20)
+    runtime = pod(IMAGE, lasting, container(IMAGE, entrypoint="/bin/nc nothere"), resources=limited)
     done = await running.run(run_step("true"), runtime=runtime)
     assert done.task.phase is ExecutorTaskPhase.SUCCESS
     ended = "service 2 (image tiny:1) has ended already, with exit status 1:\n"
     assert f"{ended}nc: bad address" in await done.log(None)
     (sent,) = [each for each in api.made if each["kind"] == "Pod"]
     assert [each["name"] for each in sent["spec"]["containers"]] == ["maincontainer", "service1", "service2"]
+    # A cluster takes limits for requests where there are none.
+    limits = {"cpu": "500m", "memory": str(32 << 20)}
+    assert [each.get("resources") for each in sent["spec"]["containers"]] == [{"limits": limits}, None, None]
     await gone(api)
 
 
