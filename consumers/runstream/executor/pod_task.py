@@ -27,14 +27,14 @@ from runstream.events.executor_task import (
     ExecutorTaskStepTimedOut,
     ExecutorTaskTimedOut,
 )
-from runstream.events.run_config import Step
+from runstream.events.run_config import DEFAULT_WORKING_DIR, Step
 from runstream.executor.drivers.port import Driver, Output, Pod
 from runstream.executor.masking import Masking
 from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_log import LogUpload, StepLog
 from runstream.executor.steps.cache import restore_cache, save_cache
 from runstream.executor.steps.clone import clone
-from runstream.executor.steps.run import DEFAULT_WORKING_DIR, StepContext, run
+from runstream.executor.steps.run import StepContext, run
 from runstream.executor.steps.workspace import restore, save
 from runstream.executor.task import STEP_LIMITS, Ended, EndReason, Job, StoppedError, plain
 from runstream.executor.workdir import DiskReserve, TaskFolder, is_full, watch_disk

@@ -19,7 +19,15 @@ from starlette.requests import Request
 from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.evaluation.files import ConfigName
-from runstream.events.run_config import Condition, GroupPolicy, RetryReason
+from runstream.events.run_config import (
+    DEFAULT_SHELL,
+    DEFAULT_WORKING_DIR,
+    Condition,
+    GroupPolicy,
+    RetryReason,
+    RuntimeType,
+    StepType,
+)
 from runstream.limits import MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_WORD_BYTES
 from runstream.names import SHOWN_PATTERN, name_problem
 from runstream.runconfig.amounts import MAX_NANOSECONDS
@@ -201,7 +209,7 @@ class ContainerBody(Body, frozen=True):
 class RuntimeBody(Body, frozen=True):
     """Where a task runs."""
 
-    type: Literal["pod", "host"] = "pod"
+    type: RuntimeType = "pod"
     arch: Label = ""
     containers: list[ContainerBody] = []
     labels: dict[Label, Label] = {}
@@ -218,7 +226,7 @@ class SaveContentBody(Body, frozen=True):
 class StepBody(Body, frozen=True):
     """One step; which fields count depends on its type."""
 
-    type: Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
+    type: StepType
     name: Name = ""
     command: Command = ""
     environment: dict[Label, Command] = {}
@@ -264,8 +272,8 @@ class TaskBody(Body, frozen=True):
     level: int = 0
     depends: dict[Label, DependBody] = {}
     environment: dict[Label, Command] = {}
-    working_dir: Word = "~/project"
-    shell: Word = "/bin/sh -e"
+    working_dir: Word = DEFAULT_WORKING_DIR
+    shell: Word = DEFAULT_SHELL
     user: Label = ""
     steps: list[StepBody] = []
     ignore_failure: bool = False

@@ -19,7 +19,7 @@ from runstream.events.executor import (
     ExecutorRegistered,
     ExecutorUndrained,
 )
-from runstream.events.run_config import Runtime
+from runstream.events.run_config import Runtime, RuntimeType
 
 
 class ExecutorState(StrEnum):
@@ -133,7 +133,7 @@ def evolve(
 class Demand(Struct, frozen=True, gc=False):
     """The requirements of a task for its executor."""
 
-    type: Literal["pod", "host"]
+    type: RuntimeType
     arch: str
     """Empty for any."""
     privileged: bool

@@ -15,6 +15,10 @@ from runstream.events.event import DomainEvent
 
 Condition = Literal["on_success", "on_failure", "on_skipped", "always"]
 StepType = Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
+DEFAULT_SHELL = "/bin/sh -e"
+DEFAULT_WORKING_DIR = "~/project"
+RuntimeType = Literal["pod", "host"]
+"""Where a task runs: in a pod of containers, or on the executor's machine."""
 RetryReason = Literal["failure", "lost", "timeout"]
 """Why an attempt failed: its own failure, a lost executor, or a timeout."""
 
@@ -81,7 +85,7 @@ class Container(Struct, frozen=True, gc=False):
 class Runtime(Struct, frozen=True, gc=False):
     """Where a task runs: in a pod of containers, or on the executor's machine (`host`)."""
 
-    type: Literal["pod", "host"]
+    type: RuntimeType
     arch: str
     """Empty for any."""
     containers: tuple[Container, ...]

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.events.run_config import (
+    DEFAULT_SHELL,
     Container,
     Depend,
     RegistryAuth,
@@ -27,7 +28,6 @@ from runstream.runconfig.steps import TYPE_OF_STEP, CloneStep, RunStep, StepSpec
 from runstream.runconfig.tasks import RuntimeSpec, TaskSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
 
-DEFAULT_SHELL = "/bin/sh -e"
 CLONE_NAME = "Clone repository and checkout code"
 MAX_RESOLVED_BYTES = 4 << 20
 """Bytes that one file may take from variables and from the environment of its runs, each use counted."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
-from runstream.events.run_config import Condition, Resources, Retry, RetryReason, Volume
+from runstream.events.run_config import (
+    DEFAULT_WORKING_DIR,
+    Condition,
+    Resources,
+    Retry,
+    RetryReason,
+    RuntimeType,
+    Volume,
+)
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS
 from runstream.runconfig.amounts import format_duration
 from runstream.runconfig.cursor import Cursor, Fields
@@ -20,13 +28,12 @@ from runstream.runconfig.values import RegistryAuthSpec, Value, decode_environme
 from runstream.runconfig.when import When, decode_when
 
 ARCHS = ("386", "amd64", "arm", "arm64")
-TYPES = ("pod", "host")
+TYPES: tuple[RuntimeType, ...] = get_args(RuntimeType)
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 MAX_RETRIES = 10
 MAX_BACKOFF = 24 * 3_600_000_000_000
 """Nanoseconds."""
-DEFAULT_WORKING_DIR = "~/project"
 _MAX_CYCLE_NAMES = 5
 """Tasks of a cycle that a hint names."""
 _DEPEND_HINT = "write a task's name, {task: NAME, conditions: [...]} or {NAME: [conditions]}"
@@ -50,7 +57,7 @@ class ContainerSpec:
 class RuntimeSpec:
     """The runtime of a task. A pod has at least one container, a host none."""
 
-    type: Literal["pod", "host"]
+    type: RuntimeType
     arch: str
     """Empty for any."""
     containers: tuple[ContainerSpec, ...]

@@ -7,14 +7,11 @@ import threading
 from dataclasses import dataclass
 
 from runstream.domain.executor_task import ExecutorTask
-from runstream.events.run_config import Step
+from runstream.events.run_config import DEFAULT_SHELL, DEFAULT_WORKING_DIR, Step
 from runstream.executor.drivers.port import Exec, Pod
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.step_log import StepLog
 from runstream.executor.workdir import TaskFolder
-
-DEFAULT_SHELL = "/bin/sh -e"
-DEFAULT_WORKING_DIR = "~/project"
 
 
 @dataclass(frozen=True, slots=True)
