@@ -20,7 +20,7 @@ class NumberedLine:
     """A line of a log."""
 
     number: int
-    """From 0."""
+    """The number of the line, from 0."""
     offset: int
     """Where it begins in the log, in bytes."""
     time: int | None

@@ -61,7 +61,7 @@ class LineSearch:
     def __init__(self, query: Any, number: int = 0) -> None:
         self._query = query
         self.number = number
-        """Of the first line that is not searched yet."""
+        """The number of the first line that is not searched yet."""
         self._begun: tuple[int, int | None] | None = None
         """Offset and time of the unfinished line."""
         self._data = bytearray()

@@ -19,7 +19,7 @@ class TimedBytes:
     """A part of a log."""
 
     offset: int
-    """Of its first byte in the log."""
+    """The position of its first byte in the log."""
     data: bytes
     times: Sequence[tuple[int, int]] = ()
     """Offsets in the log, ascending, each with the time of the bytes from there on, in milliseconds since 1970.

@@ -164,7 +164,7 @@ class TaskExecutor(Component):
         return len(self._works)
 
     def positions(self) -> dict[int, int]:
-        """The sequence of each partition after which a restart reads."""
+        """Return the sequence of each partition after which a restart reads."""
         return self._table.positions()
 
     async def _start_positions(self) -> dict[int, int]:
@@ -187,7 +187,7 @@ class TaskExecutor(Component):
         return [*readers, self._presence.run(), self._keep_positions(), self._watch_room()]
 
     async def _begin(self) -> None:
-        """After reading the existing commits, clean up what the previous process left, then handle each task."""
+        """Clean up what the previous process left once the existing commits are read, then handle each task."""
         await self._caught_up.wait()
         await self.runner.sweep(frozenset(held.id for held in self._table))
         self._looking = True

@@ -98,7 +98,7 @@ class ControlGroups:
     """The cgroups in which this process can create groups."""
 
     parent: Path | None = None
-    """Of version 2."""
+    """The parent group in the hierarchy of version 2."""
     controllers: frozenset[str] = field(default_factory=frozenset)
     """The controllers for the groups of tasks: `memory`, `pids`."""
     pids: Path | None = None
@@ -141,9 +141,9 @@ class ControlGroup:
     """The group of one task."""
 
     path: Path | None
-    """Of version 2."""
+    """The group in the hierarchy of version 2."""
     pids: Path | None = None
-    """Of version 1, with the controller `pids`."""
+    """The group in the hierarchy of version 1 that has the controller `pids`."""
 
     def kill(self) -> bool:
         """Kill all processes of the group at once; return False if the kernel does not support it."""

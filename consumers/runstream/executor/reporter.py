@@ -50,7 +50,7 @@ class KnownTask:
     task: ExecutorTask
     head: Head
     trace: str
-    """Of its assignment."""
+    """The trace of its assignment."""
     cause: str
     """The id of its assignment's commit."""
 

@@ -68,7 +68,7 @@ class StepLog:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._masked: deque[tuple[bytes, int]] = deque()
-        """With the time at which they were written."""
+        """Masked output, with the time in milliseconds at which each piece was written."""
         self._indexer = LogIndexer()
         self._turn = threading.Lock()
         """Held while masking and writing."""

@@ -128,7 +128,7 @@ class TaskFolder:
         return self.root / f"{name}.log"
 
     def log_index(self, step: int | None) -> Path:
-        """The index of a complete local log."""
+        """Return the path of the index of a complete local log."""
         return self.log(step).with_suffix(".index")
 
     def archive(self, step: int) -> Path:

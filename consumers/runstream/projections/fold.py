@@ -93,7 +93,7 @@ class Changes:
     run_sequence: int = 0
     """The partition's last recorded run sequence; 0 when it did not change."""
     parked: dict[int, Parked] = field(default_factory=dict)
-    """By sequence."""
+    """The parked commits, by their sequences."""
     unparked: set[int] = field(default_factory=set)
     """Sequences of commits that are no longer parked."""
 

@@ -156,7 +156,7 @@ class RunRows:
     executor_tasks: dict[Key, ExecutorTaskRow] = field(default_factory=dict)
 
     def tables(self) -> Mapping[str, Mapping[Key, Row]]:
-        """The rows of each table."""
+        """Return the rows of each table."""
         return {"runs": self.runs, "run_tasks": self.run_tasks, "executor_tasks": self.executor_tasks}
 
     def of(self, run_ids: set[str]) -> RunRows:

@@ -152,7 +152,7 @@ class PartitionOwnership(Component):
         self.on_reach(reachable)
 
     async def _reach(self) -> None:
-        """While Postgres does not answer, probe it: peers hold this instance's share until it does."""
+        """Probe Postgres while it does not answer: peers hold this instance's share until it does."""
 
         async def probe() -> None:
             await hang_up(await self.database.connect(seconds=ANSWER_SECONDS))

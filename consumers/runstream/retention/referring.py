@@ -70,12 +70,12 @@ class Referring:
 
     def __init__(self) -> None:
         self.held = Holders()
-        """As of the end of the log."""
+        """What was referred to at the end of the log."""
         self.allowed = Holders()
-        """With what the cleaner has still to remove."""
+        """The same, with what the cleaner has still to remove."""
         self.runs: set[str] = set()
         self.stored: dict[str, StoredData] = {}
-        """By path."""
+        """The stored data, by its path."""
         self.known: set[str] = set()
         """All run tasks."""
         self._tasks: dict[str, tuple[str, int]] = {}

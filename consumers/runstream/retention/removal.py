@@ -27,7 +27,7 @@ class Release:
     """The data that a commit releases."""
 
     address: Address
-    """Of the run."""
+    """The address of the run."""
     sequence: int
     kinds: tuple[DataKind, ...]
 

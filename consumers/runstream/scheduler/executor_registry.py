@@ -44,7 +44,7 @@ class ExecutorRegistry:
 
     leases: LeaseBucket
     grace: float
-    """In seconds."""
+    """The grace period after the end of a lease, in seconds."""
     on_offer: Callable[[str], None]
     """Gets the id of each executor with a new offer."""
     on_gone: Callable[[str, str], None]

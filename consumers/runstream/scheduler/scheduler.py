@@ -69,7 +69,7 @@ class Scheduler(Component):
     questions: Questions
     notices: Notices
     grace: float
-    """In seconds."""
+    """The grace period after the end of a lease, in seconds."""
     policies: Policies = field(default_factory=Policies)
     """What is kept of ended runs."""
 

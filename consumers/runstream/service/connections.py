@@ -21,7 +21,7 @@ class Connections:
     """The servers of a service, its log and its database."""
 
     settings: Settings
-    """With the URLs of both servers."""
+    """The settings, with the URLs of both servers."""
     nats: Client
     log: JetStreamLog
     database: Database

@@ -41,7 +41,7 @@ class Platform:
     """The shared parts of one process, open."""
 
     settings: Settings
-    """With all URLs in place."""
+    """The settings, with all URLs filled in."""
     telemetry: Telemetry
     nats: Client
     log: JetStreamLog

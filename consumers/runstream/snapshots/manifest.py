@@ -91,7 +91,7 @@ class FirstParked:
     subject: Annotated[str, msgspec.Meta(max_length=512)]
     """The part of the subject behind the partition, as in a segment."""
     reason: Annotated[str, msgspec.Meta(max_length=2000)]
-    """For people."""
+    """The reason, as people read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

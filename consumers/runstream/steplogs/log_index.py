@@ -35,7 +35,7 @@ class LogIndex:
     """The index of a log."""
 
     size: int
-    """Of the log, in bytes."""
+    """The size of the log, in bytes."""
     lines: int
     """Number of line ends in the log."""
     stride: int
@@ -45,7 +45,7 @@ class LogIndex:
     flushes: array[int]
     """Offsets, ascending, from which on bytes have the times below."""
     times: array[int]
-    """In milliseconds since 1970."""
+    """Times in milliseconds since 1970."""
 
     def times_of(self, begin: int, end: int) -> list[tuple[int, int]]:
         """Return the times of the bytes between two offsets (see `TimedBytes`)."""

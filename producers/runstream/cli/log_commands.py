@@ -220,7 +220,7 @@ class _Logs:
         self._found = False
         self._missing: ClientError | None = None
         self.prefix = b""
-        """Before each line."""
+        """The bytes written before each line."""
         self._within = False
         """True in the middle of a line."""
 

@@ -91,14 +91,14 @@ class NewRun(Struct, frozen=True, rename={"tasks": "run_config_tasks"}):
     tasks: Mapping[str, Mapping[str, object]]
     """By an id of the caller's choice, which dependencies refer to."""
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """For all tasks."""
+    """The variables of all tasks."""
     annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
     setup_errors: Sequence[str] = ()
     """With any, the run is created in phase setuperror, without tasks."""
     cache_group: str = ""
     """Runs of one cache group share caches. Empty: the project, or the user."""
     run_timeout_interval: int = 0
-    """In nanoseconds; 0 for none."""
+    """The timeout of the run, in nanoseconds; 0 for none."""
     concurrency: str | Mapping[str, object] = "queue"
     """queue, cancel_running, cancel_waiting or skip; or a map of `policy` and `max_waiting`."""
     priority: int = 0

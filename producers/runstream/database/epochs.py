@@ -39,7 +39,7 @@ class Epoch:
     origin: str
     """The source of its commits, as text; empty for those appended here."""
     created: datetime
-    """In UTC."""
+    """The time of its creation, in UTC."""
 
 
 async def list_epochs(database: Database, service: str) -> tuple[Epoch, ...]:

@@ -43,7 +43,7 @@ class ServerCommand:
     """The command line of a server, and how to run and stop it."""
 
     name: str
-    """For messages: `NATS`."""
+    """The name in messages, such as `NATS`."""
     arguments: Sequence[str | Path]
     log: Path
     stop_signal: signal.Signals

@@ -154,7 +154,7 @@ class RunState(Struct, frozen=True, gc=False):
     setup_errors: tuple[str, ...]
     phase: RunPhase
     tasks: dict[str, RunTask]
-    """By name; empty for a setup error."""
+    """The tasks by their names; none for a setup error."""
     enqueue_time: datetime
     result: RunResult = RunResult.UNKNOWN
     stop: bool = False

@@ -58,7 +58,7 @@ class WaitReason(Struct, frozen=True, gc=False):
     tasks: tuple[str, ...]
     """Names of the tasks that wait; empty if the whole run does."""
     details: dict[str, object]
-    """As JSON can say them."""
+    """Values that JSON can represent."""
 
 
 class Explanation(Struct, frozen=True, gc=False):

@@ -77,7 +77,7 @@ class DockerDriver:
         self._engine = Engine(rules.engine, rules.tls)
         self._images = Images(self._engine, rules.pull_policy)
         self._pods: dict[str, PodState] = {}
-        """By id; those whose containers may exist."""
+        """The pods whose containers may exist, by their ids."""
         self._removing: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._changed: Callable[[], None] = lambda: None

@@ -66,7 +66,7 @@ class KubernetesDriver:
         self._cluster = Cluster(namespace)
         self._group = Group(self._cluster, executor_id)
         self._pods: dict[str, KubernetesPodState] = {}
-        """By id; those that may exist."""
+        """The pods that may exist, by their ids."""
         self._removing: dict[str, asyncio.Task[None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._first = asyncio.Event()

@@ -39,7 +39,7 @@ class KubernetesPodState:
     id: str
     task: str
     image: str
-    """Of its first container."""
+    """The image of its first container."""
     object: PodObject | None = None
     """Its last known state; None before it was seen, and after it is gone."""
     gone: bool = False
