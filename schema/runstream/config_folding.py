@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import cast
 
 from msgspec import Struct
 
 from runstream.codec import Message, decode
-from runstream.commits import NewCommit, Position, StoredCommit
-from runstream.domain.config.state import Change, ConfigState, Thing
+from runstream.commits import Head, NewCommit, Position, StoredCommit
+from runstream.domain.config.fitting import Kind
+from runstream.domain.config.state import Change, ConfigState
 from runstream.errors import BadRequestError
 from runstream.folding import UnfitCommitError, fitting
 from runstream.ids import new_id
@@ -43,8 +45,8 @@ class ConfigFold:
     """All decisions to skip commits, which have to be known before the first message."""
     state: ConfigState = field(default_factory=ConfigState)
     after: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
-    """The version of each aggregate (`project/<id>`)."""
+    heads: dict[str, Head] = field(default_factory=dict)
+    """The last commit of each aggregate (`project/<id>`)."""
     parked: dict[str, list[ParkedConfig]] = field(default_factory=dict)
     """The parked commits of each aggregate."""
 
@@ -77,16 +79,18 @@ class ConfigFold:
                 raise UnfitCommitError(f"version {commit.version} of {aggregate} does not follow version {before}")
             with fitting(commit):
                 self.state.apply(commit.address.kind, commit.address.id, commit.events, commit.time)
-        self.versions[aggregate] = commit.version
+        self.heads[aggregate] = Head(commit.version, stored.position.sequence)
 
     def version(self, aggregate: str) -> int:
         """Return the version of an aggregate; 0 for a new one."""
-        return self.versions.get(aggregate) or self.skips.begun(aggregate)
+        head = self.heads.get(aggregate)
+        return head.version if head is not None else self.skips.begun(aggregate)
 
-    def thing(self, aggregate: str) -> Thing | None:
-        """Return the thing of an aggregate (`project/<id>`)."""
+    @staticmethod
+    def kind_and_id(aggregate: str) -> tuple[Kind, str]:
+        """Return kind and id of an aggregate (`project/<id>`) that was applied."""
         kind, _, key = aggregate.partition("/")
-        return self.state.find(kind, key) if kind in CONFIG_KINDS else None
+        return cast("Kind", kind), key
 
     def commit_of(self, change: Change, *, time: datetime, actor: str, cause: str = "", trace: str = "") -> NewCommit:
         """Return the next commit of a thing, with the events of a decision on this state."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from runstream.subjects import MAX_PARTITIONS
 
-COMPONENTS = ("gateway", "scheduler", "executor", "datamanager")
+COMPONENTS = ("gateway", "scheduler", "executor", "datamanager", "configstore")
 SECTIONS = ("executor", "retention", "retention.runs", "retention.caches")
 """The settings that group further settings."""
 OPTION_GROUPS = (
@@ -86,7 +86,8 @@ def _setting(default: T, group: str = "", *, shown: bool = True, **more: Any) ->
 
 
 _GATEWAY = ("gateway",)
-_WITH_DATABASE = ("gateway", "scheduler", "datamanager")
+_WITHOUT_GATEWAY = ("scheduler", "executor", "datamanager", "configstore")
+_WITH_DATABASE = ("gateway", "scheduler", "datamanager", "configstore")
 _WITH_LEASES = ("gateway", "scheduler", "executor")
 _BYTES = (0, 1 << 60)
 _PORTS = (0, 65535)
@@ -207,7 +208,7 @@ class Settings:
     host: str = _setting("127.0.0.1", _HTTP, help="Address to listen on.")
     port: int = _setting(0, _HTTP, components=_GATEWAY, between=_PORTS,
         help="Port of the gateway; 0: the last one used, or any free port.")
-    metrics_port: int = _setting(0, _HTTP, components=("scheduler", "executor", "datamanager"), between=_PORTS,
+    metrics_port: int = _setting(0, _HTTP, components=_WITHOUT_GATEWAY, between=_PORTS,
         help="Port of /healthz, /readyz and /metrics in a process without gateway; 0: any free port.")
     token: str = _setting("", commands="all", components=_GATEWAY,
         help="Token of the API; none: made at the first start, kept in the data directory.")

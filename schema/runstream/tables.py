@@ -43,6 +43,7 @@ from runstream.domain.executor import ExecutorState
 from runstream.domain.run import RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.run_states import RunPhase, RunResult
+from runstream.subjects import CONFIG_KINDS
 
 PROJECTION = "runs"
 """The name of the projection of the runs service in `checkpoints` and `parked`."""
@@ -231,6 +232,19 @@ class CounterRow(NamedTuple):
     last: Big
 
 
+class ConfigRow(NamedTuple):
+    """A row of `config`: a user, an organization, a project group, a project, a secret …"""
+
+    kind: Name
+    id: Name
+    version: int
+    position: Big
+    name: Name
+    parent: Name
+    content: Json
+    """All of the thing, with its times; texts that are secret are sealed."""
+
+
 class ParkedRow(NamedTuple):
     """A row of `parked`, without the time at which it was written."""
 
@@ -243,7 +257,7 @@ class ParkedRow(NamedTuple):
     reason: str
 
 
-Row = RunRow | RunTaskRow | ExecutorTaskRow | ExecutorRow | RunConfigRow | CounterRow | ParkedRow
+Row = RunRow | RunTaskRow | ExecutorTaskRow | ExecutorRow | RunConfigRow | CounterRow | ConfigRow | ParkedRow
 
 epochs = Table(
     "epochs",
@@ -401,6 +415,17 @@ executors = Table(
     _one_of("state", ExecutorState),
     postgresql_with=_ROOM,
 )
+
+config = Table(
+    "config",
+    metadata,
+    *_columns(ConfigRow),
+    PrimaryKeyConstraint("kind", "id"),
+    _one_of("kind", CONFIG_KINDS),
+    Index("config_by_name", "kind", "parent", "name", unique=True),
+    postgresql_with=_ROOM,
+)
+"""The things of the config service; `parent` is the id of the thing above, empty for users and the like."""
 
 parked = Table(
     "parked",

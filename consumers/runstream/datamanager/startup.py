@@ -51,15 +51,18 @@ _DEPLOYMENT = "deployment"
 _RESET_SECONDS = 60.0
 _LOCK_SECONDS = 3600
 """Time that another process may take to restore the log, in seconds."""
-_PROJECTED = (
-    tables.runs,
-    tables.run_tasks,
-    tables.executor_tasks,
-    tables.executors,
-    tables.counters,
-    tables.run_configs,
-    tables.parked,
-)
+_PROJECTED = {
+    "runs": (
+        tables.runs,
+        tables.run_tasks,
+        tables.executor_tasks,
+        tables.executors,
+        tables.counters,
+        tables.run_configs,
+    ),
+    "config": (tables.config,),
+}
+"""The tables with the rows of each service."""
 log = structlog.get_logger()
 
 
@@ -294,11 +297,12 @@ async def record_epoch(database: Database, service: str, epoch: int, partitions:
 
 async def reset_projection(database: Database, service: str) -> None:
     """Empty the projection and its checkpoints in one transaction: it is built again from the log."""
-    checkpoints = tables.checkpoints
-    names = ", ".join(table.name for table in _PROJECTED)
+    checkpoints, parked = tables.checkpoints, tables.parked
+    names = ", ".join(table.name for table in _PROJECTED[service])
 
     async def work(transaction: Transaction) -> None:
         await transaction.execute(text(f"TRUNCATE {names}"))
+        await transaction.execute(delete(parked).where(parked.c.projection == service))
         await transaction.execute(delete(checkpoints).where(checkpoints.c.projection == service))
 
     await database.transaction(work, timeout=_RESET_SECONDS)

@@ -14,6 +14,8 @@ from runstream.api import Stall
 from runstream.cli.connection import with_program
 from runstream.cli.output import Output, print_json, say
 from runstream.commits import LogPosition
+from runstream.config_folding import SERVICE
+from runstream.configstore.checking import fsck_config
 from runstream.counting import counted
 from runstream.datamanager.agreement import ArchiveReport, check_archive
 from runstream.datamanager.archive import Archive
@@ -23,6 +25,7 @@ from runstream.errors import BadRequestError, InternalError
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.messaging import Questions
 from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.log.streams import described
 from runstream.log.tail import resolve_position
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
@@ -91,6 +94,9 @@ async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archiv
         storage = await _storage(at.settings) if with_archive or with_objects else None
         _require_partitions(at.log, partitions)
         rows = await fsck(at.database, at.log, partitions)
+        if partitions is None and await described(at.nats, at.log.subjects.namespace, SERVICE) is not None:
+            async with await open_log(at.nats, at.log.subjects.namespace, SERVICE) as config:
+                await fsck_config(at.database, config, rows)
         archive = await _archive(storage, at, partitions) if storage is not None and with_archive else None
         objects: ObjectsReport | None = None
         if storage is not None and with_objects:

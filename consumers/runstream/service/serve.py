@@ -44,7 +44,7 @@ SERVERS_SECONDS = 2.0
 """Seconds of a stop that are reserved for telemetry and the servers."""
 START_SECONDS = 60.0
 _FORCED_COMPONENT_SECONDS = 0.2
-_NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager"})
+_NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager", "configstore"})
 _TELEMETRY_SECONDS = 1.0
 _FORCED_SERVER_SECONDS = 0.5
 Ready = Callable[[Settings, Parts], None]

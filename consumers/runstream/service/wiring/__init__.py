@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from runstream import config_folding
 from runstream.jetstream.messaging import Questions
 from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
@@ -65,6 +66,14 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
         from runstream.service.wiring.scheduler import make_scheduler
 
         components.append(Parkable("scheduler", mode, partial(make_scheduler, platform, instance)))
+    if "configstore" in settings.components:
+        from runstream.service.wiring.configstore import make_configstore
+
+        components.append(
+            Parkable(
+                "configstore", instance.modes[config_folding.SERVICE], partial(make_configstore, platform, instance)
+            )
+        )
     executors: list[TaskExecutor] = []
     if "executor" in settings.components:
         from runstream.service.wiring.executor import executor_maker
