@@ -122,7 +122,8 @@ async def test_killed_under_load_all_but_the_last_seconds_is_back(open_path: Pat
         now = await reread(deployment.nats.url)
         kept = {at: stored for at, stored in story.commits.items() if at.sequence <= ends[at.partition]}
         assert {at: now.commits[at].commit for at in kept} == {at: stored.commit for at, stored in kept.items()}
-        (restored,) = told(deployment, "log_restored")
+        restored, of_config = told(deployment, "log_restored")
+        assert of_config["commits"] == 0
         assert (restored["level"], restored["commits"]) == ("warning", sum(ends))
         assert counted(sum(ends), "commit") in restored["event"]
         lost = {one["partition"]: (one["first"], one["last"]) for one in told(deployment, "commits_lost")}

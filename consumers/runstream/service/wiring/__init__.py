@@ -58,7 +58,8 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     if "datamanager" in settings.components:
         from runstream.service.wiring.datamanager import make_datamanager
 
-        components.append(make_datamanager(platform, mode))
+        components.append(make_datamanager(platform, platform.log, mode))
+        components.append(make_datamanager(platform, platform.config(), instance.modes[config_folding.SERVICE]))
         from runstream.service.wiring.cleaner import make_cleaner
 
         components.append(Parkable("cleaner", mode, partial(make_cleaner, platform)))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from runstream.datamanager.datamanager import DataManager
 from runstream.jetstream.messaging import Questions
+from runstream.log.jetstream import JetStreamLog, LogReader
 from runstream.maintenance.mode import Mode
 from runstream.service.platform import Platform
 
 
-def make_datamanager(platform: Platform, mode: Mode) -> DataManager:
-    """Make the datamanager. It works on in maintenance, to archive commits of components that drain."""
+def make_datamanager(platform: Platform, log: JetStreamLog, mode: Mode) -> DataManager:
+    """Make the datamanager of a log. It works on in maintenance, to archive commits of components that drain."""
 
     async def moved(epoch: int) -> None:
-        await mode.until(lambda: platform.log.epoch != epoch)
+        await mode.until(lambda: log.epoch != epoch)
 
     return DataManager(
-        platform.reading_log,
+        lambda: LogReader(platform.nats, log.subjects, log.partitions),
         platform.objects,
         platform.pool(),
         platform.deployment,
