@@ -227,6 +227,8 @@ class Settings:
     import_trusted_keys: tuple[str, ...] = _setting((), components=_GATEWAY, page="how-to/export-and-import.md",
         help="Files of public keys (PEM), the same for all gateways; with some, an import takes only snapshots signed "
              "with one of them.")
+    member_adding: Literal["direct", "invitation"] = _setting("direct", components=_GATEWAY,
+        help="How owners add members to an organization: directly, or by an invitation that the user accepts.")
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _WATCHING,

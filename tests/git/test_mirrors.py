@@ -22,6 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from runstream.errors import BadRequestError, NotExistError, RunstreamError, UnauthorizedError
+from runstream.gateway.authentication import Authenticator
 from runstream.gateway.git_http import Access, GitHttp
 from runstream.gateway.middleware import RequestMiddleware
 from runstream.git.bare import folder_bytes
@@ -220,7 +221,7 @@ async def host(tmp_path: Path, origin: Path) -> AsyncIterator[Host]:
             Mount("/repos", GitHttp(host.server, host.authorize)),
         ]
         app = Starlette(routes=routes)
-        app.add_middleware(RequestMiddleware, token="")
+        app.add_middleware(RequestMiddleware, authenticator=Authenticator("admin"))
         http = HttpServer(app)
         await stack.enter_async_context(http.serving())
         host.url = http.url

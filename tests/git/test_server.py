@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from runstream.errors import BadRequestError, InternalError, NotExistError, UnauthorizedError
+from runstream.gateway.authentication import Authenticator
 from runstream.gateway.git_http import Access, GitHttp, body_of
 from runstream.gateway.middleware import RequestMiddleware
 from runstream.git.bare import BareRepositories
@@ -65,7 +66,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         setup_logging("error")
         service = Service(GitServer(tmp_path / "served", LIMITS), tmp_path / "served")
         app = Starlette(routes=[Mount("/repos", GitHttp(service.server, service.authorize))])
-        app.add_middleware(RequestMiddleware, token="admin")
+        app.add_middleware(RequestMiddleware, authenticator=Authenticator("admin"))
         http = HttpServer(app)
         await stack.enter_async_context(http.serving())
         service.url = http.url

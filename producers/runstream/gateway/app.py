@@ -23,6 +23,8 @@ from runstream.config.store import ConfigStore
 from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
+from runstream.gateway.access import PREFIX, require_login
+from runstream.gateway.authentication import Authenticator
 from runstream.gateway.context import CacheStore, GatewayContext, Sightings, StepLogSource
 from runstream.gateway.errors import route_error, unknown_parameters, validation_error
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
@@ -31,6 +33,10 @@ from runstream.gateway.reads import DatabaseReads, PastRuns
 from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.logs import log_routes
+from runstream.gateway.routes.organizations import organization_routes
+from runstream.gateway.routes.projectgroups import project_group_routes
+from runstream.gateway.routes.projects import project_routes
+from runstream.gateway.routes.remotesources import remote_source_routes
 from runstream.gateway.routes.runs import (
     action_routes,
     creating_routes,
@@ -39,7 +45,9 @@ from runstream.gateway.routes.runs import (
     run_routes,
     why_routes,
 )
+from runstream.gateway.routes.secrets import secret_routes
 from runstream.gateway.routes.service import executor_routes, front_route, service_routes
+from runstream.gateway.routes.users import user_routes
 from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation, SharedData
 from runstream.gateway.runs.restart import Restarts
@@ -55,7 +63,6 @@ from runstream.telemetry.health import Check, Fact, health_routes
 from runstream.telemetry.http_server import HttpLimits, HttpServer
 from runstream.telemetry.process import Telemetry
 
-PREFIX = "/api/v1alpha"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -76,7 +83,7 @@ def gateway_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(_require_known_parameters)],
+        dependencies=[Depends(require_login), Depends(_require_known_parameters)],
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
@@ -91,6 +98,12 @@ def gateway_app(
         cache_routes,
         executor_routes,
         service_routes,
+        user_routes,
+        organization_routes,
+        project_group_routes,
+        project_routes,
+        secret_routes,
+        remote_source_routes,
     ):
         app.include_router(router(context), prefix=PREFIX)
     for further in routers:
@@ -99,7 +112,7 @@ def gateway_app(
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     if gate is not None:
         app.add_middleware(gate.around)
-    app.add_middleware(RequestMiddleware, token=context.settings.token)
+    app.add_middleware(RequestMiddleware, authenticator=Authenticator(context.settings.token, context.store))
     return app
 
 

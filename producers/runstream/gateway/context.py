@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from fastapi import Depends, Header, Query
@@ -196,7 +196,7 @@ def flag(value: str | None) -> bool:
     return value is not None and value.lower() not in ("0", "false", "no")
 
 
-def documented(body: type | None, *answered: type | None, statuses: tuple[int, ...] = (200,)) -> dict[str, Any]:
+def documented(body: type | None, *answered: Any, statuses: tuple[int, ...] = (200,)) -> dict[str, Any]:
     """Return the OpenAPI entry of a route with these request and response models, which `openapi` describes."""
     extra: dict[str, Any] = {}
     if body is not None:
@@ -208,7 +208,9 @@ def documented(body: type | None, *answered: type | None, statuses: tuple[int, .
     return extra
 
 
-def _reference(kind: type) -> dict[str, str]:
+def _reference(kind: Any) -> dict[str, Any]:
+    if get_origin(kind) is list:
+        return {"type": "array", "items": _reference(get_args(kind)[0])}
     return {"$ref": f"#/components/schemas/{SCHEMA_NAMES.get(kind.__name__, kind.__name__)}"}
 
 

@@ -11,50 +11,57 @@ their client had left, and a request whose body is still to come is refused.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import structlog
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runstream.errors import InternalError, Kind, UnauthorizedError
+from runstream.errors import InternalError, Kind
+from runstream.gateway.access import PREFIX, WITHOUT_LOGIN
+from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
+from runstream.gateway.sender import NOBODY, SENDER
 from runstream.lifecycle import Component
 from runstream.telemetry import span_from
 from runstream.telemetry.metrics import HTTP_DURATION, HTTP_REQUESTS
 
 log = structlog.get_logger()
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1alpha/version", "/api/v1alpha/openapi.json", "/"})
-"""Paths that need no token."""
 REPOSITORIES = "/repos/"
 """Prefix of the paths that git asks for, with a user and a password; `GitHttp` authorizes these requests."""
+_WITH_REFERENCES = tuple(
+    f"{PREFIX}/{first}/".encode()
+    for first in ("badges", "orgs", "projectgroups", "projects", "remotesources", "user", "users")
+)
+"""Beginnings of the paths with segments that name a user, an organization, a group or a project."""
 DETAILED = "runstream-detailed-errors"
 _QUIET = frozenset({Kind.NOT_EXIST, Kind.BAD_REQUEST, Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.CONFLICT})
 
 
 class RequestMiddleware:
-    """The outermost middleware: trace, token, metrics, errors."""
+    """The outermost middleware: trace, sender, metrics, errors."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
-        self._token = token.encode()
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; pass through what is not HTTP."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        scope, headers = _own_segments(scope), Headers(scope=scope)
         with span_from(headers.get("traceparent", ""), f"{scope['method']} {scope['path']}"):
             await self._answer(scope, receive, send, headers)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        started = known = False
+        started = False
+        sender = NOBODY
         begun = time.perf_counter()
 
         async def noting(message: Message) -> None:
@@ -62,19 +69,20 @@ class RequestMiddleware:
             if not started:
                 started = True
                 _measure(scope, message["status"], time.perf_counter() - begun)
+                for name, value in sender.headers:
+                    MutableHeaders(scope=message).append(name, value)
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(REPOSITORIES):
-                require_token(headers.get("authorization", ""), self._token)
-                known = True
+            if (scope["method"], scope["path"]) not in WITHOUT_LOGIN and not scope["path"].startswith(REPOSITORIES):
+                sender = scope[SENDER] = await self._authenticator.sender(headers)
             await self._app(scope, receive, noting)
         except ClientDisconnect:
             log.info("the client has left", action="client_left", method=scope["method"], path=scope["path"])
         except Exception as error:  # noqa: BLE001 - every error becomes one response and one log record
             _record(error, scope)
             if not started:
-                detailed = known and headers.get(DETAILED) == "1"
+                detailed = sender.actor.admin and headers.get(DETAILED) == "1"
                 to_git = headers.get("user-agent", "").startswith("git/")
                 await error_response(error, detailed=detailed, to_git=to_git)(scope, receive, noting)
 
@@ -85,22 +93,17 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
     HTTP_DURATION.record(seconds, route)
 
 
-def require_token(authorization: str, token: bytes) -> None:
-    """Check that the header is `token TOKEN` or `Bearer TOKEN`, in the same time for any wrong token.
+def _own_segments(scope: Scope) -> Scope:
+    """Return the scope of a request with a path whose segments are those of the raw path.
 
-    Raises UnauthorizedError.
+    A / that is escaped in a reference (`/projects/org%2Facme%2Fweb/secrets`) is not one between segments: it stays
+    escaped, and `config_requests.Ref` reads it.
     """
-    scheme, _, given = authorization.partition(" ")
-    if not authorization:
-        raise UnauthorizedError(
-            "the request has no token", code="missingToken", hint="send the header Authorization: token <token>"
-        )
-    if scheme.lower() not in ("token", "bearer") or not hmac.compare_digest(given.strip().encode(), token):
-        raise UnauthorizedError(
-            "the token is not valid",
-            code="invalidToken",
-            hint="a local service keeps its token in service.json in its data directory",
-        )
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%" not in raw or not raw.startswith(_WITH_REFERENCES):
+        return scope
+    segments = (unquote(one).replace("%", "%25").replace("/", "%2F") for one in raw.decode("latin-1").split("/"))
+    return {**scope, "path": "/".join(segments)}
 
 
 def _record(error: BaseException, scope: Scope) -> None:

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from runstream import api
-from runstream.gateway import requests, responses
+from runstream.domain.config.permissions import Action
+from runstream.gateway import config_bodies, requests, responses
+from runstream.gateway.access import LOGIN, PREFIX, LoginNeed
 from runstream.gateway.errors import JSON_TYPE
-from runstream.gateway.middleware import OPEN_PATHS
 from runstream.gateway.requests import MaintenanceBody
 from runstream.limits import MAX_GROUP_BYTES, MAX_WORD_BYTES
 from runstream.maintenance.records import Doing
@@ -38,6 +39,21 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.ErrorEntry,
     MaintenanceBody,
     api.Maintenance,
+    *config_bodies.BODIES,
+    api.UserView,
+    api.PrivateUserView,
+    api.TokenView,
+    api.TokenEntry,
+    api.OrganizationView,
+    api.MembersView,
+    api.AddedMemberView,
+    api.MembershipView,
+    api.InvitationView,
+    api.ProjectGroupView,
+    api.ProjectView,
+    api.SecretView,
+    api.VariableView,
+    api.RemoteSourceView,
 )
 _OPTIONAL = frozenset({("Why", "omitted"), ("ErrorEntry", "chain"), ("Part", "under_way"), ("Maintenance", "tag")})
 """Fields that a service may leave out."""
@@ -64,8 +80,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         components["responses"] = dict(_ERRORS.values())
         document["security"] = [{"token": []}]
         for path, operations in document["paths"].items():
-            for operation in operations.values():
-                _complete(path, operation)
+            for method, operation in operations.items():
+                _complete(path, operation, _login(method.upper(), path))
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -86,6 +102,8 @@ def _schemas() -> dict[str, Any]:
 
 def _require_all(name: str, schema: dict[str, Any]) -> None:
     """Say that each field is sent: defaults are those of the client."""
+    if getattr(api, name).__struct_config__.omit_defaults:
+        return
     schema["required"] = [field for field in schema["properties"] if (name, field) not in _OPTIONAL]
     for field, described in schema["properties"].items():
         if (name, field) not in _OPTIONAL:
@@ -105,7 +123,13 @@ def _released(schema: Any) -> Any:
     return {key: _released(value) for key, value in schema.items() if key != "type" or "enum" not in schema}
 
 
-def _complete(path: str, operation: dict[str, Any]) -> None:
+def _login(method: str, path: str) -> LoginNeed | Action:
+    """Return whether a route needs a login; FastAPI describes `{name:path}` as `{name}`."""
+    path = path.removeprefix(PREFIX)
+    return next(login for route, login in LOGIN.items() if (method, path) == (route[0], route[1].replace(":path", "")))
+
+
+def _complete(path: str, operation: dict[str, Any], login: LoginNeed | Action) -> None:
     """Add what FastAPI does not know of an operation: its errors, and the forms of its parameters."""
     parameters = operation.setdefault("parameters", [])
     for name in set(_IN_PATH.findall(path)) - {one["name"] for one in parameters}:
@@ -113,10 +137,10 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     for parameter in parameters:
         parameter["schema"] |= _FORMS.get(parameter["name"], {})
     statuses = {"400", "405", "408", "431", "500", "503"}
-    if path in OPEN_PATHS:
+    if login is LoginNeed.NONE:
         operation["security"] = []
     else:
-        statuses.add("401")
+        statuses |= {"401", "403"}
     if parameters:
         statuses.add("404")
     if "requestBody" in operation or path.endswith("/export"):
@@ -160,6 +184,7 @@ def _error(description: str, *headers: str) -> dict[str, Any]:
 _ERRORS: dict[str, tuple[str, dict[str, Any]]] = {
     "400": ("BadRequest", _error("the request is wrong")),
     "401": ("Unauthorized", _error("the token is missing or not valid")),
+    "403": ("Forbidden", _error("the sender may not do this")),
     "404": ("NotFound", _error("there is no such thing")),
     "405": ("MethodNotAllowed", _error("the path does not take this method", "Allow")),
     "408": ("RequestTimeout", _error("the request did not come in time")),

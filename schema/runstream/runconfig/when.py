@@ -137,6 +137,11 @@ def _pattern(place: Cursor) -> Pattern:
     return Pattern(text[1:-1], "regexp")
 
 
+def expression_problem(expression: str) -> str:
+    """Return the error of an expression outside of a file; empty for a valid one."""
+    return _expression_problem(expression, {})
+
+
 def _expression_problem(expression: str, checked: dict[str, str]) -> str:
     """Return the error of an expression; empty for a valid one. Compiles each expression of a file once."""
     if len(checked) == MAX_EXPRESSIONS and expression not in checked:

@@ -112,6 +112,7 @@ RULES: dict[Action, tuple[set[str], dict[str, int]]] = {
     Action.READ_REMOTE_SOURCE: (LOGGED_IN, {}),
     Action.CHANGE_REMOTE_SOURCES: (ADMINS, {}),
     Action.MAINTAIN: (ADMINS, dict.fromkeys(LOGGED_IN, 401)),
+    Action.ADMINISTER: (ADMINS, {}),
     Action.BADGE: (LOGGED_IN | {"anonymous"}, {}),
     Action.DIRECT_RUN: ({"owner"}, {"stranger": 401, "member": 401, "admin": 401}),
 }

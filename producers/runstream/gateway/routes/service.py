@@ -50,7 +50,7 @@ def service_routes(context: GatewayContext) -> APIRouter:
     async def get_version() -> Response:
         """Return the service's version and its log. Needs no token."""
         log = context.log
-        return json_response(Service("runstream", version(), context.settings.namespace, log.epoch, log.partitions))
+        return json_response(Service("gateway", version(), context.settings.namespace, log.epoch, log.partitions))
 
     return router
 

@@ -91,6 +91,7 @@ class Action(StrEnum):
     READ_REMOTE_SOURCE = "read a remote source"
     CHANGE_REMOTE_SOURCES = "create, change or delete remote sources"
     MAINTAIN = "maintenance, export, import"
+    ADMINISTER = "administer executors, caches and storage, or read the whole log"
     BADGE = "read a badge"
     DIRECT_RUN = "start a direct run of a user, push to the user's repositories"
 
@@ -153,6 +154,7 @@ PERMISSIONS: Mapping[Action, Mapping[Relation, Status]] = {
     Action.READ_REMOTE_SOURCE: _LOGGED_IN,
     Action.CHANGE_REMOTE_SOURCES: _row(401, 403, 403, 403, OK, OK),
     Action.MAINTAIN: _row(401, 401, 401, 401, OK, OK),
+    Action.ADMINISTER: _row(401, 403, 403, 403, OK, OK),
     Action.BADGE: _EVERYBODY,
     Action.DIRECT_RUN: _row(401, 401, 401, OK, 401, 403),
 }

@@ -1,0 +1,157 @@
+"""Which routes need a login, and which sender may do what.
+
+Each route of the application has an entry in LOGIN; a route without one answers nothing. An entry that is an action is
+about the deployment. What a sender may do with the thing that a request names, the route asks of
+`runstream.domain.config.permissions`, with the state on which it is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from starlette.requests import Request
+
+from runstream.domain.config.permissions import Action, require
+from runstream.domain.config.state import ConfigState
+from runstream.errors import InternalError, UnauthorizedError
+from runstream.gateway.sender import sender_of
+
+PREFIX = "/api/v1alpha"
+
+
+class LoginNeed(Enum):
+    """Whether a route needs a login."""
+
+    NONE = auto()
+    """Credentials are not looked at."""
+    OPTIONAL = auto()
+    """Public things are shown without a login, too."""
+    REQUIRED = auto()
+
+
+_CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
+    ("GET", "/user"): LoginNeed.REQUIRED,
+    ("GET", "/users"): LoginNeed.REQUIRED,
+    ("POST", "/users"): LoginNeed.REQUIRED,
+    ("GET", "/users/{user}"): LoginNeed.REQUIRED,
+    ("PUT", "/users/{user}"): LoginNeed.REQUIRED,
+    ("DELETE", "/users/{user}"): LoginNeed.REQUIRED,
+    ("GET", "/users/{user}/tokens"): LoginNeed.REQUIRED,
+    ("POST", "/users/{user}/tokens"): LoginNeed.REQUIRED,
+    ("DELETE", "/users/{user}/tokens/{name}"): LoginNeed.REQUIRED,
+    ("DELETE", "/users/{user}/linkedaccounts/{account}"): LoginNeed.REQUIRED,
+    ("GET", "/user/orgs"): LoginNeed.REQUIRED,
+    ("GET", "/user/org_invitations"): LoginNeed.REQUIRED,
+    ("PUT", "/user/org_invitations/{org}/actions"): LoginNeed.REQUIRED,
+    ("GET", "/orgs"): LoginNeed.REQUIRED,
+    ("POST", "/orgs"): LoginNeed.REQUIRED,
+    ("GET", "/orgs/{org}"): LoginNeed.REQUIRED,
+    ("PUT", "/orgs/{org}"): LoginNeed.REQUIRED,
+    ("DELETE", "/orgs/{org}"): LoginNeed.REQUIRED,
+    ("GET", "/orgs/{org}/members"): LoginNeed.REQUIRED,
+    ("PUT", "/orgs/{org}/members/{user}"): LoginNeed.REQUIRED,
+    ("DELETE", "/orgs/{org}/members/{user}"): LoginNeed.REQUIRED,
+    ("GET", "/orgs/{org}/invitations"): LoginNeed.REQUIRED,
+    ("POST", "/orgs/{org}/invitations"): LoginNeed.REQUIRED,
+    ("GET", "/orgs/{org}/invitations/{user}"): LoginNeed.REQUIRED,
+    ("DELETE", "/orgs/{org}/invitations/{user}"): LoginNeed.REQUIRED,
+    ("POST", "/projectgroups"): LoginNeed.REQUIRED,
+    ("GET", "/projectgroups/{group}"): LoginNeed.REQUIRED,
+    ("PUT", "/projectgroups/{group}"): LoginNeed.REQUIRED,
+    ("DELETE", "/projectgroups/{group}"): LoginNeed.REQUIRED,
+    ("GET", "/projectgroups/{group}/subgroups"): LoginNeed.REQUIRED,
+    ("GET", "/projectgroups/{group}/projects"): LoginNeed.REQUIRED,
+    ("POST", "/projects"): LoginNeed.REQUIRED,
+    ("GET", "/projects/{project}"): LoginNeed.OPTIONAL,
+    ("PUT", "/projects/{project}"): LoginNeed.REQUIRED,
+    ("DELETE", "/projects/{project}"): LoginNeed.REQUIRED,
+    **{
+        (method, f"/{place}/{kind}"): LoginNeed.REQUIRED
+        for place in ("projects/{ref}", "projectgroups/{ref}")
+        for kind in ("secrets", "variables")
+        for method in ("GET", "POST")
+    },
+    **{
+        (method, f"/{place}/{kind}/{{name}}"): LoginNeed.REQUIRED
+        for place in ("projects/{ref}", "projectgroups/{ref}")
+        for kind in ("secrets", "variables")
+        for method in ("PUT", "DELETE")
+    },
+    ("GET", "/remotesources"): LoginNeed.NONE,
+    ("POST", "/remotesources"): LoginNeed.REQUIRED,
+    ("GET", "/remotesources/{source}"): LoginNeed.REQUIRED,
+    ("PUT", "/remotesources/{source}"): LoginNeed.REQUIRED,
+    ("DELETE", "/remotesources/{source}"): LoginNeed.REQUIRED,
+}
+_RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
+    ("POST", "/runs"): Action.ADMINISTER,
+    ("POST", "/createruns"): Action.ADMINISTER,
+    ("GET", "/runs"): Action.ADMINISTER,
+    ("GET", "/runs/group/{escaped_group:path}"): Action.ADMINISTER,
+    ("GET", "/runs/{run_id}"): Action.ADMINISTER,
+    ("DELETE", "/runs/{run_id}"): Action.ADMINISTER,
+    ("GET", "/runs/{run_id}/why"): Action.ADMINISTER,
+    ("GET", "/runs/{run_id}/failures"): Action.ADMINISTER,
+    ("PUT", "/runs/{run_id}/actions"): Action.ADMINISTER,
+    ("PUT", "/runs/{run_id}/tasks/{task_id}/actions"): Action.ADMINISTER,
+    ("GET", "/logs"): Action.ADMINISTER,
+    ("GET", "/logs/lines"): Action.ADMINISTER,
+    ("GET", "/logs/search"): Action.ADMINISTER,
+    ("GET", "/events"): Action.ADMINISTER,
+    ("GET", "/runs/events"): Action.ADMINISTER,
+}
+_SERVICE: Mapping[tuple[str, str], LoginNeed | Action] = {
+    ("GET", "/caches"): Action.ADMINISTER,
+    ("DELETE", "/caches"): Action.ADMINISTER,
+    ("GET", "/storage"): Action.ADMINISTER,
+    ("GET", "/executors"): Action.ADMINISTER,
+    ("PUT", "/executors/{executor_id}/actions"): Action.ADMINISTER,
+    ("DELETE", "/executors/{executor_id}"): Action.ADMINISTER,
+    ("DELETE", "/executor/{executor_id}"): Action.ADMINISTER,
+    ("GET", "/version"): LoginNeed.NONE,
+    ("GET", "/openapi.json"): LoginNeed.NONE,
+    **{
+        (method, f"/maintenance{service}"): Action.MAINTAIN
+        for service in ("", "/{service}")
+        for method in ("GET", "PUT", "DELETE")
+    },
+    ("DELETE", "/maintenance/{service}/instances/{instance_id}"): Action.MAINTAIN,
+    ("GET", "/export"): Action.MAINTAIN,
+    ("GET", "/import"): Action.MAINTAIN,
+    ("POST", "/import"): Action.MAINTAIN,
+    ("GET", "/epochs"): Action.MAINTAIN,
+}
+LOGIN: Mapping[tuple[str, str], LoginNeed | Action] = {**_CONFIG, **_RUNS, **_SERVICE}
+"""Whether each route needs a login, by method and path below PREFIX; or what its sender must be allowed to do."""
+WITHOUT_LOGIN = frozenset(
+    {
+        ("GET", "/"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/metrics"),
+        *((method, f"{PREFIX}{path}") for (method, path), login in LOGIN.items() if login is LoginNeed.NONE),
+    }
+)
+"""Methods and paths for which credentials are not looked at."""
+
+
+_NOTHING = ConfigState()
+"""What is asked here is about no thing."""
+
+
+async def require_login(request: Request) -> None:
+    """Raise UnauthorizedError for a request without a login to a route that needs one."""
+    route = request.scope["route"]
+    login = LOGIN.get((request.method, route.path))
+    if login is None:
+        raise InternalError(f"{request.method} {route.path} has no entry in the table of logins", code="internal")
+    sender = sender_of(request)
+    if login not in (LoginNeed.NONE, LoginNeed.OPTIONAL) and sender.anonymous:
+        raise UnauthorizedError(
+            "the request has no token",
+            code="missingToken",
+            hint="send the header Authorization: token <token>",
+        )
+    if isinstance(login, Action):
+        require(_NOTHING, sender.actor, login)

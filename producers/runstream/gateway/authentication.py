@@ -1,0 +1,66 @@
+"""Who sends a request: the admin token, or a token of a user.
+
+    Authorization: token TOKEN        the scheme in any case; Bearer means the same
+
+A token that is not valid is refused at once, also where a route needs none: its sender expects to be known.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.datastructures import Headers
+
+from runstream.config import tokens
+from runstream.config.store import ConfigStore
+from runstream.domain.config.state import ConfigState
+from runstream.errors import UnauthorizedError
+from runstream.gateway.sender import HOLDER, NOBODY, Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """Authenticates requests."""
+
+    token: str
+    """The admin token."""
+    store: ConfigStore | None = None
+    """Users and their tokens; without it, there is the admin token alone."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def sender(self, headers: Headers) -> Sender:
+        """Return the sender of a request; NOBODY for a request without credentials.
+
+        Raises UnauthorizedError for a token that is not valid, InternalError while users are not loaded.
+        """
+        authorization = headers.get("authorization", "")
+        return self._holder_of(authorization) if authorization else NOBODY
+
+    def _holder_of(self, authorization: str) -> Sender:
+        scheme, _, given = authorization.partition(" ")
+        token = given.strip()
+        if scheme.lower() not in ("token", "bearer"):
+            raise _invalid()
+        # Compared first, and in the same time for any token: the admin token works also while users are not loaded.
+        if hmac.compare_digest(token.encode(), self.token.encode()):
+            return HOLDER
+        if self.store is None or not tokens.is_token(token):
+            raise _invalid()
+        return sender_with_token(self.store.state, token, self.now())
+
+
+def sender_with_token(state: ConfigState, token: str, now: datetime) -> Sender:
+    """Return the user of a token. Raises UnauthorizedError for an unknown, revoked or expired one."""
+    actor = tokens.authenticate(state, token, now)
+    return Sender(actor, f"user:{state.users[actor.user_id].name}")
+
+
+def _invalid() -> UnauthorizedError:
+    return UnauthorizedError(
+        "the token is not valid",
+        code="invalidToken",
+        hint="a local service keeps its token in service.json in its data directory",
+    )
