@@ -20,12 +20,22 @@ _TEMPLATE = f"test_tables_{secrets.token_hex(6)}"
 
 
 async def make_tables(url: str, schema: str) -> None:
-    """Make the schema with all tables, as `migrate` does."""
+    """Make the schema with all tables, as `migrate` does; leave one that is there."""
+    if await _exists(url, schema):
+        return
     if url not in _dumps:
         await migrate(url, _TEMPLATE)
         _dumps[url] = await _dump(url)
         await _execute(url, f"DROP SCHEMA {_TEMPLATE} CASCADE")
     await _execute(url, _dumps[url].replace(_TEMPLATE, schema))
+
+
+async def _exists(url: str, schema: str) -> bool:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval("SELECT to_regnamespace($1)", schema) is not None
+    finally:
+        await connection.close()
 
 
 async def _execute(url: str, statements: str) -> None:

@@ -239,7 +239,7 @@ class LogUpload:
         """Upload the pending logs, with a few attempts; those that fail stay pending."""
         if self._gathering is not None:
             self._gathering.cancel()
-        with contextlib.suppress(*_UNAVAILABLE):
+        with contextlib.suppress(*_UNAVAILABLE):  # `persevere` goes on with what is pending
             await retry(self._store_all, _UNAVAILABLE, replace(_BACKOFF, attempts=_TRIES))
 
     async def persevere(self) -> None:
@@ -256,7 +256,7 @@ class LogUpload:
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         self._gathering = None
-        with contextlib.suppress(*_UNAVAILABLE):
+        with contextlib.suppress(*_UNAVAILABLE):  # `finish` tries again
             await self._store()
 
     async def _store_all(self) -> None:
