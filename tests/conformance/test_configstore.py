@@ -1,4 +1,4 @@
-"""configstore_test.json, path_test.json, url_test.json: what the config service decides, lists and names."""
+"""configstore_test.json, path_test.json: what the config service decides, lists and names."""
 
 from __future__ import annotations
 

@@ -44,9 +44,17 @@ class AppendedChange(Struct, frozen=True):
 class ConfigStore:
     """The state of the config service, and changes to it; a `ConfigFollower` keeps it up to date."""
 
-    def __init__(self, log: Log, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        log: Log,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        maintenance: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`maintenance` returns start and reason of the maintenance that is enabled, None outside one."""
         self._log = log
         self._clock = clock
+        self._maintenance = maintenance
         self._fold = ConfigFold()
         self._ready = False
         self._moved = asyncio.Event()
@@ -55,7 +63,10 @@ class ConfigStore:
 
     @property
     def state(self) -> ConfigState:
-        """The state as of `position`, for reading only. Raises InternalError `configNotReady` while it is loaded."""
+        """The state as of `position`, for reading only.
+
+        Raises InternalError: `configNotReady` while it is loaded, `maintenance` while it is parked.
+        """
         return self._loaded().state
 
     @property
@@ -70,6 +81,12 @@ class ConfigStore:
 
     def _loaded(self) -> ConfigFold:
         if not self._ready:
+            if (since := self._maintenance()) is not None:
+                raise InternalError(
+                    f"users, projects and secrets are in maintenance{since}",
+                    code="maintenance",
+                    hint="try again later; `runstream maintenance status --service config` shows how far it is",
+                )
             raise InternalError(
                 "users, projects and secrets are not loaded yet",
                 code="configNotReady",
@@ -109,6 +126,7 @@ class ConfigStore:
             async with asyncio.timeout(seconds):
                 await self._until(lambda: self._ready and self.position >= position)
         except TimeoutError as error:
+            self._loaded()
             raise InternalError(
                 f"the state of the config service does not include position {position} after {seconds:g} seconds",
                 code="configBehind",

@@ -66,8 +66,9 @@ async def make_gateway(
     )
     imports = await _imports(platform, data_dir)
     questions = Questions(platform.nats)
-    config = ConfigStore(platform.config())
-    following = Parkable("gateway", instance.modes[config_folding.SERVICE], partial(_follower, config))
+    config_mode = instance.modes[config_folding.SERVICE]
+    config = ConfigStore(platform.config(), maintenance=lambda: config_mode.why() if config_mode.request else None)
+    following = Parkable("gateway", config_mode, partial(_follower, config))
     sightings = ExecutorSightings(await executor_leases(platform))
     gateway = Gateway(
         replace(settings, port=port),
