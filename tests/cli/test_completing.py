@@ -19,7 +19,10 @@ from tests.gateway.world import TOKEN
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (("",), "run config log cache executor events maintenance init serve stop status env doctor fsck rebuild"),
+        (
+            ("",),
+            "run config log cache executor events maintenance login logout user org projectgroup project remotesource",
+        ),
         (("ru",), "run"),
         (("--d",), "--data-dir --detailed-errors"),
         (("--detailed-errors", "--data-dir", "/x", "executor", "d"), "drain delete"),

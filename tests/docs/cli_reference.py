@@ -20,7 +20,8 @@ _BEGIN = """\
 
 `runstream COMMAND --help` prints the same text. This page is generated from the commands.
 
-Commands for runs talk to the service of `--url`, or else to the local one of `--data-dir`. `RUN` is `PROJECT/NUMBER`
+Commands for runs, people and projects talk to the service of `--url`, or else to the local one of `--data-dir`, to
+that of the last `runstream login`, or to the local one. `RUN` is `PROJECT/NUMBER`
 such as `/project/web/12`, an id or the beginning of one, `latest`, or `GROUP/latest` such as `/project/web/latest`;
 inside a clone of the project's repository its number is enough. Results go to stdout, errors to stderr.
 

@@ -10,7 +10,12 @@ from runstream import client
 from runstream.client import Client
 from runstream.client.following import Events, Logs
 from runstream.client.operations import Executors, MaintenanceMode, Snapshots
+from runstream.client.organizations import Organizations
+from runstream.client.projects import ProjectGroups, Projects
+from runstream.client.remote_sources import RemoteSources
 from runstream.client.runs import Runs
+from runstream.client.secrets import Secrets, Variables
+from runstream.client.users import Users
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
 _BEGIN = """\
@@ -29,6 +34,13 @@ _SUBJECTS = {
     "executors": Executors,
     "snapshots": Snapshots,
     "maintenance": MaintenanceMode,
+    "users": Users,
+    "organizations": Organizations,
+    "project_groups": ProjectGroups,
+    "projects": Projects,
+    "secrets": Secrets,
+    "variables": Variables,
+    "remote_sources": RemoteSources,
 }
 
 

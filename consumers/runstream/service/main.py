@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from runstream.cli.commands import COMMANDS, GROUPS, OF_RUNS, example_text
+from runstream.cli.commands import COMMANDS, GROUPS, OF_PROJECTS, OF_RUNS, example_text
 from runstream.cli.connection import GlobalOptions, set_global_options
 from runstream.service.edge import run_command
 
@@ -76,9 +76,10 @@ def launch(
     data_dir
         Data directory of the local service. Default: RUNSTREAM_DATA_DIR, else runstream in the user's data folder.
     url
-        URL of a remote service, such as https://ci.example.com. Default: RUNSTREAM_URL, unless --data-dir is given.
+        URL of a remote service, such as https://ci.example.com. Default: RUNSTREAM_URL, unless --data-dir is given;
+        then the service of the last `runstream login`, unless RUNSTREAM_DATA_DIR is set.
     token
-        API token of that service. Default: RUNSTREAM_TOKEN, or that of the local service.
+        API token of that service. Default: RUNSTREAM_TOKEN, or that of `runstream login`, or of the local service.
     detailed_errors
         Show the full chain of causes of an error, with file and line.
     """
@@ -100,17 +101,28 @@ def _as_options(tokens: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _add_commands() -> None:
-    headings = {True: Group("Runs", sort_key=1), False: Group("The service", sort_key=2)}
-    parents: dict[str, App] = {}
+    runs, people, service = (
+        Group(title, sort_key=place) for place, title in enumerate(("Runs", "People and projects", "The service"), 1)
+    )
+    headings = {
+        "completion": _GLOBAL,
+        **dict.fromkeys(OF_RUNS, runs),
+        **dict.fromkeys(OF_PROJECTS, people),
+    }
+    parents = {"": app}
     for command in COMMANDS:
-        first, _, second = command.words.partition(" ")
-        heading = _GLOBAL if first == "completion" else headings[first in OF_RUNS]
-        if second and first not in parents:
-            parents[first] = App(name=first, help=GROUPS[first], version_flags=[], group=heading)
-            app.command(parents[first])
-        options: dict[str, Any] = {} if second else {"group": heading}
-        parents.get(first, app).command(
-            f"runstream.{command.function}", name=second or first, help=command.help, **options
+        *groups, last = command.words.split()
+        heading: dict[str, Any] = {"group": headings.get(command.words.split()[0], service)}
+        parent = ""
+        for word in groups:
+            words = f"{parent} {word}".strip()
+            if words not in parents:
+                options = {} if parent else heading
+                parents[words] = App(name=word, help=GROUPS[words], version_flags=[], **options)
+                parents[parent].command(parents[words])
+            parent = words
+        parents[parent].command(
+            f"runstream.{command.function}", name=last, help=command.help, **({} if parent else heading)
         )
 
 

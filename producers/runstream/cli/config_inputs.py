@@ -162,7 +162,7 @@ class InputOptions:
 
 def read_files(paths: Iterable[Path] | None) -> list[tuple[str, str]]:
     """Return name and text of each file. Raises BadRequestError for one that cannot be read."""
-    return [(str(path), _read_input(path)) for path in paths or ()]
+    return [(str(path), read_input(path)) for path in paths or ()]
 
 
 def warn_of_readers(paths: Iterable[Path] | None) -> None:
@@ -172,11 +172,17 @@ def warn_of_readers(paths: Iterable[Path] | None) -> None:
             sys.stderr.write(f"warning: others may read the secrets in {path}; `chmod 600 {path}` keeps them out\n")
 
 
-def _read_input(path: Path) -> str:
+def read_input(path: Path) -> str:
+    """Return the text of a file, or of stdin for `-`. Raises BadRequestError."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if str(path) == "-":
+            text = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                text = file.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
             raise BadRequestError(f"{path} is larger than {MAX_FILE_BYTES} bytes", code="variablesUnreadable")
-        return path.read_text()
+        return text.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise BadRequestError(f"{path} cannot be read: {why or error}", code="variablesUnreadable") from error

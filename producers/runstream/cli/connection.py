@@ -1,8 +1,9 @@
 """The service that a client command talks to.
 
-    --url and --token  >  --data-dir  >  RUNSTREAM_URL and RUNSTREAM_TOKEN  >  the local service
+    --url and --token  >  --data-dir  >  RUNSTREAM_URL and RUNSTREAM_TOKEN  >  RUNSTREAM_DATA_DIR
+    >  the last `runstream login`  >  the local service of the user's data folder
 
-The local service is that of RUNSTREAM_DATA_DIR, else of the user's data folder; its service.json has its URL.
+A local service's service.json has its URL and token. A token that `runstream login` keeps is sent to its own service.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ if TYPE_CHECKING:  # only commands that talk to a service import HTTP
     from runstream.client.client import ServiceAddress
 
 _OF_ANY_SERVICE = frozenset(
-    ("run", "log", "cache", "storage", "executor", "events", "maintenance", "env", "status", "export", "import")
+    (
+        *("run", "log", "cache", "storage", "executor", "events", "maintenance", "env", "status", "export", "import"),
+        *("user", "org", "projectgroup", "project", "remotesource"),
+    )
 )
 """The first words of commands that take --url or --data-dir."""
 _OF_LOCAL_SERVICE = frozenset(("serve", "stop", "doctor", "fsck", "rebuild", "parked", "epochs"))
 """The first words of commands that take --data-dir alone."""
-_OF_NO_SERVICE = frozenset(("init", "config", "snapshot", "completion"))
+_OF_NO_SERVICE = frozenset(("init", "config", "snapshot", "completion", "login", "logout"))
 COMMANDS = _OF_ANY_SERVICE | _OF_LOCAL_SERVICE | _OF_NO_SERVICE
 _NAMED_COMMAND = re.compile(rf"(?<![\w./-])(?<!-m )runstream ({'|'.join(sorted(COMMANDS))})\b")
 _AS_MODULE = f"{shlex.quote(sys.executable)} -m runstream"
@@ -59,20 +63,29 @@ def global_options() -> GlobalOptions:
 
 def find_service(options: GlobalOptions, environ: Mapping[str, str]) -> ServiceAddress:
     """Return the service to talk to. Raises ClientError (not-exist) when there is none."""
+    from runstream.cli.logins import kept_logins
     from runstream.client.client import ServiceAddress, local_service
 
     url = named_url(options, environ)
     if options.data_dir is not None and not url:  # options win over the environment
         environ = {}
     token = options.token or environ.get("RUNSTREAM_TOKEN", "")
+    if not url and options.data_dir is None and not environ.get("RUNSTREAM_DATA_DIR"):
+        url = kept_logins(environ).current
     if not url:
         local = local_service(data_dir_of(options, environ))
         return replace(local, token=token or local.token)
+    require_url(url)
+    token = token or kept_logins(environ).token_of(url) or _token_of_local(url, data_dir_of(options, environ))
+    return ServiceAddress(url, token)
+
+
+def require_url(url: str) -> None:
+    """Raise BadRequestError for a text that is not the URL of a service."""
     if not url.startswith(("http://", "https://")):
         raise BadRequestError(
             f"{url[:200]!r} is not the URL of a service", code="invalidURL", hint="it is like http://127.0.0.1:8000"
         )
-    return ServiceAddress(url, token or _token_of_local(url, data_dir_of(options, environ)))
 
 
 def named_url(options: GlobalOptions, environ: Mapping[str, str]) -> str:

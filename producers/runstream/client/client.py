@@ -16,8 +16,13 @@ from runstream.api import Readiness, Service, StorageStatus
 from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
 from runstream.client.operations import Caches, Executors, MaintenanceMode, Snapshots
+from runstream.client.organizations import Organizations
+from runstream.client.projects import ProjectGroups, Projects
+from runstream.client.remote_sources import RemoteSources
 from runstream.client.runs import Runs
+from runstream.client.secrets import Secrets, Variables
 from runstream.client.session import WAIT_SECONDS, Session, Waiting, silent
+from runstream.client.users import Users
 
 
 class Client:
@@ -53,6 +58,15 @@ class Client:
         self._caches = Caches(self._session)
         self._snapshots = Snapshots(self._session)
         self._maintenance = MaintenanceMode(self._session)
+        self._users = Users(self._session)
+        self._organizations = Organizations(self._session)
+        self._project_groups = ProjectGroups(self._session)
+        self._projects = Projects(self._session)
+        self._remote_sources = RemoteSources(self._session)
+        self._secrets = Secrets(self._session, "projects")
+        self._variables = Variables(self._session, "projects")
+        self._group_secrets = Secrets(self._session, "projectgroups")
+        self._group_variables = Variables(self._session, "projectgroups")
 
     @classmethod
     def local(cls, data_dir: str | Path | None = None, *, detailed_errors: bool = False) -> Self:
@@ -101,6 +115,51 @@ class Client:
     def maintenance(self) -> MaintenanceMode:
         """Enable and disable maintenance mode, and read its status."""
         return self._maintenance
+
+    @property
+    def users(self) -> Users:
+        """Create, read and delete users and their tokens; answer invitations."""
+        return self._users
+
+    @property
+    def organizations(self) -> Organizations:
+        """Create, read, change and delete organizations, their members and invitations."""
+        return self._organizations
+
+    @property
+    def project_groups(self) -> ProjectGroups:
+        """Create, read, change and delete project groups."""
+        return self._project_groups
+
+    @property
+    def projects(self) -> Projects:
+        """Create, read, change and delete projects."""
+        return self._projects
+
+    @property
+    def remote_sources(self) -> RemoteSources:
+        """Create, read, change and delete remote sources."""
+        return self._remote_sources
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets of projects."""
+        return self._secrets
+
+    @property
+    def variables(self) -> Variables:
+        """The variables of projects."""
+        return self._variables
+
+    @property
+    def group_secrets(self) -> Secrets:
+        """The secrets of project groups."""
+        return self._group_secrets
+
+    @property
+    def group_variables(self) -> Variables:
+        """The variables of project groups."""
+        return self._group_variables
 
     @property
     def url(self) -> str:

@@ -21,6 +21,10 @@ from runstream.client.errors import ClientError, ConnectionFailedError
 T = TypeVar("T")
 
 POSITION_HEADER = "Runstream-Position"
+CONFIG_POSITION_HEADER = "Runstream-Config-Position"
+"""The position of a change of users, projects or secrets, which later requests include."""
+CURSOR_HEADER = "X-Agola-Cursor"
+"""Where the next page of a list begins; empty, or missing, after its last page."""
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 45.0
 """More than the gateway's own limit for an append, so that its error arrives."""
@@ -195,6 +199,7 @@ class Session:
             transport=transport or httpx2.AsyncHTTPTransport(verify=_verify(self.url), socket_options=_KEEPALIVE),
         )
         self._written: dict[str, str] = {}
+        self._config_written = ""
         self.streams = Streams()
 
     async def close(self) -> None:
@@ -208,14 +213,23 @@ class Session:
 
     async def read(self, path: str, kind: type[T], params: Mapping[str, Any] | None = None) -> T:
         """Send a GET; retry it when the connection fails or a dependency of the service is unavailable."""
+        answer = await self._read(path, params)
+        return decoded(answer.content, answer, kind)
+
+    async def read_page(self, path: str, kind: type[T], params: Mapping[str, Any]) -> tuple[T, str]:
+        """Read a page of a list; return it with the cursor of the next one, empty after the last."""
+        answer = await self._read(path, params)
+        return decoded(answer.content, answer, kind), answer.headers.get(CURSOR_HEADER, "")
+
+    async def _read(self, path: str, params: Mapping[str, Any] | None) -> httpx2.Response:
         retries = self.retries()
         while True:
             try:
-                answer = await self._request("GET", path, params=params, headers=self.own_writes())
-                return decoded(answer.content, answer, kind)
+                return await self._request("GET", path, params=params, headers=self.own_writes())
             except ClientError as error:
-                if error.code == "invalidPosition" and self._written:
+                if error.code == "invalidPosition" and self.own_writes():
                     self._written.clear()  # the service went back to an epoch that lacks our writes
+                    self._config_written = ""
                 else:
                     await retries.wait(error)
 
@@ -245,6 +259,7 @@ class Session:
                     raise
                 await retries.wait(error)
         self._remember(answer.headers.get(POSITION_HEADER, ""))
+        self._config_written = answer.headers.get(CONFIG_POSITION_HEADER, "") or self._config_written
         return decoded(answer.content, answer, kind)
 
     async def upload(self, path: str, content: AsyncIterator[bytes], params: Mapping[str, str], kind: type[T]) -> T:
@@ -279,7 +294,8 @@ class Session:
 
     def own_writes(self) -> dict[str, str]:
         """Return the header that asks for a state which includes this client's writes."""
-        return {POSITION_HEADER: ",".join(self._written.values())} if self._written else {}
+        wanted = {POSITION_HEADER: ",".join(self._written.values()), CONFIG_POSITION_HEADER: self._config_written}
+        return {header: position for header, position in wanted.items() if position}
 
     def _remember(self, position: str) -> None:
         for one in filter(None, position.split(",")):

@@ -1,0 +1,84 @@
+"""Users, their tokens, organizations and invitations."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from runstream.api import InvitationView, MembershipView, PrivateUserView, TokenEntry, TokenView, UserView
+from runstream.client.config_types import TokenScope
+from runstream.client.pages import items
+from runstream.client.paths import api_path
+from runstream.client.session import Session, Stream
+
+
+class _NewUserToken(Struct, omit_defaults=True):
+    token_name: str
+    scope: TokenScope = "admin"
+    expires_at: datetime | None = None
+
+
+class _UserChanges(Struct, omit_defaults=True):
+    username: str | None = None
+    admin: bool | None = None
+
+
+class Users:
+    """Operations on users; a user is named by its name or its id."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def current(self) -> PrivateUserView:
+        """Return the user of the token. Raises ClientError; the administrator's token has no user."""
+        return await self._session.read("/user", PrivateUserView)
+
+    async def get(self, user: str) -> UserView:
+        """Return a user. Raises ClientError (not-exist, `userDoesNotExist`)."""
+        return await self._session.read(api_path("users", user), UserView)
+
+    def list(self) -> Stream[PrivateUserView]:
+        """Read all users, by name; for administrators. Raises ClientError."""
+        return self._session.streams.stream(items(self._session, "/users", list[PrivateUserView]))
+
+    async def create(self, name: str) -> UserView:
+        """Create a user. Raises ClientError (bad-request: `userAlreadyExists`, `invalidUserName`)."""
+        return await self._session.write("POST", "/users", {"username": name}, UserView)
+
+    async def update(self, user: str, *, name: str | None = None, admin: bool | None = None) -> UserView:
+        """Rename a user, or make it an administrator or not; for administrators. Raises ClientError (not-exist)."""
+        return await self._session.write("PUT", api_path("users", user), _UserChanges(name, admin), UserView)
+
+    async def delete(self, user: str) -> None:
+        """Delete a user with its projects, secrets and tokens. Raises ClientError (not-exist)."""
+        await self._session.write("DELETE", api_path("users", user), None, type(None))
+
+    async def tokens(self, user: str) -> tuple[TokenEntry, ...]:
+        """Return the tokens of a user, without their texts. Raises ClientError (not-exist)."""
+        return await self._session.read(api_path("users", user, "tokens"), tuple[TokenEntry, ...])
+
+    async def create_token(
+        self, user: str, name: str, *, scope: TokenScope = "admin", expires_at: datetime | None = None
+    ) -> str:
+        """Create a token of a user and return it; the service shows it only now. Raises ClientError."""
+        new = _NewUserToken(name, scope, expires_at)
+        return (await self._session.write("POST", api_path("users", user, "tokens"), new, TokenView)).token
+
+    async def delete_token(self, user: str, name: str) -> None:
+        """Delete a token, which ends its use. Raises ClientError (not-exist, `userTokenDoesNotExist`)."""
+        await self._session.write("DELETE", api_path("users", user, "tokens", name), None, type(None))
+
+    def organizations(self) -> Stream[MembershipView]:
+        """Read the organizations of the token's user. Raises ClientError."""
+        return self._session.streams.stream(items(self._session, "/user/orgs", list[MembershipView]))
+
+    async def invitations(self) -> tuple[InvitationView, ...]:
+        """Return the invitations of the token's user. Raises ClientError."""
+        return await self._session.read("/user/org_invitations", tuple[InvitationView, ...], {"limit": "0"})
+
+    async def answer_invitation(self, organization: str, answer: Literal["accept", "reject"]) -> None:
+        """Accept or reject an invitation of the token's user. Raises ClientError (not-exist)."""
+        path = api_path("user", "org_invitations", organization, "actions")
+        await self._session.write("PUT", path, {"action_type": answer}, type(None))
