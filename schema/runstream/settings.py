@@ -210,6 +210,16 @@ class Settings:
         help="Port of the gateway; 0: the last one used, or any free port.")
     metrics_port: int = _setting(0, _HTTP, components=_WITHOUT_GATEWAY, between=_PORTS,
         help="Port of /healthz, /readyz and /metrics in a process without gateway; 0: any free port.")
+    exposed_url: str = _setting("", _HTTP, components=_GATEWAY, schemes=("http://", "https://"),
+        help="URL at which tasks and people reach the gateway; none: http://HOST:PORT.")
+    git_folders: tuple[str, ...] = _setting((), components=_GATEWAY, page="reference/git.md",
+        help="Folders whose repositories projects may name by their path; none: no paths.")
+    git_networks: tuple[str, ...] = _setting((), components=_GATEWAY,
+        help="Loopback and link-local networks whose repositories projects may name, such as 127.0.0.0/8.")
+    git_anonymous_push: bool = _setting(False, components=_GATEWAY, page="reference/git.md",
+        help="Whether anyone may push to the repositories of users without a token, as the model's own client does.")
+    git_refs_age: str = _setting("30d", components=_GATEWAY,
+        help="Age of a commit at which the refs that users pushed expire, such as 30d; or `never`.")
     token: str = _setting("", commands="all", components=_GATEWAY,
         help="Token of the API; none: made at the first start, kept in the data directory.")
     objects_dir: Path | None = _setting(None, _SERVERS, commands="storage",  # noqa: RUF009
@@ -244,6 +254,12 @@ class Settings:
         help="Maximum size of a request to the gateway; at least 1024.")
     max_connections: int = _setting(1024, components=_GATEWAY, between=(1, 32_768),
         help="Maximum number of the gateway's clients; at most half of the files that the process may open.")
+
+    @property
+    def public_url(self) -> str:
+        """The URL at which tasks and people reach the gateway."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104  compared, not bound
+        return self.exposed_url.rstrip("/") or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def objects_path(self) -> Path:

@@ -84,6 +84,10 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("PUT", "/remotesources/{source}"): LoginNeed.REQUIRED,
     ("DELETE", "/remotesources/{source}"): LoginNeed.REQUIRED,
 }
+_COMMIT_RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
+    ("POST", "/projects/{project}/createrun"): LoginNeed.REQUIRED,
+    ("POST", "/user/createrun"): LoginNeed.REQUIRED,
+}
 _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("POST", "/runs"): Action.ADMINISTER,
     ("POST", "/createruns"): Action.ADMINISTER,
@@ -122,7 +126,7 @@ _SERVICE: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("POST", "/import"): Action.MAINTAIN,
     ("GET", "/epochs"): Action.MAINTAIN,
 }
-LOGIN: Mapping[tuple[str, str], LoginNeed | Action] = {**_CONFIG, **_RUNS, **_SERVICE}
+LOGIN: Mapping[tuple[str, str], LoginNeed | Action] = {**_CONFIG, **_COMMIT_RUNS, **_RUNS, **_SERVICE}
 """Whether each route needs a login, by method and path below PREFIX; or what its sender must be allowed to do."""
 WITHOUT_LOGIN = frozenset(
     {

@@ -25,12 +25,15 @@ from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.access import PREFIX, require_login
 from runstream.gateway.authentication import Authenticator
-from runstream.gateway.context import CacheStore, GatewayContext, Sightings, StepLogSource
+from runstream.gateway.context import CacheStore, GatewayContext, GitRepositories, Sightings, StepLogSource
 from runstream.gateway.errors import route_error, unknown_parameters, validation_error
+from runstream.gateway.git_access import GitAccess
+from runstream.gateway.git_http import GitHttp
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
 from runstream.gateway.openapi import describe
 from runstream.gateway.reads import DatabaseReads, PastRuns
 from runstream.gateway.routes.caches import cache_routes
+from runstream.gateway.routes.commit_runs import commit_run_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.organizations import organization_routes
@@ -89,6 +92,7 @@ def gateway_app(
     )
     for router in (
         creating_routes,
+        commit_run_routes,
         group_routes,
         event_routes,
         run_routes,
@@ -108,6 +112,9 @@ def gateway_app(
         app.include_router(router(context), prefix=PREFIX)
     for further in routers:
         app.include_router(further, prefix=PREFIX)
+    if context.git is not None:
+        access = GitAccess(context, partial(datetime.now, UTC))
+        app.mount("/repos", GitHttp(context.git.server, access.authorize))
     app.router.routes.extend([front_route, *health_routes(telemetry, checks, facts)])
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     if gate is not None:
@@ -166,6 +173,8 @@ class Backends:
     sightings: Sightings | None = None
     config: ConfigStore | None = None
     """Users, projects and secrets; without it, requests that need them are refused."""
+    git: GitRepositories | None = None
+    """Mirrors and the repositories of users; without them, requests that need them are refused."""
 
 
 class Gateway(HttpServer):
@@ -213,6 +222,7 @@ class Gateway(HttpServer):
             stopping=stopping,
             sightings=behind.sightings,
             store=behind.config,
+            git=behind.git,
         )
         self._admission: Component | None = None
         gate = None

@@ -27,6 +27,8 @@ from runstream.gateway.runs.create import RunCreation
 from runstream.gateway.runs.idempotency import IdempotencyKey, idempotency_key
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Explainer
+from runstream.git.mirrors import Mirrors
+from runstream.git.server import GitServer
 from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
@@ -116,6 +118,14 @@ AtLeast = Annotated[tuple[Position, ...], Depends(_named_positions)]
 
 
 @dataclass(frozen=True, slots=True)
+class GitRepositories:
+    """The git repositories of a gateway."""
+
+    mirrors: Mirrors
+    server: GitServer
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayContext:
     """The dependencies of all routes."""
 
@@ -136,6 +146,23 @@ class GatewayContext:
     """Without it, no executor is known to be alive."""
     store: ConfigStore | None = None
     """Users, projects and secrets; `config` returns it."""
+    git: GitRepositories | None = None
+    """Repositories; `mirrors` and `repositories` return them."""
+
+    @property
+    def mirrors(self) -> Mirrors:
+        """The mirrors of projects' repositories. Raises InternalError in a gateway without them."""
+        return self._git().mirrors
+
+    @property
+    def repositories(self) -> GitServer:
+        """The repositories of users. Raises InternalError in a gateway without them."""
+        return self._git().server
+
+    def _git(self) -> GitRepositories:
+        if self.git is None:
+            raise InternalError("this gateway has no git repositories", code="gitNotReady")
+        return self.git
 
     @property
     def config(self) -> ConfigStore:
@@ -182,6 +209,11 @@ def json_response(
 def no_content(positions: Iterable[Position]) -> Response:
     """Return 204 with the positions of the commits that the request appended."""
     return Response(status_code=204, headers=_with_positions({}, positions))
+
+
+def position_headers(positions: Iterable[Position]) -> dict[str, str]:
+    """Return the header with the positions of the commits that the request appended."""
+    return _with_positions({}, positions)
 
 
 def _with_positions(headers: Mapping[str, str], positions: Iterable[Position]) -> dict[str, str]:

@@ -22,6 +22,8 @@ from runstream.maintenance.request import SERVICES
 _SHAPES: tuple[type[msgspec.Struct], ...] = (
     requests.CreateRunBody,
     requests.CreateRunsBody,
+    requests.CommitRunBody,
+    requests.DirectRunBody,
     requests.RunActionBody,
     requests.TaskActionBody,
     requests.ExecutorActionBody,

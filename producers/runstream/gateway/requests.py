@@ -374,6 +374,35 @@ class CreateRunsBody(Body, frozen=True):
     """Warnings of the client, named with those of the service."""
 
 
+class CommitRunBody(msgspec.Struct, frozen=True):
+    """POST /projects/{project}/createrun: a commit of the project's repository; exactly one of branch, tag and ref."""
+
+    branch: Word = ""
+    tag: Word = ""
+    ref: Word = ""
+    """Such as refs/heads/main."""
+    commit_sha: Label = ""
+    """Another commit than the ref's; may be the beginning of an id."""
+
+
+class DirectRunBody(msgspec.Struct, frozen=True):
+    """POST /user/createrun: a commit that was pushed to /repos/; exactly one of branch, tag and ref."""
+
+    repo_uuid: Label = ""
+    """The id of the clone, whose caches no other clone shares."""
+    repo_path: Label = ""
+    """`<user id>/<repository uuid>`."""
+    branch: Word = ""
+    tag: Word = ""
+    ref: Word = ""
+    commit_sha: Label = ""
+    message: Text = ""
+    pull_request_ref_regexes: list[Word] = []
+    """RE2 expressions; the first submatch is the id of a pull request."""
+    variables: dict[Label, Text] | None = None
+    """For `from_variable` alone."""
+
+
 class RunActionBody(Body, frozen=True):
     """PUT /runs/{id}/actions. `changephase` takes the phase, which is `cancelled` for a user."""
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
 
 from starlette.responses import Response
 
@@ -13,11 +15,15 @@ from runstream import config_folding
 from runstream.config.store import ConfigFollower, ConfigStore
 from runstream.database.epochs import remember_export
 from runstream.embedded.process import free_port
-from runstream.errors import InternalError
+from runstream.errors import BadRequestError, InternalError
 from runstream.gateway.app import Backends, Gateway
+from runstream.gateway.context import GitRepositories
 from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.gateway.routes.storage import storage_routes
+from runstream.git.mirrors import Mirrors
+from runstream.git.server import GitServer
+from runstream.git.sources import AllowedSources
 from runstream.importing.epochs import publish_epoch
 from runstream.importing.importer import ServedImports
 from runstream.importing.trusted_keys import announce_trusted_keys, fingerprints
@@ -39,6 +45,7 @@ from runstream.retention.usage import StorageUse
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
 from runstream.service.wiring import executor_leases, keyring_of
+from runstream.settings import Settings
 from runstream.snapshots.export import LogExports
 from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Subjects
@@ -82,6 +89,7 @@ async def make_gateway(
             questions,
             sightings,
             config,
+            _repositories(settings, data_dir),
         ),
         platform.telemetry,
         platform.checks(),
@@ -97,6 +105,18 @@ async def make_gateway(
     )
     overview.ending = gateway.stopping
     return overview.roster, following, gateway
+
+
+def _repositories(settings: Settings, data_dir: DataDir) -> GitRepositories:
+    """Return the git repositories of this gateway. Raises BadRequestError for settings that are not valid."""
+    try:
+        networks = tuple(map(ip_network, settings.git_networks))
+    except ValueError as error:
+        raise BadRequestError(
+            f"git_networks: {error}", code="invalidSettings", hint="a network is written as in 127.0.0.0/8"
+        ) from error
+    allowed = AllowedSources(folders=tuple(map(Path, settings.git_folders)), networks=networks)
+    return GitRepositories(Mirrors(data_dir.path / "mirrors", allowed), GitServer(data_dir.path / "repositories"))
 
 
 async def _follower(config: ConfigStore) -> ConfigFollower:

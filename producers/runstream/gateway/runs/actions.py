@@ -83,7 +83,12 @@ class Actions:
     """The time in UTC."""
 
     async def on_run(
-        self, run_id: str, decide: Callable[[RunState], Sequence[RunEvent]], seen: SeenRun | None = None
+        self,
+        run_id: str,
+        decide: Callable[[RunState], Sequence[RunEvent]],
+        seen: SeenRun | None = None,
+        *,
+        author: str = ACTOR,
     ) -> Position | None:
         """Append the events that `decide` returns for the run; None when there are none.
 
@@ -97,7 +102,7 @@ class Actions:
                 raise _changed_since(run_id, seen)
             return found.run, found.head
 
-        return await self._append(address, load, decide)
+        return await self._append(address, load, decide, author)
 
     async def delete_executor(self, executor_id: str) -> Position | None:
         """Delete an executor. Raises NotExistError for an executor that does not exist, or is deleted already."""
@@ -125,12 +130,13 @@ class Actions:
         address: Address,
         load: Callable[[Position | None], Awaitable[tuple[S, Head]]],
         decide: Callable[[S], Sequence[DomainEvent]],
+        author: str = ACTOR,
     ) -> Position | None:
         def commit(state: S, head: Head) -> NewCommit | None:
             events = decide(state)
             if not events:
                 return None
-            return head.next_commit(address, events, time=self.now(), actor=ACTOR, trace=current_traceparent())
+            return head.next_commit(address, events, time=self.now(), actor=author, trace=current_traceparent())
 
         appended = await decide_and_append(self.log, load, commit)
         return appended.position if appended else None

@@ -16,12 +16,14 @@ from datetime import datetime
 from typing import Protocol
 
 from cachetools import LRUCache
+from msgspec import structs
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.domain.run import RunState, created, evolve
 from runstream.errors import ConflictError, InternalError, RunstreamError
 from runstream.events.run import RunCreated, RunEvent, RunRestarted
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
+from runstream.gateway.runs.clone_tokens import clone_credentials
 from runstream.gateway.runs.idempotency import IdempotencyKey
 from runstream.ids import attempt_id, commit_id, new_id, run_task_id
 from runstream.log.port import AppendConflictError, Log
@@ -47,7 +49,7 @@ class SharedData(Protocol):
 
 KNOWN_CONFIGS = 4096
 ACTOR = "user:admin"
-"""The actor of every request: the holder of the deployment's token."""
+"""The author of requests with the deployment's token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class PreparedRun:
     setup_errors: tuple[str, ...]
     restart: RunRestarted | None = None
     """State that a restart takes over from the earlier run; None for other runs."""
+    repository: str = ""
+    """The user's repository that its tasks clone, with a token of the run; empty for another repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,14 @@ class CreatedRun:
     position: Position
     repeated: bool = False
     """Whether an earlier request with the same idempotency key created it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SealedRun:
+    """A run with its id, and a run config whose secrets are sealed."""
+
+    run_id: str
+    new: PreparedRun
 
 
 @dataclass(slots=True)
@@ -87,30 +99,40 @@ class RunCreation:
     _known: LRUCache[tuple[int, int, str], bool] = field(default_factory=lambda: LRUCache(KNOWN_CONFIGS))
     """Stored run configs, by epoch, partition and hash."""
 
-    async def create(self, new: PreparedRun, key: IdempotencyKey | None = None) -> CreatedRun:
+    async def create(self, new: PreparedRun, key: IdempotencyKey | None = None, *, author: str = ACTOR) -> CreatedRun:
         """Append a run and return once it is durable; with a key that has a run already, return that run.
 
         Raises BadRequestError for an invalid group, ConflictError when the key was used for another request.
         """
-        (created,) = await self.create_all([new], key)
+        (created,) = await self.create_all([new], key, author=author)
         return created
 
-    async def create_all(self, news: Sequence[PreparedRun], key: IdempotencyKey | None = None) -> list[CreatedRun]:
+    async def create_all(
+        self, news: Sequence[PreparedRun], key: IdempotencyKey | None = None, *, author: str = ACTOR
+    ) -> list[CreatedRun]:
         """Append runs in their order, those of one group root as a whole. Raises as `create` does.
 
         With a key the first run is appended before the others: of two requests with one key, the request that appends
         it owns the key.
         """
-        news = [replace(new, config=seal_config(new.config, self.keyring)) for new in news]
-        if key is None or not news:
-            return await self._append(news, None, 0)
-        address = self._address(news[0], key, 0)
-        first = await self._repeated(address, key)
-        firsts = [first] if first is not None else await self._append(news[:1], key, 0)
-        return [*firsts, *await self._append(news[1:], key, 1)]
+        ready = [self._sealed(new, key, at) for at, new in enumerate(news)]
+        if key is None or not ready:
+            return await self._append(ready, None, author)
+        first = await self._repeated(self._address(ready[0]), key)
+        firsts = [first] if first is not None else await self._append(ready[:1], key, author)
+        return [*firsts, *await self._append(ready[1:], key, author)]
 
-    async def _append(self, news: Sequence[PreparedRun], key: IdempotencyKey | None, begin: int) -> list[CreatedRun]:
-        prepared = [await self._prepare(new, key, begin + at) for at, new in enumerate(news)]
+    def _sealed(self, new: PreparedRun, key: IdempotencyKey | None, index: int) -> _SealedRun:
+        run_id = key.run_id(new.group, index) if key is not None else new_id()
+        config = new.config
+        if new.repository:
+            credentials = clone_credentials(self.keyring, run_id, new.repository)
+            config = structs.replace(config, static_environment={**config.static_environment, **credentials})
+        return _SealedRun(run_id, replace(new, config=seal_config(config, self.keyring)))
+
+    async def _append(self, ready: Sequence[_SealedRun], key: IdempotencyKey | None, author: str) -> list[CreatedRun]:
+        news = [one.new for one in ready]
+        prepared = [await self._prepare(one, key, author) for one in ready]
         answers = await self.log.append_all([commit for commit, _ in prepared]) if prepared else []
         done: list[CreatedRun] = []
         for new, (commit, event), answer in zip(news, prepared, answers, strict=True):
@@ -134,13 +156,13 @@ class RunCreation:
         run = fold_run(address, first, config, history[:1])
         return CreatedRun(run, config, history[0].position, repeated=True)
 
-    def _address(self, new: PreparedRun, key: IdempotencyKey | None, index: int) -> Address:
-        partition = partition_of(group_root(new.group), self.log.partitions)
-        return Address(partition, "run", key.run_id(new.group, index) if key is not None else new_id())
+    def _address(self, one: _SealedRun) -> Address:
+        return Address(partition_of(group_root(one.new.group), self.log.partitions), "run", one.run_id)
 
-    async def _prepare(self, new: PreparedRun, key: IdempotencyKey | None, index: int) -> tuple[NewCommit, RunCreated]:
-        address, digest = self._address(new, key, index), config_hash(new.config)
-        await self._store(address.partition, digest, new.config)
+    async def _prepare(self, one: _SealedRun, key: IdempotencyKey | None, author: str) -> tuple[NewCommit, RunCreated]:
+        new = one.new
+        address, digest = self._address(one), config_hash(new.config)
+        await self._store(address.partition, digest, new.config, author)
         request = key.request if key is not None else ""
         event = RunCreated(new.config.name, new.group, digest, new.annotations, new.setup_errors, request)
         events: tuple[RunEvent, ...] = (event,)
@@ -148,7 +170,7 @@ class RunCreation:
             events = (event, new.restart)
             await self._refer(address, new.config, new.restart, keyed=key is not None)
         trace = current_traceparent()
-        return Head().next_commit(address, events, time=self.now(), actor=ACTOR, trace=trace), event
+        return Head().next_commit(address, events, time=self.now(), actor=author, trace=trace), event
 
     async def _refer(self, address: Address, config: RunConfig, restart: RunRestarted, *, keyed: bool) -> None:
         kept = [task for task in restart.kept if task.executor_task_id]
@@ -183,19 +205,19 @@ class RunCreation:
                 hint="restart it from the beginning",
             )
 
-    async def _store(self, partition: int, digest: str, config: RunConfig) -> None:
+    async def _store(self, partition: int, digest: str, config: RunConfig, author: str) -> None:
         key = (self.log.epoch, partition, digest)
         if not self._known.get(key):
-            await self._append_config(Address(partition, "runconfig", digest), config)
+            await self._append_config(Address(partition, "runconfig", digest), config, author)
             self._known[key] = True
 
-    async def _append_config(self, address: Address, config: RunConfig) -> None:
+    async def _append_config(self, address: Address, config: RunConfig, author: str) -> None:
         commit = NewCommit(
             id=commit_id("content", address.aggregate, 1),
             address=address,
             version=1,
             time=self.now(),
-            actor=ACTOR,
+            actor=author,
             cause="",
             events=(RunConfigStored(config),),
             expected=0,

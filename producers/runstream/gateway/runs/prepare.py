@@ -9,8 +9,8 @@ A task that no living executor can run is worth a warning: its run waits, and la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from msgspec.structs import replace
@@ -45,6 +45,7 @@ from runstream.gateway.requests import (
     converted,
 )
 from runstream.gateway.runs.create import PreparedRun
+from runstream.git.committed import CommittedConfig
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
 from runstream.runconfig.graph import check_graph, with_levels
 from runstream.runconfig.parse import ParsedConfig, notices
@@ -251,6 +252,26 @@ class PreparedRuns:
     warnings: list[Problem]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSource:
+    """The ref for which a configuration is evaluated, and what its runs have beside the file."""
+
+    context: RefContext
+    group: str
+    message: str = ""
+    """Of the commit; with `[ci skip]` in it, no run is created."""
+    annotations: Mapping[str, str]
+    inputs: Callable[[], InputValues]
+    """Return variables and secrets. Raises BadRequestError."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    static: Mapping[str, Text] = field(default_factory=dict)
+    """Credentials of the repository, marked to be sealed."""
+    cache_group: str = ""
+    priority: int | None = None
+    repository: str = ""
+    """The user's repository that the tasks clone, as `RepositoryName` shows it; empty for another one."""
+
+
 async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapping[str, Offer]) -> PreparedRuns:
     """Return the runs of the file for this branch, tag or ref; texts from secrets are marked to be sealed.
 
@@ -266,9 +287,19 @@ async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapp
     )
     group = body.group or _default_group(context)
     require_group(group)
-    file, then = body.config, partial(_matching, body, context, group, offers)
+    source = RunSource(
+        context=context,
+        group=group,
+        message=body.message,
+        annotations=_annotations(body, context) | body.annotations,
+        inputs=partial(inputs_of, body),
+        environment=body.environment,
+        priority=body.priority,
+    )
+    file = body.config
     path = file.path[:MAX_PATH]
     try:
+        then = partial(_matching, source, offers)
         requested = await configs.read(file.name, file.content, context, then, file.imports, path)
         requested.warnings[:0] = [Problem("", 0, warning) for warning in body.warnings]
         if body.strict and requested.warnings:
@@ -277,23 +308,39 @@ async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapp
     except BadRequestError as error:
         if body.on_setup_error == "refuse":
             raise
-        return PreparedRuns([_setup_error(body, context, group, error)], [], [])
+        return PreparedRuns([_setup_error(source, error)], [], [])
 
 
-def _matching(
-    body: CreateRunsBody, context: RefContext, group: str, offers: Mapping[str, Offer], parsed: ParsedConfig
+async def prepare_committed(
+    file: CommittedConfig, source: RunSource, configs: ConfigReader, offers: Mapping[str, Offer]
 ) -> PreparedRuns:
-    inputs = inputs_of(body)
-    variables = resolved_variables(inputs, context)
-    annotations = _annotations(body, context) | body.annotations
-    skip_all = bool(skip_mark(body.message))
+    """Return the runs of a commit's file; an invalid file makes one run that shows its problems (rule create-7)."""
+    try:
+        then = partial(_matching, source, offers)
+        return await configs.read(file.name, file.content, source.context, then, file.imports, file.path)
+    except BadRequestError as error:
+        return PreparedRuns([_setup_error(source, error)], [], [])
+
+
+def _matching(source: RunSource, offers: Mapping[str, Offer], parsed: ParsedConfig) -> PreparedRuns:
+    inputs = source.inputs()
+    variables = resolved_variables(inputs, source.context)
+    skip_all = bool(skip_mark(source.message))
     runs: list[PreparedRun] = []
     skipped: list[SkippedRun] = []
-    for run in run_configs(parsed, context, variables, environment=body.environment, priority=body.priority):
+    for run in run_configs(
+        parsed,
+        source.context,
+        variables,
+        environment=source.environment,
+        cache_group=source.cache_group,
+        priority=source.priority,
+    ):
         if run.matches and not skip_all:
-            _require_sources(run.config, body)
-            require_fitting_environment(run.config)
-            runs.append(PreparedRun(group, run.config, annotations, ()))
+            config = replace(run.config, static_environment={**run.config.static_environment, **source.static})
+            _require_sources(config, source)
+            require_fitting_environment(config)
+            runs.append(_prepared(source, config, ()))
         else:
             skipped.append(SkippedRun(run.name, "ci_skip" if skip_all else "when"))
     cannot_run = capability_warnings((run.config for run in runs), offers)
@@ -301,9 +348,19 @@ def _matching(
     return PreparedRuns(runs, skipped, warnings)
 
 
-def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
+def _prepared(source: RunSource, config: RunConfig, setup_errors: tuple[str, ...]) -> PreparedRun:
+    return PreparedRun(
+        source.group,
+        config,
+        dict(source.annotations),
+        setup_errors,
+        repository="" if setup_errors else source.repository,
+    )
+
+
+def _require_sources(config: RunConfig, source: RunSource) -> None:
     """Raise BadRequestError for a clone step in a run that has no repository: its task could only fail."""
-    if body.repository_url or not _URL_NAMES.isdisjoint(body.environment):
+    if source.context.repository_url or not _URL_NAMES.isdisjoint(source.environment):
         return
     for task in config.tasks.values():
         if not task.skip and any(step.type == "clone" for step in task.steps):
@@ -314,15 +371,15 @@ def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
             )
 
 
-def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> PreparedRun:
+def _setup_error(source: RunSource, error: BadRequestError) -> PreparedRun:
     """Return the run that shows what is wrong with the file (rule create-7)."""
     if isinstance(error, ConfigError):
         more = [f"and {error.omitted} more"] if error.omitted else []
         texts = [f"{error.source}: {problem}" for problem in error.problems] + more
     else:
         texts = [error.message]
-    config = RunConfig(SETUP_ERROR, {}, static_environment(context), body.environment, "")
-    return PreparedRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
+    static = {**static_environment(source.context), **source.static}
+    return _prepared(source, RunConfig(SETUP_ERROR, {}, static, dict(source.environment), ""), tuple(texts))
 
 
 def inputs_of(body: CreateRunsBody | FreshBody) -> InputValues:

@@ -21,6 +21,7 @@ from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
 from runstream.gateway.reads import Reads
 from runstream.gateway.requests import CreateRunBody, FreshBody
+from runstream.gateway.runs.clone_tokens import cloned_repository
 from runstream.gateway.runs.create import PreparedRun
 from runstream.gateway.runs.prepare import inputs_of, resolved_variables
 from runstream.log.port import Log
@@ -138,7 +139,9 @@ class Restarts:
             raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
         kept = {task.executor_task_id for task in restart.kept}
         executions = {key: one for key, one in read.record.executor_tasks.items() if key in kept}
-        return PreparedRestart(PreparedRun(run.group, config, run.annotations, (), restart), executions)
+        repository = cloned_repository(run.group, config)
+        new = PreparedRun(run.group, config, run.annotations, (), restart, repository)
+        return PreparedRestart(new, executions)
 
 
 def _require_no_secrets(config: RunConfig, *, fresh: bool) -> None:
