@@ -196,7 +196,18 @@ async def test_parameters_of_routes() -> None:
     assert told == {(path, name) for path, name in queries if name != "at_least"}
     assert {path for path, name in queries if name == "at_least"} == {
         f"{PREFIX}{path}"
-        for path in ("/runs", "/runs/{run_id}", "/runs/{run_id}/failures", "/runs/group/{escaped_group}", "/executors")
+        for path in (
+            *(
+                f"/{owners}/{{ref}}/runs{below}"
+                for owners in ("projects", "users")
+                for below in ("", "/{number}", "/{number}/tasks/{task}")
+            ),
+            "/runs",
+            "/runs/{run_id}",
+            "/runs/{run_id}/failures",
+            "/runs/group/{escaped_group}",
+            "/executors",
+        )
     }
 
 

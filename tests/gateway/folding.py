@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from runstream import codec
 from runstream.commits import Position
 from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery, RunRecord, summary_of
+from runstream.domain.run import RunState
 from runstream.errors import NotExistError
 from runstream.log.runs import locate_run, require_not_deleted
 from runstream.projections.fold import PartitionFold
@@ -54,6 +55,9 @@ class FoldedLog:
         runs = [tracked.state for fold in await self.partitions() for tracked in fold.runs.values()]
         runs = [run for run in runs if not query.phases or run.phase in query.phases]
         runs = [run for run in runs if query.name in ("", run.name) and _in_groups(run.group, query.groups)]
+        runs = [run for run in runs if not query.results or run.result in query.results]
+        if number := query.start_counter:
+            runs = [run for run in runs if (run.counter > number if query.ascending else run.counter < number)]
         if query.waiting_approval:
             runs = [run for run in runs if any(task.waiting_approval for task in run.tasks.values())]
         runs.sort(key=lambda run: run.sequence, reverse=not query.ascending)
@@ -62,7 +66,9 @@ class FoldedLog:
                 run for run in runs if (run.sequence > query.start) is query.ascending and run.sequence != query.start
             ]
         page = runs[: query.limit]
-        return RunPage(tuple(summary_of(run, ()) for run in page), page[-1].sequence if len(runs) > len(page) else None)
+        return RunPage(
+            tuple(summary_of(run, _waiting(run)) for run in page), page[-1].sequence if len(runs) > len(page) else None
+        )
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         return tuple(
@@ -71,6 +77,10 @@ class FoldedLog:
             for tracked in fold.executors.values()
             if tracked.state.state != "deleted"
         )
+
+
+def _waiting(run: RunState) -> tuple[str, ...]:
+    return tuple(sorted(task.name for task in run.tasks.values() if task.waiting_approval))
 
 
 def _in_groups(group: str, groups: Sequence[str]) -> bool:

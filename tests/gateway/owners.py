@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from runstream.events.secret import TreePlace
 from runstream.events.user import TokenScope
 from runstream.events.variable import SecretValue
 from runstream.gateway.context import GitRepositories
+from runstream.gateway.reads import Reads
+from runstream.gateway.runs.restart import Restarts
 from runstream.git.mirrors import Mirrors
 from runstream.git.server import GitServer
 from runstream.git.sources import AllowedSources
@@ -46,7 +48,9 @@ class Owners:
 
     @classmethod
     @asynccontextmanager
-    async def serving(cls, folder: Path, **settings: Any) -> AsyncIterator[Owners]:
+    async def serving(
+        cls, folder: Path, *, reads: Callable[[MemoryLog], Reads] | None = None, **settings: Any
+    ) -> AsyncIterator[Owners]:
         """Serve such a gateway; repositories below `folder / "hosts"` may be used by their path."""
         world = World.make()
         config_log = MemoryLog(service="config", partitions=1)
@@ -57,6 +61,10 @@ class Owners:
         async with following.serving():
             changed = Settings(data_dir=folder, token=TOKEN, exposed_url="http://runstream.example", **settings)
             world.context = replace(world.context, store=store, git=git, settings=changed)
+            if reads is not None:
+                found = reads(world.log)
+                restarts = Restarts(world.log, found, world.context.configs)
+                world.context = replace(world.context, reads=found, restarts=restarts)
             owners = cls(world, config_log, store, following, git)
             server = HttpServer(world.app)
             await server.start()

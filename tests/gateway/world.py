@@ -19,7 +19,7 @@ from runstream.api import Cache, CacheList
 from runstream.client import Client
 from runstream.commits import Head, Position
 from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery
-from runstream.errors import NotExistError
+from runstream.errors import BadRequestError, NotExistError
 from runstream.evaluation.program import LIMITS, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.event import DomainEvent
@@ -120,6 +120,7 @@ class FakeStepLogs:
     """Before the chunks come, this is waited for."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     has_times: bool = True
+    deleted: list[StepLogKey] = field(default_factory=list)
     stored: bool = False
     """True if the log has ended and is an object."""
 
@@ -153,6 +154,11 @@ class FakeStepLogs:
 
     async def stored_size(self, key: StepLogKey) -> int | None:
         return len(b"".join(self.chunks)) if self.stored else None
+
+    async def delete(self, key: StepLogKey) -> None:
+        if not self.stored:
+            raise BadRequestError("the log is not stored yet", code="logNotStored")
+        self.deleted.append(key)
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
         text = b"".join(self.chunks)

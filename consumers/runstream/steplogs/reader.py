@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from runstream.counting import counted
-from runstream.errors import ConflictError, NotExistError, RemoteError
+from runstream.errors import BadRequestError, ConflictError, NotExistError, RemoteError
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log
 from runstream.log_lines import LinePage, line_count, line_page
@@ -156,6 +156,21 @@ class StepLogReader:
             return None
         async with stored:
             return stored.size
+
+    async def delete(self, key: StepLogKey) -> None:
+        """Delete a stored log and its index. Raises NotExistError for a missing one, BadRequestError for a live one."""
+        stored = await self._stored(key)
+        if stored is None:
+            state, _ = await load(self._log, key)
+            if state.over:
+                raise NotExistError("log doesn't exist", code="logDoesNotExist")
+            raise BadRequestError(
+                "the log is not stored yet", code="logNotStored", hint="delete it when its step has ended"
+            )
+        async with stored:
+            await self._objects.delete(paths.step_log(key.stored_id, key.step))
+            with contextlib.suppress(NotExistError):  # there may be none
+                await self._objects.delete(paths.log_index(key.stored_id, key.step))
 
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
         """Open the log as an object; return None while it is live."""

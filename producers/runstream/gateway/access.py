@@ -87,6 +87,20 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
 _COMMIT_RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("POST", "/projects/{project}/createrun"): LoginNeed.REQUIRED,
     ("POST", "/user/createrun"): LoginNeed.REQUIRED,
+    ("GET", "/badges/{project}"): LoginNeed.NONE,
+    **{
+        (method, f"/{owners}/{{ref}}/runs{below}"): login
+        for owners in ("projects", "users")
+        for method, below, login in (
+            ("GET", "", LoginNeed.REQUIRED),
+            ("GET", "/{number}", LoginNeed.OPTIONAL),
+            ("PUT", "/{number}/actions", LoginNeed.REQUIRED),
+            ("GET", "/{number}/tasks/{task}", LoginNeed.OPTIONAL),
+            ("PUT", "/{number}/tasks/{task}/actions", LoginNeed.REQUIRED),
+            ("GET", "/{number}/tasks/{task}/logs", LoginNeed.OPTIONAL),
+            ("DELETE", "/{number}/tasks/{task}/logs", LoginNeed.REQUIRED),
+        )
+    },
 }
 _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("POST", "/runs"): Action.ADMINISTER,

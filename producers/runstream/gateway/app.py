@@ -32,11 +32,13 @@ from runstream.gateway.git_http import GitHttp
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
 from runstream.gateway.openapi import describe
 from runstream.gateway.reads import DatabaseReads, PastRuns
+from runstream.gateway.routes.badges import badge_routes
 from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.commit_runs import commit_run_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.organizations import organization_routes
+from runstream.gateway.routes.owned_runs import owned_run_routes
 from runstream.gateway.routes.projectgroups import project_group_routes
 from runstream.gateway.routes.projects import project_routes
 from runstream.gateway.routes.remotesources import remote_source_routes
@@ -93,6 +95,8 @@ def gateway_app(
     for router in (
         creating_routes,
         commit_run_routes,
+        owned_run_routes,
+        badge_routes,
         group_routes,
         event_routes,
         run_routes,

@@ -65,6 +65,9 @@ class StepLogSource(Protocol):
     async def stored_size(self, key: StepLogKey) -> int | None:
         """Return the size of a log that is stored, and so does not change; None for any other."""
 
+    async def delete(self, key: StepLogKey) -> None:
+        """Delete a stored log. Raises NotExistError for a missing one, BadRequestError for one that is not stored."""
+
     async def tail(self, key: StepLogKey, lines: int) -> int:
         """Return the offset of the last `lines` lines that are written now."""
 

@@ -421,6 +421,20 @@ class TaskActionBody(Body, frozen=True):
     """The token of the run as it was read: the action is refused when the run has changed since."""
 
 
+class OwnedRunActionBody(msgspec.Struct, frozen=True):
+    """PUT …/runs/{number}/actions of a project or user."""
+
+    action_type: Literal["restart", "cancel", "stop"]
+    from_start: bool = False
+    """For a restart: all tasks, not only those that did not succeed."""
+
+
+class OwnedTaskActionBody(msgspec.Struct, frozen=True):
+    """PUT …/runs/{number}/tasks/{task}/actions of a project or user."""
+
+    action_type: Literal["approve"]
+
+
 class ExecutorActionBody(Body, frozen=True):
     """PUT /executors/{id}/actions."""
 

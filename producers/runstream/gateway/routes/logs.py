@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query
 from pydantic import AwareDatetime
 from starlette.responses import Response
@@ -31,6 +32,8 @@ from runstream.log_lines import MAX_LINE_BYTES, MAX_LINES, LinePage, NumberedLin
 from runstream.log_search import MAX_MATCHES, MAX_QUERY_BYTES, compile_query
 from runstream.log_times import StampedLines, TimedBytes, milliseconds, moment
 from runstream.subjects import Address, StepLogKey
+
+log = structlog.get_logger()
 
 MAX_OFFSET = 1 << 53
 MAX_TAIL_LINES = 10_000
@@ -90,7 +93,7 @@ async def _wanted_log(
     service: _Service = None,
     attempt: _Attempt = None,
 ) -> WantedLog:
-    number = _step_number(flag(setup), step, service)
+    number = step_number(flag(setup), step, service)
     require_uuid(taskid, "task id")
     return WantedLog(runid, taskid, number, attempt)
 
@@ -223,6 +226,27 @@ def log_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
+async def send_log(context: GatewayContext, wanted: WantedLog, *, follow: bool) -> Response:
+    """Return a log from its beginning; with `follow` until it ends. Raises NotExistError without one."""
+    async with _located(context, wanted) as key:
+        chunks = await context.step_logs.open(key, follow=follow)
+    return _text(context, chunks, {})
+
+
+async def delete_log(context: GatewayContext, wanted: WantedLog, author: str) -> None:
+    """Delete a stored log. Raises NotExistError for a missing one, BadRequestError for one that is not stored yet."""
+    async with _located(context, wanted) as key:
+        await context.step_logs.delete(key)
+    log.info(
+        "a log was deleted",
+        action="log_deleted",
+        run=wanted.run_id,
+        task=wanted.task_id,
+        step="setup" if wanted.step is None else wanted.step,
+        author=author,
+    )
+
+
 async def _stored(context: GatewayContext, key: StepLogKey, size: int, asked: ConditionalHeaders) -> Response:
     """Return a stored log, a part of it, 304 if the client has it, or 416."""
     tag = f'"{hashlib.sha256(f"{key.stored_id} {key.step} {size}".encode()).hexdigest()[:32]}"'
@@ -301,7 +325,8 @@ def _log_lines(lines: Sequence[NumberedLine], most: int = MAX_LINE_BYTES) -> tup
     )
 
 
-def _step_number(setup: bool, step: str | None, service: int | None) -> int | None:
+def step_number(setup: bool, step: str | None, service: int | None) -> int | None:
+    """Return the number of a step; None for the setup, -N for service N. Raises BadRequestError."""
     if setup + (step is not None) + (service is not None) != 1:
         raise BadRequestError(
             "give either setup, step or service",
