@@ -1,4 +1,4 @@
-"""Maintenance of the service `config` alone: runs go on, and users, projects and secrets come back."""
+"""The service `config` by itself: in maintenance, exported and imported, while runs go on."""
 
 from __future__ import annotations
 
@@ -38,3 +38,32 @@ async def test_config_alone_is_parked_and_comes_back(open_path: Path) -> None:
             assert code == 0, told
             assert (await http.get("/users/ada")).json()["username"] == "ada"
             assert (await http.post("/users", json={"username": "bob"})).status_code == 201
+
+
+async def test_config_alone_is_exported_and_imported(open_path: Path) -> None:
+    folder, file = open_path / "data", str(open_path / "config.snapshot.tar")
+
+    async def command(*words: str) -> str:
+        code, out, told = await runstream("--data-dir", str(folder), *words)
+        assert code == 0, told
+        return out + told
+
+    async with serving(folder) as service:
+        headers = {"Authorization": f"token {(folder / 'token').read_text().strip()}"}
+        async with httpx2.AsyncClient(base_url=f"{service.url}/api/v1alpha", headers=headers) as http:
+            assert (await http.post("/users", json={"username": "ada"})).status_code == 201
+            assert "exported 2 commits" in await command("export", "--service", "config", "-o", file)
+            assert "the snapshot is good: 2 commits" in await command("snapshot", "verify", file)
+            run = await a_run(folder)
+            assert (await http.delete("/users/ada")).status_code == 204
+
+            await command("maintenance", "enable", "--service", "config", "--wait")
+            imported = await command("import", file, "--service", "config")
+            assert "as epoch 2, in place of 4 commits" in imported
+            assert "maintenance disable --service config" in imported
+            await command("maintenance", "disable", "--service", "config", "--wait")
+            assert (await http.get("/users/ada")).status_code == 200
+            assert (await http.post("/users", json={"username": "bob"})).status_code == 201
+            assert "import of config.snapshot.tar" in await command("epochs", "list", "--service", "config")
+            assert run in await command("run", "list", "-o", "json")
+            await command("fsck")

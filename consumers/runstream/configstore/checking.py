@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from runstream import tables
-from runstream.config_folding import PARTITION, ConfigFold
+from runstream.config_folding import PARTITION
+from runstream.configstore.reading import fold_up_to
 from runstream.configstore.rows import PROJECTION, Key, config_rows, parked_rows
 from runstream.database.database import Database
-from runstream.feed import read_skips, read_up_to
 from runstream.log.port import ReadableLog
 from runstream.projections.fsck import FSCK_SECONDS, Difference, FsckReport, compare
 from runstream.tables import ConfigRow, ParkedRow, Row
@@ -37,10 +37,7 @@ async def fsck_config(database: Database, log: ReadableLog, report: FsckReport) 
     if sequence > end:
         report.add([Difference("checkpoints", (PROJECTION,), "sequence", end, sequence)])
         return
-    fold = ConfigFold(await read_skips(log, PARTITION, sequence))
-    async for messages in read_up_to(log, PARTITION, sequence):
-        for message in messages:
-            fold.take(message)
+    fold = await fold_up_to(log, sequence)
     rows: dict[Key, Row] = {**config_rows(fold)}
     report.commits += fold.after
     report.rows += len(rows)

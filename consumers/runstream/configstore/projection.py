@@ -16,6 +16,7 @@ from runstream.database.connection import Connection
 from runstream.database.database import Database
 from runstream.database.transaction import WriterTransaction
 from runstream.errors import ConflictError
+from runstream.projections.rebuild_schema import Further
 from runstream.projections.store import as_json, storable, upsert
 from runstream.tables import ConfigRow, ParkedRow
 
@@ -53,8 +54,11 @@ class ConfigProjection:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, fold: ConfigFold, epoch: int) -> None:
-        """Make rows, parked commits and checkpoint those of a fold. Raises InternalError when the database fails."""
+    async def begin(self, fold: ConfigFold, epoch: int, further: Further | None = None) -> None:
+        """Make rows, parked commits and checkpoint those of a fold. Raises InternalError when the database fails.
+
+        `further` is done in the same transaction, which is then on disk when this returns.
+        """
         wanted, parked = config_rows(fold), parked_rows(fold.all_parked.values())
 
         async def work(writing: WriterTransaction) -> None:
@@ -70,6 +74,9 @@ class ConfigProjection:
             )
             await connection.execute(_UNPARK, PROJECTION)
             await connection.execute(_PARK, as_json(parked))
+            if further is not None:
+                await connection.execute("SET LOCAL synchronous_commit = on")
+                await further(connection)
 
         with storable():
             await self._database.write(work, timeout=WRITE_SECONDS)

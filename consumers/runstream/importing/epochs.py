@@ -15,24 +15,32 @@ next start of a process, removes what a killed one left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
 from nats.aio.client import Client
 
+from runstream import config_folding
+from runstream.config_folding import ConfigFold
+from runstream.configstore.projection import ConfigProjection
+from runstream.configstore.reading import fold_up_to
 from runstream.database.database import Database
 from runstream.database.epochs import Epoch, EpochState, current_epoch, list_epochs, make_current, mark_deleted
 from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError, RunstreamError
 from runstream.jetstream.api import STREAM_NOT_FOUND, ApiError, request
 from runstream.log import streams
+from runstream.log.jetstream import LogReader
 from runstream.log.streams import FORMAT, LogDescription, delete_stream
+from runstream.maintenance.request import SERVICE
 from runstream.projections.ownership import own_all_partitions
 from runstream.projections.rebuild import OnStage, RebuildPlace, fill, rebuild_lock
-from runstream.projections.rebuild_schema import drop, exchange, make_empty, make_indexes, schema_beside
+from runstream.projections.rebuild_filling import Filled
+from runstream.projections.rebuild_schema import Further, drop, exchange, make_empty, make_indexes, schema_beside
 from runstream.subjects import Subjects
 
 
@@ -110,8 +118,34 @@ class ServicePlace:
         return sum(end or 0 for end in await self.ends(epoch))
 
 
-async def switch(place: ServicePlace, old: Epoch, new: Epoch, require: Callable[[], Awaitable[None]]) -> None:
-    """Switch to another epoch and the rows built beside. All or nothing, and on disk when this returns.
+@dataclass(frozen=True, slots=True)
+class EpochRows:
+    """The rows of another epoch, ready to take the place of the live ones."""
+
+    sequences: tuple[int, ...]
+    """The last sequence of each partition."""
+    parked: int
+    """Number of parked commits."""
+    exchange: Callable[[Further], Awaitable[None]]
+    """Puts them in place and does what it takes, in one transaction that is on disk when it returns."""
+
+
+def rows_beside(place: ServicePlace, filled: Sequence[Filled]) -> EpochRows:
+    """Return rows of runs that fill the schema beside."""
+    sequences = tuple(one.sequence for one in filled)
+    return EpochRows(sequences, sum(one.parked for one in filled), partial(exchange, place.database, place.beside))
+
+
+def rows_of_config(place: ServicePlace, epoch: int, fold: ConfigFold) -> EpochRows:
+    """Return the rows of the config service, which are its fold."""
+    begin = partial(ConfigProjection(place.database).begin, fold, epoch)
+    return EpochRows((fold.after,), len(fold.all_parked), begin)
+
+
+async def switch(
+    place: ServicePlace, old: Epoch, new: Epoch, rows: EpochRows, require: Callable[[], Awaitable[None]]
+) -> None:
+    """Switch to another epoch and its rows. All or nothing, and on disk when this returns.
 
     Calls `require` right before the switch; it raises when the switch must not happen any more. Raises ConflictError
     when the old epoch is not current any more, InternalError when the database fails.
@@ -122,7 +156,7 @@ async def switch(place: ServicePlace, old: Epoch, new: Epoch, require: Callable[
         await require()
         try:
             numbers = (new.number, old.number)
-            await exchange(database, place.beside, lambda connection: make_current(connection, place.service, *numbers))
+            await rows.exchange(lambda connection: make_current(connection, place.service, *numbers))
         except InternalError:
             # The commit may have happened and only its answer been lost.
             if (await current_epoch(database, place.service)).number != new.number:
@@ -141,8 +175,8 @@ async def switch(place: ServicePlace, old: Epoch, new: Epoch, require: Callable[
 async def publish_epoch(nc: Client, database: Database, namespace: str, service: str) -> None:
     """Make NATS name the epoch that is current in the database, if it names another one.
 
-    Drops the timers of the previous epoch: workers schedule the timeouts of running tasks again. Raises NotExistError
-    when streams of the current epoch are missing, InternalError when NATS or the database fails.
+    Of runs, drops the timers of the previous epoch: workers schedule the timeouts of running tasks again. Raises
+    NotExistError when streams of the current epoch are missing, InternalError when NATS or the database fails.
     """
     current = next((epoch for epoch in await list_epochs(database, service) if epoch.current), None)
     described = await streams.described(nc, namespace, service)
@@ -155,7 +189,8 @@ async def publish_epoch(nc: Client, database: Database, namespace: str, service:
             code="logIncomplete",
             hint="start a process that has the database: it restores the log from its archive, or says what to do",
         )
-    await _forget_timers(nc, namespace)
+    if service == SERVICE:
+        await _forget_timers(nc, namespace)
     await streams.describe(nc, subjects, current.partitions, instead=described)
     log.info("NATS names another epoch", action="epoch_told", epoch=current.number, before=described.epoch)
 
@@ -231,13 +266,19 @@ async def activate(place: ServicePlace, number: int, hold: HoldMaintenance, say:
             raise BadRequestError(f"epoch {number} is the current one already", code="epochCurrent")
         description = LogDescription(new.number, new.partitions, FORMAT)
         await streams.check(place.nats, place.subjects(new.number), description, new.partitions)
-        into = place.rows_beside(new)
-        indexes = await make_empty(into.database_url, into.schema)
-        filled = await fill(into, [end or 0 for end in await place.ends(new)], say)
-        await make_indexes(into.database_url, into.schema, indexes)
-        await switch(place, old, new, maintenance.require)
+        ends = [end or 0 for end in await place.ends(new)]
+        if place.service == config_folding.SERVICE:
+            source = LogReader(place.nats, place.subjects(new.number), new.partitions)
+            rows = rows_of_config(place, new.number, await fold_up_to(source, ends[config_folding.PARTITION]))
+        else:
+            into = place.rows_beside(new)
+            indexes = await make_empty(into.database_url, into.schema)
+            filled = await fill(into, ends, say)
+            await make_indexes(into.database_url, into.schema, indexes)
+            rows = rows_beside(place, filled)
+        await switch(place, old, new, rows, maintenance.require)
     log.info("An epoch was activated", action="epoch_activated", epoch=new.number, before=old.number)
-    return sum(one.parked for one in filled)
+    return rows.parked
 
 
 async def delete(place: ServicePlace, number: int) -> Epoch:

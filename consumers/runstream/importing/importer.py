@@ -22,12 +22,14 @@ from typing import BinaryIO
 
 import structlog
 
+from runstream import config_folding
 from runstream.api import ImportReport
 from runstream.commits import LogPosition
 from runstream.database.epochs import Epoch, begin_epoch, current_epoch, last_export, list_epochs
-from runstream.errors import InternalError, RunstreamError
+from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.ids import new_id
 from runstream.importing.epochs import (
+    EpochRows,
     HoldMaintenance,
     ListedEpoch,
     ServicePlace,
@@ -35,12 +37,15 @@ from runstream.importing.epochs import (
     listed_epochs,
     remove_epoch,
     remove_leftovers,
+    rows_beside,
+    rows_of_config,
     switch,
 )
 from runstream.importing.loading import (
     LoadFromSnapshot,
     Target,
     hash_of,
+    load_config,
     load_from_snapshot,
     open_verified,
     store_objects,
@@ -48,9 +53,9 @@ from runstream.importing.loading import (
 from runstream.importing.repartition import repartition
 from runstream.importing.trusted_keys import announced_trusted_keys, fingerprints, require_signer
 from runstream.log import streams
+from runstream.maintenance.request import SERVICES
 from runstream.objects.port import ObjectStorage
 from runstream.projections.rebuild import MANY, OnStage, adding_up, rebuild_lock
-from runstream.projections.rebuild_filling import Filled
 from runstream.projections.rebuild_processes import available_cpus, run_in_processes
 from runstream.projections.rebuild_schema import drop, make_empty, make_indexes
 from runstream.snapshots.manifest import Manifest, SnapshotHeader
@@ -98,8 +103,15 @@ def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trust
     return Verified(path, name or path.name, report.header, report.manifest, report.signer, report.parked)
 
 
-async def _require_announced(place: ServicePlace, snapshot: Verified) -> None:
-    """Raise SnapshotError unless the snapshot is signed as the service's gateways require."""
+async def _require_importable(place: ServicePlace, snapshot: Verified) -> None:
+    """Raise BadRequestError for a snapshot of another service, SnapshotError unless signed as gateways require."""
+    service = snapshot.header.service
+    if service != place.service:
+        raise BadRequestError(
+            f"{snapshot.name} is a snapshot of the service {service[:80]}, not of {place.service}",
+            code="otherService",
+            hint=f"import it with --service {service}" if service in SERVICES else "which Runstream wrote it?",
+        )
     require_signer(snapshot.signer, await announced_trusted_keys(place.nats, place.namespace, place.service))
 
 
@@ -130,7 +142,7 @@ def _shown(at: datetime) -> str:
 
 async def preview_import(place: ServicePlace, snapshot: Verified) -> ImportReport:
     """Return what an import would change, without changing anything."""
-    await _require_announced(place, snapshot)
+    await _require_importable(place, snapshot)
     old = await current_epoch(place.database, place.service)
     older = await older_than(place, snapshot)
     return _report(snapshot, old, old, await place.commits(old), older, dry=True)
@@ -144,7 +156,7 @@ async def import_snapshot(
     A snapshot with objects needs `storage`. Raises BadRequestError when the service is not in maintenance,
     ConflictError with the instances that are not parked or the operation that runs, SnapshotError, InternalError.
     """
-    await _require_announced(place, snapshot)
+    await _require_importable(place, snapshot)
     async with hold(f"the import of {snapshot.name}") as maintenance, rebuild_lock(place.database):
         if older := await older_than(place, snapshot):
             log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")
@@ -152,13 +164,12 @@ async def import_snapshot(
         old = await current_epoch(place.database, place.service)
         replaced = await place.commits(old)
         async with _new_epoch(place, old, snapshot) as new:
-            filled = await _loaded(place, old, new, snapshot, say)
+            rows = await _loaded(place, old, new, snapshot, say)
             added = await _stored(snapshot, storage, say)
             say("switching", 0, 0)
-            await switch(place, old, new, maintenance.require)
-    parked = sum(one.parked for one in filled)
-    log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=parked)
-    return _report(snapshot, old, new, replaced, older, added=added, parked=parked)
+            await switch(place, old, new, rows, maintenance.require)
+    log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=rows.parked)
+    return _report(snapshot, old, new, replaced, older, added=added, parked=rows.parked)
 
 
 @contextlib.asynccontextmanager
@@ -184,9 +195,15 @@ async def _roll_back(place: ServicePlace, new: Epoch) -> None:
         await drop(place.database.url, place.beside)
 
 
-async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: OnStage) -> list[Filled]:
-    """Fill the streams of the new epoch, and the schema beside."""
+async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: OnStage) -> EpochRows:
+    """Fill the streams of the new epoch, and return its rows."""
     into = place.rows_beside(new)
+    if place.service == config_folding.SERVICE:
+        tell = adding_up(say, "loading", snapshot.manifest.commits)
+        fold = await load_config(Target(snapshot.path, hash_of(snapshot.manifest), into), tell)
+        rows = rows_of_config(place, new.number, fold)
+        await _require_loaded(place, new, rows)
+        return rows
     indexes = await make_empty(into.database_url, into.schema)
     total = snapshot.manifest.commits
     tell = adding_up(say, "loading", total)
@@ -198,13 +215,18 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
     else:
         # A long load runs in another process: this one has a lease to renew, and may serve an API.
         (filled,) = await run_in_processes(repartition, [target], [total], 2 if total > MANY else 1, tell)
-    ends, expected = await place.ends(new), tuple(one.sequence for one in filled)
-    if ends != expected:
-        problem = f"the streams end at {ends}, and should end at {expected}"
-        raise InternalError(problem, code="notLoaded", hint="import it again")
+    rows = rows_beside(place, filled)
+    await _require_loaded(place, new, rows)
     say("making indexes", 0, 0)
     await make_indexes(into.database_url, into.schema, indexes)
-    return filled
+    return rows
+
+
+async def _require_loaded(place: ServicePlace, new: Epoch, rows: EpochRows) -> None:
+    ends = await place.ends(new)
+    if ends != rows.sequences:
+        problem = f"the streams end at {ends}, and should end at {rows.sequences}"
+        raise InternalError(problem, code="notLoaded", hint="import it again")
 
 
 async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: OnStage) -> int:

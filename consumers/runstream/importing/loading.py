@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
+from runstream.config_folding import PARTITION, ConfigFold
 from runstream.database.database import Database
 from runstream.errors import InternalError, NotExistError
 from runstream.jetstream.connection import nats_connection
@@ -68,6 +69,24 @@ async def load_from_snapshot(work: LoadFromSnapshot, tell: OnDone) -> Filled:
                         yield messages
 
             return await fill_partition(database, subjects, work.partition, source, tell, snapshot.skips())
+
+
+async def load_config(target: Target, tell: OnDone) -> ConfigFold:
+    """Load the log of the config service and return its fold. Raises SnapshotError, InternalError."""
+    with open_verified(target.path, target.manifest) as snapshot:
+        if snapshot.header.partitions != 1:
+            raise SnapshotError("snapshot.json", "a log of users, projects and secrets has one partition")
+        fold = ConfigFold(snapshot.skips())
+        async with loading(target.place) as (_, publisher, _):
+            subjects = target.place.subjects
+            loader = StreamLoader(publisher, subjects.stream(PARTITION))
+            all_messages = snapshot.messages(PARTITION, subjects)
+            while messages := [*islice(all_messages, BATCH_COMMITS)]:
+                async with loaded_meanwhile(loader, messages):
+                    for message in messages:
+                        fold.take(message)
+                tell(len(messages))
+        return fold
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import uvloop
 from cyclopts import Parameter
@@ -42,6 +42,8 @@ from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
 
 PublicKey = Annotated[Path | None, Parameter(help="Require a signature by this public key (PEM).")]
+Service: TypeAlias = Literal["runs", "config"]
+OfService = Annotated[Service, Parameter(help="The service of the log: runs, or config (users, projects, secrets).")]
 Number = Annotated[int, Parameter(help="Number of the epoch, as `runstream epochs list` shows it.")]
 _PIECE_BYTES = 1 << 20
 _COLUMNS: dict[Column, Callable[[ListedEpoch], Cell]] = {
@@ -55,14 +57,16 @@ _COLUMNS: dict[Column, Callable[[ListedEpoch], Cell]] = {
 
 
 @contextlib.asynccontextmanager
-async def connected_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, HoldMaintenance]]:
+async def connected_place(
+    settings: Settings, service: Service = "runs"
+) -> AsyncIterator[tuple[ServicePlace, HoldMaintenance]]:
     """Connect to what importing needs until the block ends. Raise InternalError for a server that is unreachable."""
     async with (
         migrated_database(settings, "runstream import", pool_size=4) as database,
         nats_connection(settings.nats_url, "runstream import") as client,
     ):
-        place = ServicePlace(client, settings.nats_url, database, settings.namespace, SERVICE, settings.replicas)
-        yield place, (await maintained_service(client, settings)).hold
+        place = ServicePlace(client, settings.nats_url, database, settings.namespace, service, settings.replicas)
+        yield place, (await maintained_service(client, settings, service)).hold
 
 
 def import_command(
@@ -72,7 +76,7 @@ def import_command(
     follow: Flag = False,
     dry_run: Flag = False,
     key: PublicKey = None,
-    service: Literal["runs"] = "runs",
+    service: Service = "runs",
     merge: Annotated[bool, Parameter(negative="", show=False)] = False,
     output: Output = "table",
     options: StorageOptions | None = None,
@@ -93,7 +97,7 @@ def import_command(
         Verify the snapshot and show what would change, without changing anything. With --url this requires maintenance
         mode.
     service
-        The service to import into.
+        The service whose log is replaced, the one of the snapshot: runs, or config (users, projects, secrets).
     """
     if merge:
         raise BadRequestError(
@@ -111,6 +115,12 @@ def import_command(
     if file is None:
         raise BadRequestError("no snapshot file is given", code="noSnapshot", hint="runstream import FILE")
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
+        if service != SERVICE:
+            raise BadRequestError(
+                f"the service {service} cannot be imported through the API",
+                code="importNotPossible",
+                hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
+            )
         _print_report(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
@@ -118,16 +128,18 @@ def import_command(
     with name_file_in_errors(file), steps() as report:
         snapshot = verify_file(file, public_key, report, trusted=settings.import_trusted_keys)
     with name_file_in_errors(file):
-        _print_report(uvloop.run(_import(settings, snapshot, dry=dry_run)), output, warned=True)
+        _print_report(
+            uvloop.run(_import(settings, snapshot, service, dry=dry_run)), output, service=service, warned=True
+        )
 
 
-def _print_report(done: ImportReport, output: str, *, warned: bool = False) -> None:
+def _print_report(done: ImportReport, output: str, *, service: Service = "runs", warned: bool = False) -> None:
     if done.older and not warned:  # an import by this process warns before it begins
         warn(f"warning: {done.older}")
     if output == "json":
         print_json(done)
     else:
-        say(with_program("\n".join(lines_of(done))))
+        say(with_program("\n".join(lines_of(done, service))))
 
 
 async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportReport:
@@ -171,8 +183,8 @@ async def _pieces(file: Path, step: StepCallback) -> AsyncIterator[bytes]:
         raise BadRequestError(f"{file} cannot be read: {error.strerror}", code="noSnapshot") from error
 
 
-async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> ImportReport:
-    async with reached(settings) as (complete, _), connected_place(complete) as (place, hold):
+async def _import(settings: Settings, snapshot: Verified, service: Service, *, dry: bool) -> ImportReport:
+    async with reached(settings) as (complete, _), connected_place(complete, service) as (place, hold):
         if older := await older_than(place, snapshot):
             warn(f"warning: {older}")
         if dry:
@@ -182,11 +194,12 @@ async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Impor
             return await import_snapshot(place, snapshot, hold, storage, report)
 
 
-def lines_of(done: ImportReport) -> list[str]:
+def lines_of(done: ImportReport, service: Service = "runs") -> list[str]:
     """Return what was imported, or would be, as lines for people."""
     where = f"{done.namespace}, {done.position}, exported {done.created}"
     signed = f", signed by {done.signer}" if done.signer else ", not signed"
-    holds = f"{counted(done.commits, 'commit')}, {counted(done.runs, 'run')}"
+    runs = f", {counted(done.runs, 'run')}" if service == SERVICE else " of users, projects and secrets"
+    holds = f"{counted(done.commits, 'commit')}{runs}"
     lines = [f"snapshot   {where}{signed}", f"           {holds}"]
     if done.partitions != done.here_partitions:
         lines.append(f"           of {counted(done.partitions, 'partition')}, put into {done.here_partitions}")
@@ -201,26 +214,38 @@ def lines_of(done: ImportReport) -> list[str]:
         lines.append(f"objects    {done.objects_added:,} stored, {done.objects - done.objects_added:,} were there")
     if done.parked:
         lines.append(f"parked     {counted(done.parked, 'commit')} could not be applied: runstream parked list")
-    return [*lines, "next       runstream maintenance disable"]
+    return [*lines, f"next       runstream maintenance disable{_of(service)}"]
 
 
-def list_command(*, output: Output = "table", options: ServerOptions | None = None) -> None:
+def _of(service: Service) -> str:
+    return "" if service == SERVICE else f" --service {service}"
+
+
+def list_command(
+    *, service: OfService = "runs", output: Output = "table", options: ServerOptions | None = None
+) -> None:
     """List the epochs of the log: the one that is served, and those that imports have left."""
-    epochs = uvloop.run(_list(settings_of(options)))
+    epochs = uvloop.run(_list(settings_of(options), service))
     if output == "json":
         print_json(epochs)
     else:
         print_items(epochs, _COLUMNS, "there is no epoch")
 
 
-def activate_command(epoch: Number, /, *, options: ServerOptions | None = None) -> None:
+def activate_command(epoch: Number, /, *, service: OfService = "runs", options: ServerOptions | None = None) -> None:
     """Serve another epoch, from where it was left. The service has to be in maintenance, with every instance parked."""
-    parked = uvloop.run(_activate(settings_of(options), epoch))
+    parked = uvloop.run(_activate(settings_of(options), service, epoch))
     parked_note = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
-    say(with_program(f"epoch {epoch} is the current one{parked_note}\nnext       runstream maintenance disable"))
+    say(
+        with_program(
+            f"epoch {epoch} is the current one{parked_note}\nnext       runstream maintenance disable{_of(service)}"
+        )
+    )
 
 
-def delete_command(epoch: Number, /, *, yes: Flag = False, options: ServerOptions | None = None) -> None:
+def delete_command(
+    epoch: Number, /, *, service: OfService = "runs", yes: Flag = False, options: ServerOptions | None = None
+) -> None:
     """Delete an epoch that is not the current one, with all of its commits, for ever.
 
     Parameters
@@ -229,21 +254,21 @@ def delete_command(epoch: Number, /, *, yes: Flag = False, options: ServerOption
         Confirm the deletion.
     """
     require_confirmed(f"delete all commits of epoch {epoch}?", yes=yes)
-    gone = uvloop.run(_delete(settings_of(options), epoch))
+    gone = uvloop.run(_delete(settings_of(options), service, epoch))
     say(f"epoch {gone.number} is deleted; its archive in the object storage, if it has one, stays")
 
 
-async def _list(settings: Settings) -> list[ListedEpoch]:
-    async with reached(settings) as (complete, _), connected_place(complete) as (place, _):
+async def _list(settings: Settings, service: Service) -> list[ListedEpoch]:
+    async with reached(settings) as (complete, _), connected_place(complete, service) as (place, _):
         return await listed_epochs(place)
 
 
-async def _activate(settings: Settings, epoch: int) -> int:
-    async with reached(settings) as (complete, _), connected_place(complete) as (place, hold):
+async def _activate(settings: Settings, service: Service, epoch: int) -> int:
+    async with reached(settings) as (complete, _), connected_place(complete, service) as (place, hold):
         with steps() as report:
             return await activate(place, epoch, hold, report)
 
 
-async def _delete(settings: Settings, epoch: int) -> Epoch:
-    async with reached(settings) as (complete, _), connected_place(complete) as (place, _):
+async def _delete(settings: Settings, service: Service, epoch: int) -> Epoch:
+    async with reached(settings) as (complete, _), connected_place(complete, service) as (place, _):
         return await delete(place, epoch)

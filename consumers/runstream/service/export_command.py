@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import uvloop
 from cyclopts import Parameter
@@ -18,6 +19,7 @@ from runstream.cli.client_session import service_errors
 from runstream.cli.config_inputs import Flag
 from runstream.cli.connection import connect, global_options, named_url
 from runstream.commits import LogPosition
+from runstream.configstore.reading import parked_as_of
 from runstream.counting import counted
 from runstream.database import Database
 from runstream.database.epochs import remember_export
@@ -25,9 +27,12 @@ from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
+from runstream.log.port import ReadableLog
+from runstream.maintenance.request import SERVICE
 from runstream.objects.open import open_objects
-from runstream.projections.parked import parked_at
+from runstream.projections.parked import ParkedCommit, parked_at
 from runstream.service.configuration import StorageOptions, settings_of
+from runstream.service.epoch_commands import Service
 from runstream.service.progress import progress
 from runstream.service.servers import reached
 from runstream.settings import Settings
@@ -38,6 +43,7 @@ from runstream.snapshots.objects import object_writer
 from runstream.snapshots.partial_file import SnapshotFile
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import SigningKey
+from runstream.subjects import Subjects
 
 STDOUT = "-"
 _CLIENT = "runstream export"
@@ -47,6 +53,7 @@ _CLIENT = "runstream export"
 class _Request:
     """The options of an export."""
 
+    service: Service
     until: LogPosition | datetime | None
     kinds: tuple[ObjectKind, ...]
     key: SigningKey | None
@@ -55,7 +62,7 @@ class _Request:
 def export_command(
     *,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = None,
-    service: Literal["runs"] = "runs",
+    service: Service = "runs",
     until: str | None = None,
     include: Annotated[str, Parameter(name="--with")] = "",
     sign: Path | None = None,
@@ -72,7 +79,7 @@ def export_command(
     output
         File to write; - for stdout. Default: a name with the namespace and the time.
     service
-        The service to export.
+        The service to export: runs, or config (users, projects, secrets), whose secrets stay sealed.
     until
         Export only up to a position (EPOCH:SEQUENCE,…) or a time such as 2026-11-23T02:16:40Z; local without a zone.
     include
@@ -84,10 +91,19 @@ def export_command(
     """
     collect_seldom()
     asked = _Request(
-        parse_until(until or "", local=True), parse_kinds(include), SigningKey.read(sign) if sign is not None else None
+        service,
+        parse_until(until or "", local=True),
+        parse_kinds(include),
+        SigningKey.read(sign) if sign is not None else None,
     )
     options = options or StorageOptions()
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
+        if service != SERVICE:
+            raise BadRequestError(
+                f"the service {service} cannot be exported through the API",
+                code="exportNotPossible",
+                hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
+            )
         if resume or sign is not None:
             raise BadRequestError(
                 "an export through the API can be neither signed nor resumed",
@@ -106,7 +122,8 @@ async def _from_log(settings: Settings, asked: _Request, output: str | None, *, 
         manifest = await _export(settings, asked, _stdout, None)
         _report(manifest, "stdout")
         return
-    file = SnapshotFile(Path(output or _name(settings.namespace)), resuming=resume)
+    named = settings.namespace if asked.service == SERVICE else f"{settings.namespace}-{asked.service}"
+    file = SnapshotFile(Path(output or _name(named)), resuming=resume)
     try:
         with file:
             if file.replaced:
@@ -123,7 +140,7 @@ async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resu
     async with (
         reached(settings) as (complete, _),
         nats_connection(complete.nats_url, _CLIENT) as client,
-        await open_log(client, complete.namespace) as log,
+        await open_log(client, complete.namespace, asked.service) as log,
         Database(complete.database_url, complete.database_schema, pool_size=1, application=_CLIENT) as database,
     ):
         if resumed is not None:
@@ -139,11 +156,19 @@ async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resu
                 planned,
                 key=asked.key,
                 objects=writer,
-                parked=lambda _, positions: parked_at(log, database, positions),
+                parked=partial(_parked, log, database),
                 remember=partial(remember_export, database),
                 resumed=resumed,
                 progress=state,
             )
+
+
+async def _parked(
+    log: ReadableLog, database: Database, _: Subjects, positions: tuple[int, ...]
+) -> Sequence[ParkedCommit]:
+    if log.subjects.service == SERVICE:
+        return await parked_at(log, database, positions)
+    return await parked_as_of(log, positions)
 
 
 def _require_same(resumed: Resumed, same_log: bool, asked: _Request) -> None:
@@ -202,7 +227,7 @@ def _report(manifest: Manifest, where: str) -> None:
     objects = sum(found.objects for found in manifest.objects)
     more = f", {counted(objects, 'object')}" if objects else ""
     if manifest.parked:
-        parked = counted(len(manifest.parked), "run or task", "runs and tasks")
+        parked = counted(len(manifest.parked), "aggregate")
         sys.stderr.write(f"exported with the parked commits of {parked}\n")
     sys.stderr.write(
         f"exported {counted(manifest.commits, 'commit')} ({counted(manifest.event_count, 'event')}{more}) to {where}; "

@@ -69,12 +69,12 @@ class Platform:
             raise InternalError("this process has no log of the config service", code="noConfigLog")
         return self.config_log
 
-    def service_place(self) -> ServicePlace:
-        """Return what importing and deleting epochs need of this service. Raise InternalError without a database."""
+    def service_place(self, service: str = SERVICE) -> ServicePlace:
+        """Return what importing and deleting epochs need of a service. Raise InternalError without a database."""
         from runstream.importing.epochs import ServicePlace  # not paid for by an executor
 
         settings = self.settings
-        return ServicePlace(self.nats, settings.nats_url, self.pool(), settings.namespace, SERVICE, settings.replicas)
+        return ServicePlace(self.nats, settings.nats_url, self.pool(), settings.namespace, service, settings.replicas)
 
     def checks(self) -> Mapping[str, Check]:
         """Return the checks that must pass for this process to be ready."""

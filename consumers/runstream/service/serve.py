@@ -261,12 +261,14 @@ class _Process:
         if database:  # a process with executors only does not import the database's modules
             from runstream.database.migrating import migrate
             from runstream.importing.epochs import remove_killed
+            from runstream.maintenance.request import SERVICES
 
             await migrate(settings.database_url, settings.database_schema)
         folder = None if servers.nats is None else servers.nats.folder
         async with open_platform(settings, self.telemetry, database=database, nats_folder=folder) as platform:
             if database:
-                await remove_killed(platform.service_place())
+                for service in SERVICES:
+                    await remove_killed(platform.service_place(service))
             parts = await build(platform, self.data_dir)
             self.data_dir.keep()
             async with taking_over(waiting, parts.components, self.request, platform.checks()):

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import get_args
 
+from runstream import config_folding
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError, ConflictError
 from runstream.feed import is_lost, next_up_to, read_skips, read_up_to
@@ -89,11 +90,9 @@ _BATCH = 1000
 MAX_PARKED = 100_000
 """Aggregates with parked commits that a manifest may name: about 30 MB."""
 _REASON = 1000
-_LEFT_OUT = (
-    "caches",
-    "settings, tokens and keys",
-    "what is made again from the log: the rows of the database, timers, leases, checkpoints",
-)
+_MADE_AGAIN = "what is made again from the log: the rows of the database, timers, leases, checkpoints"
+_LEFT_OUT = ("caches", "settings, tokens and keys", _MADE_AGAIN)
+_CONFIG_LEFT_OUT = ("runs", "settings, and the keys that open its secrets", "repositories", _MADE_AGAIN)
 
 ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit]]]
 """Returns the first parked commit of each aggregate as of these positions, one for each partition."""
@@ -137,6 +136,12 @@ async def plan(
     With a time, a partition ends before its first later commit. Raises BadRequestError for a position
     of another epoch, or behind the end.
     """
+    if objects and log.subjects.service == config_folding.SERVICE:
+        raise BadRequestError(
+            "users, projects and secrets have no logs and no archives",
+            code="invalidObjectKind",
+            hint="leave --with out, or export the service runs",
+        )
     asked = until.sequences if isinstance(until, LogPosition) else ()
     known = (*asked, *(0,) * log.partitions)[: log.partitions]
     ends = tuple([await log.end(partition, at_least=known[partition]) for partition in range(log.partitions)])
@@ -363,7 +368,7 @@ class _Export:
             unreadable=sum(segment.unreadable for segment in segments),
             segments=segments,
             objects=tuple(self.objects),
-            left_out=(*left_out, *_LEFT_OUT),
+            left_out=(*left_out, *_LEFT_OUT) if self.header.service != config_folding.SERVICE else _CONFIG_LEFT_OUT,
             public_key=key.public_key if key is not None else "",
             parked=self.parked,
         )

@@ -144,19 +144,19 @@ class MaintainedService:
     nats: Client
     control: MaintenanceControl
     board: LeaseBucket
+    service: str = SERVICE
 
     def hold(self, what: str) -> AbstractAsyncContextManager[MaintenanceLock]:
         """Keep every instance parked while the block lasts; raise as `maintenance_lock` does."""
-        return maintenance_lock(self.nats, self.control, self.board, what, SERVICE)
+        return maintenance_lock(self.nats, self.control, self.board, what, self.service)
 
     async def require_parked(self) -> None:
         """Raise BadRequestError outside maintenance, ConflictError that names each instance that is not parked."""
-        await require_parked(self.control, self.board, SERVICE)
+        await require_parked(self.control, self.board, self.service)
 
 
-async def maintained_service(client: Client, settings: Settings) -> MaintainedService:
+async def maintained_service(client: Client, settings: Settings, service: str = SERVICE) -> MaintainedService:
     """Return the service of these settings; create its buckets where they are missing."""
     await create_control_bucket(client, settings.namespace, settings.replicas)
-    return MaintainedService(
-        client, MaintenanceControl(client, settings.namespace), await open_instance_leases(client, settings)
-    )
+    control, board = MaintenanceControl(client, settings.namespace), await open_instance_leases(client, settings)
+    return MaintainedService(client, control, board, service)

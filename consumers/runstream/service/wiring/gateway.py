@@ -34,7 +34,7 @@ from runstream.log.streams import described
 from runstream.maintenance.instances import Overview, Roster, ThisInstance
 from runstream.maintenance.lock import maintained_service
 from runstream.maintenance.mode import Mode, Parkable
-from runstream.maintenance.request import MaintenanceControl
+from runstream.maintenance.request import SERVICES, MaintenanceControl
 from runstream.objects.caches import StoredCaches
 from runstream.objects.references import SharedObjects
 from runstream.policies import parse_age, parse_size, policies_of
@@ -146,7 +146,8 @@ async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
     spool = data_dir.path / "imports"
     place = platform.service_place()
     trusted = platform.settings.import_trusted_keys
-    await announce_trusted_keys(platform.nats, place.namespace, place.service, fingerprints(trusted))
+    for service in SERVICES:
+        await announce_trusted_keys(platform.nats, place.namespace, service, fingerprints(trusted))
     return ServedImports(place, maintained.hold, maintained.require_parked, platform.objects, spool, trusted)
 
 
