@@ -699,3 +699,27 @@ class LoginLink(Answer, frozen=True):
 
     url: str
     expires_at: datetime
+
+
+class AuditedEvent(Answer, frozen=True):
+    """An event of a change."""
+
+    type: str
+    fields: dict[str, str | bool]
+    """Those that say what changed; secrets are never among them."""
+
+
+class AuditEntry(Answer, frozen=True):
+    """A change of a user, organization, project group, project, secret, variable or remote source."""
+
+    position: str
+    time: datetime
+    actor: str
+    """The author: `user:NAME`, or `admin` for the administrator's token."""
+    kind: str
+    id: str
+    name: str
+    """Its last name."""
+    path: str
+    """Its last path; of a secret or a variable, of the project or group that has it."""
+    events: tuple[AuditedEvent, ...]

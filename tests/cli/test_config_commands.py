@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from runstream.client import Client
+from runstream.client import AuditEntry, Client
+from runstream.client.pages import items
+from runstream.client.session import Session
 from tests.cli.config_service import config_service
 from tests.cli.conftest import Command, Outcome
 from tests.cli.terminal import on_terminal
@@ -319,3 +321,53 @@ async def test_a_terminal_shows_ids_whole_and_asks_before_it_deletes(url: str) -
         assert await terminal.ended() == 1
     async with Client(url, token=TOKEN) as client:
         assert (await client.users.get("terry")).username == "terry"
+
+
+def test_the_audit_shows_who_changed_what_to_its_owners(
+    admin: Command, user: As, refused: Command, command: Command, url: str, tmp_path: Path
+) -> None:
+    anna, bert = user("anna"), user("bert")
+    anna("org", "create", "-n", "atelier", "--visibility", "private")
+    anna("org", "member", "add", "-n", "atelier", "--username", "bert")
+    anna("project", "create", "-n", "art", "--parent", "org/atelier", "--repo-url", "https://git.example.com/art.git")
+    data = written(tmp_path / "data.yml", "key: audited value\n")
+    anna("project", "secret", "create", "--project", "org/atelier/art", "-n", "paint", "-f", data)
+    admin("project", "secret", "delete", "--project", "org/atelier/art", "-n", "paint")
+    anna("project", "update", "--ref", "org/atelier/art", "-n", "arts", "--visibility", "private")
+    bert("projectgroup", "create", "-n", "own", "--parent", "user/bert")
+
+    shown = [row[1:] for row in rows(anna("audit", "--project", "org/atelier/arts"))]
+    assert shown == [
+        ["anna", "project created (name art, visibility public)", "org/atelier/arts", "ID"],
+        ["anna", "secret created (name paint)", "secret paint of org/atelier/arts", "ID"],
+        ["admin", "secret deleted", "secret paint of org/atelier/arts", "ID"],
+        [
+            "anna",
+            "project moved (name arts); project visibility changed (visibility private)",
+            "org/atelier/arts",
+            "ID",
+        ],
+    ]
+    everything = anna("audit", "-o", "json").out
+    assert "audited value" not in everything
+    assert {entry["path"].split("/")[1] for entry in json.loads(everything)} == {"anna", "atelier"}
+    assert {row[3] for row in rows(bert("audit"))} == {"user/bert", "user/bert/own"}
+    assert {row[1] for row in rows(admin("audit", "--user", "bert", "--since", "1h"))} == {"bert"}
+    assert admin("audit", "--since", "2100-01-01").out == "no changes\n"
+    assert "neither a duration nor a time" in refused("audit", "--since", "yesterday").err
+    token = admin("user", "token", "create", "-n", "bert", "-t", "more").out.strip()
+    hidden = command("--url", url, "--token", token, "audit", "--project", "org/atelier/arts")
+    assert "you may not read who changed something" in hidden.err
+
+
+async def test_the_audit_goes_on_over_pages(url: str) -> None:
+    async with Client(url, token=TOKEN) as client:
+        first = await client.users.create("ringo")
+        for admin in (True, False, True, False):
+            await client.users.update(first.id, admin=admin)
+        whole = [entry async for entry in client.audit.read()]
+    session = Session(url, TOKEN, detailed_errors=False, transport=None)
+    paged = [entry async for entry in items(session, "/audit", list[AuditEntry], {"limit": "2"})]
+    await session.close()
+    assert paged == whole
+    assert sum(entry.id == first.id for entry in whole) == 5

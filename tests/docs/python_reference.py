@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runstream import client
 from runstream.client import Client
+from runstream.client.audit import Audit
 from runstream.client.following import Events, Logs
 from runstream.client.operations import Executors, MaintenanceMode, Snapshots
 from runstream.client.organizations import Organizations
@@ -41,6 +42,7 @@ _SUBJECTS = {
     "secrets": Secrets,
     "variables": Variables,
     "remote_sources": RemoteSources,
+    "audit": Audit,
 }
 
 

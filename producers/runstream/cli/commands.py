@@ -51,7 +51,7 @@ GROUPS = {
 """The help of words with several commands."""
 OF_RUNS = ("run", "config", "log", "cache", "executor", "events", "maintenance", "init")
 """First words of the commands about runs; the others are about the service."""
-OF_PROJECTS = ("user", "org", "projectgroup", "project", "remotesource", "login", "logout")
+OF_PROJECTS = ("user", "org", "projectgroup", "project", "remotesource", "audit", "login", "logout")
 """First words of the commands about people and projects."""
 # fmt: off
 COMMANDS = (
@@ -238,6 +238,8 @@ COMMANDS = (
         "runstream remotesource update --ref gitea --registration-enabled"),
     _command("remotesource delete", "cli.remotesource_commands:delete_remote_source", "Delete a remote source.",
         "runstream remotesource delete --ref gitea"),
+    _command("audit", "cli.audit_command:audit", "Show who changed users, organizations, projects and secrets.",
+        "runstream audit --project org/acme/web/site --since 7d"),
     _command("init", "cli.init_command:init",
         "Write a starter configuration for this repository. Needs no running service.", "runstream init"),
     _command("serve", "service.serve_commands:serve_command", "Run the service: all components, or some of them.",

@@ -12,6 +12,8 @@ writes never are. A followed log that breaks off is resumed at the next byte.
 
 from runstream.api import (
     Attempt,
+    AuditedEvent,
+    AuditEntry,
     ConditionsView,
     ConfigWarning,
     Depend,
@@ -71,6 +73,8 @@ from runstream.run_states import RunPhase, RunResult
 
 __all__ = [
     "Attempt",
+    "AuditEntry",
+    "AuditedEvent",
     "Client",
     "ClientError",
     "Commit",

@@ -13,6 +13,7 @@ from typing import Self
 import httpx2
 
 from runstream.api import Readiness, Service, StorageStatus
+from runstream.client.audit import Audit
 from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
 from runstream.client.operations import Caches, Executors, MaintenanceMode, Snapshots
@@ -59,6 +60,7 @@ class Client:
         self._snapshots = Snapshots(self._session)
         self._maintenance = MaintenanceMode(self._session)
         self._users = Users(self._session)
+        self._audit = Audit(self._session)
         self._organizations = Organizations(self._session)
         self._project_groups = ProjectGroups(self._session)
         self._projects = Projects(self._session)
@@ -160,6 +162,11 @@ class Client:
     def group_variables(self) -> Variables:
         """The variables of project groups."""
         return self._group_variables
+
+    @property
+    def audit(self) -> Audit:
+        """Who changed users, organizations, projects and secrets."""
+        return self._audit
 
     @property
     def url(self) -> str:

@@ -34,8 +34,10 @@ async def pages(
         query["cursor"] = cursor
 
 
-async def items(session: Session, path: str, kind: type[list[T]]) -> AsyncGenerator[T, None]:
+async def items(
+    session: Session, path: str, kind: type[list[T]], params: Mapping[str, str] | None = None
+) -> AsyncGenerator[T, None]:
     """Yield each item of a list whose pages are lists. Raises ClientError."""
-    async for page in pages(session, path, kind):
+    async for page in pages(session, path, kind, params):
         for item in page:
             yield item

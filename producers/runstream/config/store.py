@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from runstream.backoff import Backoff
 from runstream.commits import DecodedCommit, NewCommit, Position, StoredCommit
+from runstream.config.audit import AuditTrail
 from runstream.config_folding import PARTITION, ConfigFold, ParkedConfig
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.errors import InternalError, RunstreamError
@@ -60,6 +61,8 @@ class ConfigStore:
         self._moved = asyncio.Event()
         """Replaced when it is set, so that each step wakes all waiters once."""
         self._writing = asyncio.Lock()
+        self.trail = AuditTrail(log)
+        """Who changed what, from the same log."""
 
     @property
     def state(self) -> ConfigState:

@@ -78,6 +78,7 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
         for kind in ("secrets", "variables")
         for method in ("PUT", "DELETE")
     },
+    ("GET", "/audit"): LoginNeed.REQUIRED,
     ("GET", "/remotesources"): LoginNeed.NONE,
     ("POST", "/remotesources"): LoginNeed.REQUIRED,
     ("GET", "/remotesources/{source}"): LoginNeed.REQUIRED,

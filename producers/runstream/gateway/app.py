@@ -32,6 +32,7 @@ from runstream.gateway.git_http import GitHttp
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
 from runstream.gateway.openapi import describe
 from runstream.gateway.reads import DatabaseReads, PastRuns
+from runstream.gateway.routes.audit import audit_routes
 from runstream.gateway.routes.badges import badge_routes
 from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.commit_runs import commit_run_routes
@@ -112,6 +113,7 @@ def gateway_app(
         project_routes,
         secret_routes,
         remote_source_routes,
+        audit_routes,
     ):
         app.include_router(router(context), prefix=PREFIX)
     for further in routers:

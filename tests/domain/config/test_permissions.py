@@ -110,6 +110,7 @@ RULES: dict[Action, tuple[set[str], dict[str, int]]] = {
     Action.LINK_ACCOUNT: ({"owner"}, {"stranger": 400, "member": 400, "admin": 400}),
     Action.LIST_REMOTE_SOURCES: (LOGGED_IN | {"anonymous"}, {}),
     Action.READ_REMOTE_SOURCE: (LOGGED_IN, {}),
+    Action.READ_AUDIT: (OWNERS, {}),
     Action.CHANGE_REMOTE_SOURCES: (ADMINS, {}),
     Action.MAINTAIN: (ADMINS, dict.fromkeys(LOGGED_IN, 401)),
     Action.ADMINISTER: (ADMINS, {}),

@@ -89,6 +89,7 @@ class Action(StrEnum):
     LINK_ACCOUNT = "link an account to a user"
     LIST_REMOTE_SOURCES = "list remote sources"
     READ_REMOTE_SOURCE = "read a remote source"
+    READ_AUDIT = "read who changed something"
     CHANGE_REMOTE_SOURCES = "create, change or delete remote sources"
     MAINTAIN = "maintenance, export, import"
     ADMINISTER = "administer executors, caches and storage, or read the whole log"
@@ -152,6 +153,7 @@ PERMISSIONS: Mapping[Action, Mapping[Relation, Status]] = {
     Action.LINK_ACCOUNT: _row(401, 400, 400, OK, 400, 403),
     Action.LIST_REMOTE_SOURCES: _EVERYBODY,
     Action.READ_REMOTE_SOURCE: _LOGGED_IN,
+    Action.READ_AUDIT: _OWNERS,
     Action.CHANGE_REMOTE_SOURCES: _row(401, 403, 403, 403, OK, OK),
     Action.MAINTAIN: _row(401, 401, 401, 401, OK, OK),
     Action.ADMINISTER: _row(401, 403, 403, 403, OK, OK),
@@ -180,6 +182,7 @@ READING = frozenset(
         Action.LIST_USERS,
         Action.LIST_REMOTE_SOURCES,
         Action.READ_REMOTE_SOURCE,
+        Action.READ_AUDIT,
         Action.BADGE,
     }
 )

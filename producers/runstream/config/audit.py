@@ -1,0 +1,187 @@
+"""The audit trail: who changed which users, organizations, projects, secrets, variables and remote sources, and when.
+
+It is read from the log of the config service, from an earlier commit to a later one. Deleted things keep their last
+name and place, so that their owners still see what was done to them. Sealed texts and digests are never part of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from runstream.codec import decode
+from runstream.commits import StoredCommit
+from runstream.config_folding import PARTITION
+from runstream.errors import BadRequestError
+from runstream.events.event import DomainEvent
+from runstream.events.organization import OrganizationCreated
+from runstream.events.project import ProjectCreated, ProjectMoved
+from runstream.events.project_group import ProjectGroupCreated, ProjectGroupMoved
+from runstream.events.remote_source import RemoteSourceCreated, RemoteSourceRenamed
+from runstream.events.secret import SecretCreated, SecretRenamed
+from runstream.events.user import UserCreated, UserRenamed
+from runstream.events.variable import VariableCreated, VariableRenamed
+from runstream.log.port import Log, RawMessage
+
+MAX_SCANNED = 5000
+"""Maximum number of commits that one page reads; a page may have fewer entries, and another one behind it."""
+_MARK = 500
+"""Commits between two marks of time."""
+_DEEPEST = 100
+"""Maximum number of groups above a thing."""
+_SHOWN = ("name", "visibility", "role", "username", "remote_username", "scope", "admin", "outcome")
+"""Fields of events that are shown."""
+ThingKey: TypeAlias = tuple[str, str]
+"""Kind and id."""
+
+
+class LastPlace(Struct, frozen=True, gc=False):
+    """The last name of a thing, and what it was in."""
+
+    name: str
+    parent: ThingKey | None
+    """None for users, organizations and remote sources."""
+
+
+class AuditedCommit(Struct, frozen=True):
+    """A change of one thing."""
+
+    sequence: int
+    stored: StoredCommit
+    thing: ThingKey
+    places: tuple[tuple[ThingKey, str], ...]
+    """The thing with its name, and what it was in, up to its user or organization."""
+
+    @property
+    def path(self) -> str:
+        """The path of the thing; of a secret or a variable, of the project or group that has it."""
+        names = [name for (kind, _), name in reversed(self.places) if kind not in ("secret", "variable") and name]
+        root = self.places[-1][0][0]
+        return "/".join([root, *names] if root in ("user", "org") else names)
+
+    @property
+    def owner(self) -> ThingKey:
+        """The user or organization that it belongs to; the thing itself where it belongs to none."""
+        return self.places[-1][0]
+
+    @property
+    def fields(self) -> Iterator[tuple[DomainEvent, dict[str, str | bool]]]:
+        """Yield each event, with its fields that are shown."""
+        for event in self.stored.commit.events:
+            found = {name: getattr(event, name) for name in _SHOWN if name in event.__struct_fields__}
+            yield event, {name: value for name, value in found.items() if isinstance(value, str | bool)}
+
+
+class AuditTrail:
+    """The changes of a config log, in pages; the places of all things are kept in memory once it is used."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._reading = asyncio.Lock()
+        self._epoch = log.epoch
+        self._after = 0
+        self._places: dict[ThingKey, LastPlace] = {}
+        self._marks: list[tuple[datetime, int]] = []
+
+    def knows(self, thing: ThingKey) -> bool:
+        """Return whether a thing exists or did, as of the last page."""
+        return thing in self._places
+
+    async def page(
+        self, after: int, since: datetime | None, wanted: Callable[[AuditedCommit], bool], limit: int
+    ) -> tuple[list[AuditedCommit], int | None]:
+        """Return up to `limit` wanted changes behind the sequence `after`, and the sequence behind which more may be.
+
+        With `since`, only changes at that time or later.
+        """
+        await self._catch_up()
+        end = self._after
+        if since is not None:
+            after = max(after, self._before(since))
+        found: list[AuditedCommit] = []
+        scanned = 0
+        if after >= end:
+            return found, None
+        async with self._log.read(PARTITION, after) as reader:
+            while after < end:
+                for message in await reader.next_batch(500):
+                    after, scanned = message.position.sequence, scanned + 1
+                    one = self._audited(message)
+                    if one is not None and (since is None or one.stored.commit.time >= since) and wanted(one):
+                        found.append(one)
+                    if len(found) == limit or scanned == MAX_SCANNED:
+                        return found, after if after < end else None
+        return found, None
+
+    async def _catch_up(self) -> None:
+        """Take the places of all things from the log up to its end."""
+        async with self._reading:
+            if self._epoch != self._log.epoch:
+                self._epoch, self._after, self._places, self._marks = self._log.epoch, 0, {}, []
+            end = await self._log.end(PARTITION)
+            if self._after >= end:
+                return
+            async with self._log.read(PARTITION, self._after) as reader:
+                while self._after < end:
+                    for message in await reader.next_batch(1000):
+                        self._take(message)
+
+    def _take(self, message: RawMessage) -> None:
+        self._after = message.position.sequence
+        if self._after % _MARK == 1:
+            self._marks.append((message.stored_at, self._after))
+        stored = _decoded(message)
+        if stored is None:
+            return
+        key = _thing_of(stored)
+        for event in stored.commit.events:
+            known = self._places.get(key, LastPlace("", None))
+            match event:
+                case UserCreated(name=name) | OrganizationCreated(name=name) | RemoteSourceCreated(name=name):
+                    self._places[key] = LastPlace(name, None)
+                case UserRenamed(name) | RemoteSourceRenamed(name) | SecretRenamed(name) | VariableRenamed(name):
+                    self._places[key] = LastPlace(name, known.parent)
+                case ProjectCreated(name=name, parent_id=parent) | ProjectMoved(name=name, parent_id=parent):
+                    self._places[key] = LastPlace(name, ("projectgroup", parent))
+                case ProjectGroupCreated(name=name, parent=above) | ProjectGroupMoved(name=name, parent=above):
+                    self._places[key] = LastPlace(name, (above.kind, above.id))
+                case SecretCreated(name=name, parent=place) | VariableCreated(name=name, parent=place):
+                    self._places[key] = LastPlace(name, (place.kind, place.id))
+
+    def _audited(self, message: RawMessage) -> AuditedCommit | None:
+        stored = _decoded(message)
+        if stored is None or not stored.commit.events or stored.commit.address.kind == "skip":
+            return None
+        thing = _thing_of(stored)
+        return AuditedCommit(message.position.sequence, stored, thing, tuple(self._above(thing)))
+
+    def _above(self, thing: ThingKey) -> Iterator[tuple[ThingKey, str]]:
+        place: ThingKey | None = thing
+        for _ in range(_DEEPEST):
+            if place is None:
+                return
+            known = self._places.get(place, LastPlace("", None))
+            yield place, known.name
+            place = known.parent
+
+    def _before(self, since: datetime) -> int:
+        """Return a sequence at or before the first commit that was stored at this time."""
+        index = bisect_left(self._marks, (since, 0)) - 1
+        return self._marks[index][1] - 1 if index >= 0 else 0
+
+
+def _thing_of(stored: StoredCommit) -> ThingKey:
+    return stored.commit.address.kind, stored.commit.address.id
+
+
+def _decoded(message: RawMessage) -> StoredCommit | None:
+    """Return the commit; None for one that cannot be read, which `parked list` shows."""
+    try:
+        return decode(message)
+    except BadRequestError:
+        return None
