@@ -15,7 +15,7 @@ from starlette.requests import Request
 from runstream.domain.config.permissions import Action, require
 from runstream.domain.config.state import ConfigState
 from runstream.errors import InternalError, UnauthorizedError
-from runstream.gateway.sender import sender_of
+from runstream.gateway.sender import Sender, sender_of
 
 PREFIX = "/api/v1alpha"
 
@@ -104,20 +104,20 @@ _COMMIT_RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     },
 }
 _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
-    ("POST", "/runs"): Action.ADMINISTER,
-    ("POST", "/createruns"): Action.ADMINISTER,
-    ("GET", "/runs"): Action.ADMINISTER,
-    ("GET", "/runs/group/{escaped_group:path}"): Action.ADMINISTER,
-    ("GET", "/runs/{run_id}"): Action.ADMINISTER,
-    ("DELETE", "/runs/{run_id}"): Action.ADMINISTER,
-    ("GET", "/runs/{run_id}/why"): Action.ADMINISTER,
-    ("GET", "/runs/{run_id}/failures"): Action.ADMINISTER,
-    ("PUT", "/runs/{run_id}/actions"): Action.ADMINISTER,
-    ("PUT", "/runs/{run_id}/tasks/{task_id}/actions"): Action.ADMINISTER,
-    ("GET", "/logs"): Action.ADMINISTER,
-    ("GET", "/logs/lines"): Action.ADMINISTER,
-    ("GET", "/logs/search"): Action.ADMINISTER,
-    ("GET", "/events"): Action.ADMINISTER,
+    ("POST", "/runs"): LoginNeed.REQUIRED,
+    ("POST", "/createruns"): LoginNeed.REQUIRED,
+    ("GET", "/runs"): LoginNeed.REQUIRED,
+    ("GET", "/runs/group/{escaped_group:path}"): LoginNeed.OPTIONAL,
+    ("GET", "/runs/{run_id}"): LoginNeed.OPTIONAL,
+    ("DELETE", "/runs/{run_id}"): LoginNeed.REQUIRED,
+    ("GET", "/runs/{run_id}/why"): LoginNeed.OPTIONAL,
+    ("GET", "/runs/{run_id}/failures"): LoginNeed.OPTIONAL,
+    ("PUT", "/runs/{run_id}/actions"): LoginNeed.REQUIRED,
+    ("PUT", "/runs/{run_id}/tasks/{task_id}/actions"): LoginNeed.REQUIRED,
+    ("GET", "/logs"): LoginNeed.OPTIONAL,
+    ("GET", "/logs/lines"): LoginNeed.OPTIONAL,
+    ("GET", "/logs/search"): LoginNeed.OPTIONAL,
+    ("GET", "/events"): LoginNeed.REQUIRED,
     ("GET", "/runs/events"): Action.ADMINISTER,
 }
 _SERVICE: Mapping[tuple[str, str], LoginNeed | Action] = {
@@ -174,3 +174,8 @@ async def require_login(request: Request) -> None:
         )
     if isinstance(login, Action):
         require(_NOTHING, sender.actor, login)
+
+
+def require_administrator(sender: Sender) -> None:
+    """Raise ForbiddenError for a sender who does not administer the deployment."""
+    require(_NOTHING, sender.actor, Action.ADMINISTER)

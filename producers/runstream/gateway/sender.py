@@ -30,6 +30,11 @@ class Sender:
         """True without a valid token or session."""
         return not self.actor.user_id and not self.actor.admin
 
+    @property
+    def run_author(self) -> str:
+        """The author of commits about runs, where the admin token was the only sender at first: `user:admin`."""
+        return self.author if self.actor.user_id else "user:admin"
+
 
 NOBODY = Sender(ANONYMOUS, "")
 HOLDER = Sender(ADMIN_TOKEN, "admin")

@@ -6,12 +6,16 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.commits import LogPosition, Position
 from runstream.errors import BadRequestError
+from runstream.gateway.access import require_administrator
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.events import Formatter, RunPhases, commit_event, write_events
+from runstream.gateway.run_access import Wish, require_run
+from runstream.gateway.sender import sender_of
 from runstream.gateway.streaming import LiveResponse
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.tail import TailScope, resolve_position, scope_of_run
@@ -29,6 +33,7 @@ def event_routes(context: GatewayContext) -> APIRouter:
 
     @router.get("/events", openapi_extra=_STREAM)
     async def events(
+        request: Request,
         begin: Annotated[
             str, Query(max_length=MAX_WORD_BYTES, alias="from", description="a position of the log, `start` or `end`")
         ] = "",
@@ -38,6 +43,11 @@ def event_routes(context: GatewayContext) -> APIRouter:
         ] = "",
     ) -> Response:
         """Stream every commit from the end of the log, or of one run from its start; `id` is the position behind it."""
+        sender = sender_of(request)
+        if run:
+            await require_run(context, sender, run, Wish.SEE)
+        else:
+            require_administrator(sender)
         scope = await scope_of_run(context.log, run)
         start = await resolve_position(context.log, last_event_id or begin or ("start" if run else "end"))
         return stream(scope, start, commit_event)

@@ -15,6 +15,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Depends, Header, Query
 from pydantic import AwareDatetime
+from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.api import Failure, Failures, LogLine, LogLines, Task
@@ -23,6 +24,8 @@ from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
 from runstream.gateway.ranges import ConditionalHeaders, byte_range, has_tag
 from runstream.gateway.responses import run_answer
+from runstream.gateway.run_access import Wish, require_run
+from runstream.gateway.sender import Sender, sender_of
 from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
@@ -78,6 +81,7 @@ _Attempt = Annotated[int | None, Query(ge=1, lt=1 << 63, description="of the tas
 class WantedLog:
     """The log that a request names."""
 
+    sender: Sender
     run_id: str
     task_id: str
     step: int | None
@@ -86,6 +90,7 @@ class WantedLog:
 
 
 async def _wanted_log(
+    request: Request,
     runid: _RunId = "",
     taskid: _TaskId = "",
     setup: Flag = None,
@@ -95,7 +100,7 @@ async def _wanted_log(
 ) -> WantedLog:
     number = step_number(flag(setup), step, service)
     require_uuid(taskid, "task id")
-    return WantedLog(runid, taskid, number, attempt)
+    return WantedLog(sender_of(request), runid, taskid, number, attempt)
 
 
 _Wanted = Annotated[WantedLog, Depends(_wanted_log)]
@@ -104,6 +109,7 @@ _Wanted = Annotated[WantedLog, Depends(_wanted_log)]
 @contextlib.asynccontextmanager
 async def _located(context: GatewayContext, wanted: WantedLog) -> AsyncIterator[StepLogKey]:
     """Yield the key of a log; an error about a missing one says why."""
+    await require_run(context, wanted.sender, wanted.run_id, Wish.SEE)
     try:
         run = await find_run(context.log, await locate_run(context.log, wanted.run_id))
         yield _key(run, wanted.task_id, wanted.attempt, wanted.step)
@@ -213,9 +219,10 @@ def log_routes(context: GatewayContext) -> APIRouter:
         return json_response(LogLines(_log_lines(page.lines), page.next))
 
     @router.get("/runs/{run_id}/failures", openapi_extra=documented(None, Failures))
-    async def failures(run_id: str, at_least: AtLeast) -> Response:
+    async def failures(request: Request, run_id: str, at_least: AtLeast) -> Response:
         """Send the failed tasks of a run: the failed step, its exit status, and the end of its log."""
         require_uuid(run_id, "run id")
+        await require_run(context, sender_of(request), run_id, Wish.SEE)
         read = await context.reads.run(run_id, at_least)
         tasks = run_answer(read.record.run, read.config, read.record.executor_tasks).run.tasks.values()
         failed = sorted((task for task in tasks if task.status == "failed"), key=lambda task: task.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -34,16 +35,25 @@ from runstream.domain.actions import (
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import RunState
 from runstream.domain.why import Explanation
-from runstream.errors import BadRequestError, ConflictError
+from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.events.run import RunEvent
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
 from runstream.gateway.responses import APPROVERS, ActionAnswer, RunAnswer, RunsCreatedAnswer, run_answer
+from runstream.gateway.run_access import (
+    Wish,
+    require_cache_group,
+    require_group,
+    require_groups,
+    require_run,
+    require_seen,
+)
 from runstream.gateway.runs.actions import parse_token, update_token
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.runs.prepare import prepare_run, prepare_runs
 from runstream.gateway.runs.restart import require_no_restart
+from runstream.gateway.sender import Sender, sender_of
 from runstream.ids import require_uuid
 from runstream.limits import MAX_WORD_BYTES, require_group_size
 from runstream.log.runs import task_of
@@ -66,11 +76,17 @@ def creating_routes(context: GatewayContext) -> APIRouter:
     async def create(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create a run of these tasks, or restart a run. Responds once the run is durable; its number follows later."""
         body, key = await context.keyed_body(request, CreateRunBody)
+        sender = sender_of(request)
         if body.run_id:
+            # Another environment, or other values, are another run than the one that members may repeat.
+            other = body.environment is not None or body.fresh is not None
+            await require_run(context, sender, body.run_id, Wish.CREATE if other else Wish.ACT)
             prepared = await context.restarts.prepare(body)
-            return _created(prepared.executions, await context.creation.create(prepared.new, key))
+            return _created(prepared.executions, await context.creation.create(prepared.new, key, author=sender.run_author))
         require_no_restart(body)
-        return _created({}, await context.creation.create(prepare_run(body), key))
+        require_group(context, sender, body.group, Wish.CREATE)
+        require_cache_group(sender, body.group, body.cache_group)
+        return _created({}, await context.creation.create(prepare_run(body), key, author=sender.run_author))
 
     @router.post(
         "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, statuses=(201, 200))
@@ -78,8 +94,11 @@ def creating_routes(context: GatewayContext) -> APIRouter:
     async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create the runs of a configuration file whose `when` matches, in the file's order: all or none."""
         body, key = await context.keyed_body(request, CreateRunsBody)
+        require_group(context, sender_of(request), body.group, Wish.CREATE)
         requested = await prepare_runs(body, context.configs, await context.offers())
-        created = await context.creation.create_all(requested.runs, key)
+        for one in requested.runs:
+            require_group(context, sender_of(request), one.group, Wish.CREATE)
+        created = await context.creation.create_all(requested.runs, key, author=sender_of(request).run_author)
         runs = [run_answer(one.run, one.config, {}) for one in created]
         warnings = tuple(ConfigWarning(one.path, one.line or None, one.message, one.hint) for one in requested.warnings)
         shape = RunsCreatedAnswer(runs, tuple(requested.skipped), warnings)
@@ -124,6 +143,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
 
     @router.get("/runs", openapi_extra=documented(None, Page))
     async def list_runs(
+        request: Request,
         at_least: AtLeast,
         group: Groups = [],  # noqa: B006  FastAPI copies it
         phase: Phases = [],  # noqa: B006
@@ -153,11 +173,13 @@ def run_routes(context: GatewayContext) -> APIRouter:
         if cursor and group:
             raise cursor_with_parameters()
         query = decode_cursor(cursor, query) if cursor else query
+        query = replace(query, groups=require_groups(context, sender_of(request), query.groups))
         page = await context.reads.runs(query, at_least)
         return _page(page, page.next_start, next_cursor(query, page))
 
     @router.get("/runs/{run_id}", openapi_extra=documented(None, RunAnswer))
     async def get(
+        request: Request,
         run_id: str,
         at_least: AtLeast,
         at: At = "",
@@ -165,9 +187,17 @@ def run_routes(context: GatewayContext) -> APIRouter:
     ) -> Response:
         """Return one run with its tasks and its run config; with `at`, as it was then."""
         require_uuid(run_id, "run id")
+        sender = sender_of(request)
         if at:
+            await require_run(context, sender, run_id, Wish.SEE)
             return _answer(await context.past.run(run_id, parse_point(at)))
-        return _answer(await context.reads.run(run_id, at_least), changegroup)
+        try:
+            read = await context.reads.run(run_id, at_least)
+        except NotExistError:
+            await require_run(context, sender, run_id, Wish.SEE)
+            raise
+        require_seen(context, sender, run_id, read.record.run.group)
+        return _answer(read, changegroup)
 
     return router
 
@@ -190,6 +220,7 @@ def group_routes(context: GatewayContext) -> APIRouter:
     ) -> Response:
         """Return the runs of a group; with `/{counter}` behind the group, the run of that number."""
         group, counter = _group_and_counter(request)
+        require_group(context, sender_of(request), group)
         if counter is not None:
             return _answer(await context.reads.run_by_counter(group, counter, at_least), changegroup)
         query = RunQuery(
@@ -247,8 +278,9 @@ def why_routes(context: GatewayContext) -> APIRouter:
     router = APIRouter(tags=["runs"])
 
     @router.get("/runs/{run_id}/why", openapi_extra=documented(None, Why))
-    async def why(run_id: str) -> Response:
+    async def why(request: Request, run_id: str) -> Response:
         """Return why a run waits, as the scheduler that decides about it explains it."""
+        await require_run(context, sender_of(request), run_id, Wish.SEE)
         return json_response(_shape(run_id, await context.explainer.why(run_id)))
 
     return router
@@ -279,16 +311,19 @@ def action_routes(context: GatewayContext) -> APIRouter:
     async def on_run(run_id: str, request: Request) -> Response:
         """Stop a running run, cancel a queued one (or `changephase` to `cancelled`), pause or resume either."""
         body = await context.body(request, RunActionBody)
-        return await _act(context, run_id, body, lambda run: _decide(run, body))
+        await require_run(context, sender_of(request), run_id, Wish.ACT)
+        return await _act(context, sender_of(request), run_id, body, lambda run: _decide(run, body))
 
     @router.delete("/runs/{run_id}", status_code=204)
-    async def delete(run_id: str) -> Response:
+    async def delete(request: Request, run_id: str) -> Response:
         """Delete a run that has ended, and the logs and archives that no other run refers to.
 
         It stays in the log: `at` shows it as it was.
         """
+        await require_run(context, sender_of(request), run_id, Wish.DELETE)
         try:
-            position = await context.actions.on_run(run_id, decide_delete)
+            author = sender_of(request).run_author
+            position = await context.actions.on_run(run_id, decide_delete, author=author)
         except NotAllowed as refusal:
             raise ConflictError(
                 str(refusal), code=refusal.code, details={"run": run_id}, hint=refusal.allowed
@@ -300,7 +335,9 @@ def action_routes(context: GatewayContext) -> APIRouter:
         """Approve a task that waits for approval, or set its annotations."""
         body = await context.body(request, TaskActionBody)
         _require_annotations(body)
-        return await _act(context, run_id, body, lambda run: _decide_on_task(run, task_id, body))
+        wish = Wish.APPROVE if body.action_type == "approve" else Wish.ACT
+        await require_run(context, sender_of(request), run_id, wish)
+        return await _act(context, sender_of(request), run_id, body, lambda run: _decide_on_task(run, task_id, body))
 
     return router
 
@@ -349,6 +386,7 @@ _DECIDE: dict[str, Callable[[RunState], Sequence[RunEvent]]] = {
 
 async def _act(
     context: GatewayContext,
+    sender: Sender,
     run_id: str,
     body: RunActionBody | TaskActionBody,
     decide: Callable[[RunState], Sequence[RunEvent]],
@@ -361,7 +399,8 @@ async def _act(
         return decide(run)
 
     try:
-        position = await context.actions.on_run(run_id, decided, parse_token(body.change_groups_update_tokens))
+        seen = parse_token(body.change_groups_update_tokens)
+        position = await context.actions.on_run(run_id, decided, seen, author=sender.run_author)
     except NotAllowed as refusal:
         details = {"run": run_id, "phase": phase}
         raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal

@@ -1,0 +1,158 @@
+"""Which sender may see runs, act on them and create them: it follows from the group root of a run.
+
+`/project/<id>/…` is decided by the project, `/user/<id>/…` by the user. Runs of other groups, which have no owner, are
+for administrators alone, who may do everything here. A run that a sender may not see does not exist for the sender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from runstream.domain.config.permissions import (
+    OK,
+    READING,
+    RUNNING,
+    Action,
+    Actor,
+    acting_on_runs,
+    owner_of_runs,
+    reading_runs,
+    refusal,
+    status,
+)
+from runstream.domain.config.project import Project
+from runstream.domain.config.state import ConfigState
+from runstream.domain.config.user import User
+from runstream.errors import BadRequestError, ForbiddenError, NotExistError
+from runstream.gateway.context import GatewayContext
+from runstream.gateway.sender import Sender
+from runstream.log.runs import find_run, locate_run
+from runstream.names import project_of
+
+MAX_ROOTS = 100
+"""Maximum number of projects whose runs a list without a group has."""
+
+
+class Wish(Enum):
+    """What a sender wants to do with a run."""
+
+    SEE = auto()
+    ACT = auto()
+    """Stop, cancel, pause, resume, annotate or restart it."""
+    APPROVE = auto()
+    DELETE = auto()
+    CREATE = auto()
+
+
+async def require_run(context: GatewayContext, sender: Sender, run_id: str, wish: Wish) -> None:
+    """Raise NotExistError for a run that the sender may not see, ForbiddenError for what the sender may not do."""
+    if sender.actor.admin:
+        _require_scope(sender.actor, wish)
+        return
+    try:
+        found = await find_run(context.log, await locate_run(context.log, run_id))
+    except NotExistError as error:
+        raise _hidden_run(run_id) from error
+    _require(context, sender, found.run.group, wish, _hidden_run(run_id))
+
+
+def require_seen(context: GatewayContext, sender: Sender, run_id: str, group: str) -> None:
+    """Raise NotExistError for a run, read already, that the sender may not see."""
+    if not sender.actor.admin:
+        _require(context, sender, group, Wish.SEE, _hidden_run(run_id))
+
+
+def require_group(context: GatewayContext, sender: Sender, group: str, wish: Wish = Wish.SEE) -> None:
+    """Raise NotExistError for a group whose runs the sender may not see, ForbiddenError for other wishes."""
+    if sender.actor.admin:
+        _require_scope(sender.actor, wish)
+        return
+    hidden = NotExistError(
+        f"there is no project or user of group {group[:80]!r}, or you may not see it",
+        code="projectDoesNotExist",
+        hint="a group is /project/<id>/branch/<name> or /user/<id>/branch/<name>",
+    )
+    _require(context, sender, group, wish, hidden)
+
+
+def require_cache_group(sender: Sender, group: str, cache_group: str) -> None:
+    """Raise ForbiddenError for a run that would share the caches of another project."""
+    if cache_group and not sender.actor.admin and project_of(cache_group) != project_of(group):
+        raise ForbiddenError(
+            f"the caches of {cache_group[:80]!r} are those of another project",
+            hint="leave cache_group out, or begin it with the group's project",
+        )
+
+
+def own_roots(context: GatewayContext, sender: Sender) -> tuple[str, ...]:
+    """Return the group roots of a user's runs: direct ones, and those of projects of the user and the organizations.
+
+    Raises BadRequestError for too many of them.
+    """
+    state, user_id = context.config.state, sender.actor.user_id
+    owners = [
+        user_id,
+        *(key for kind, key in state.referrers("user", user_id) if kind == "org" and _joined(state, key, user_id)),
+    ]
+    roots = [f"/user/{user_id}"]
+    groups = [state.root_group(owner).id for owner in owners]
+    while groups:
+        group = groups.pop()
+        groups += state.names("projectgroup", group).values()
+        roots += [f"/project/{key}" for key in state.names("project", group).values()]
+        if len(roots) > MAX_ROOTS:
+            raise BadRequestError(
+                f"your projects are more than {MAX_ROOTS}", code="tooManyProjects", hint="name a group, /project/<id>"
+            )
+    return tuple(roots)
+
+
+def _joined(state: ConfigState, organization_id: str, user_id: str) -> bool:
+    return user_id in state.organizations[organization_id].members
+
+
+def _require_scope(actor: Actor, wish: Wish) -> None:
+    action = Action.READ_DIRECT_RUN if wish is Wish.SEE else Action.ACT_ON_RUN
+    if wish is Wish.DELETE:
+        action = Action.DELETE_LOGS
+    if actor.scope != "admin" and action not in (READING if actor.scope == "read" else RUNNING):
+        raise refusal(403, action, None, scope=actor.scope)
+
+
+def _require(context: GatewayContext, sender: Sender, group: str, wish: Wish, hidden: NotExistError) -> None:
+    state = context.config.state
+    owner = owner_of_runs(state, group)
+    if owner is None or status(state, sender.actor, reading_runs(state, owner), owner) != OK:
+        raise hidden
+    if wish is not Wish.SEE:
+        action = _action(owner, wish)
+        if status(state, sender.actor, action, owner) != OK:
+            raise refusal(403, action, owner, scope=sender.actor.scope)
+
+
+def _action(owner: Project | User, wish: Wish) -> Action:
+    if wish is Wish.APPROVE:
+        return Action.APPROVE
+    if wish is Wish.DELETE:
+        return Action.DELETE_LOGS
+    if wish is Wish.CREATE:
+        return Action.DIRECT_RUN if isinstance(owner, User) else Action.CREATE_RUN
+    return acting_on_runs(owner)
+
+
+def _hidden_run(run_id: str) -> NotExistError:
+    return NotExistError(
+        f"run {run_id[:80]} does not exist, or you may not see it",
+        code="runDoesNotExist",
+        hint="`runstream run list` shows the runs that you may see",
+    )
+
+
+def require_groups(context: GatewayContext, sender: Sender, groups: Sequence[str]) -> tuple[str, ...]:
+    """Return the groups of a list: those that the request names, for others than administrators at least their own."""
+    if sender.actor.admin or groups:
+        for group in groups:
+            require_group(context, sender, group)
+        return tuple(groups)
+    return own_roots(context, sender)

@@ -1,0 +1,164 @@
+"""Who may see runs, act on them and create them, over HTTP: it follows from the group root of a run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from runstream.gateway.access import LOGIN
+from tests.gateway.config_world import ConfigWorld, config_world
+from tests.gateway.world import run_body
+
+SENDERS = ("", "stranger", "member", "owner", "reader", "root", "admin")
+PLACES = ("open", "hidden", "helped", "direct", "ad hoc")
+SEES = {
+    "open": set(SENDERS),
+    "hidden": {"member", "owner", "reader", "root", "admin"},
+    "helped": {"member", "owner", "reader", "root", "admin"},
+    "direct": {"owner", "reader", "root", "admin"},
+    "ad hoc": {"root", "admin"},
+}
+OWNS = {
+    "open": {"owner", "root", "admin"},
+    "hidden": {"owner", "root", "admin"},
+    "helped": {"owner", "root", "admin"},
+    "direct": {"owner", "root", "admin"},
+    "ad hoc": {"root", "admin"},
+}
+ACTS = {**OWNS, "helped": {"owner", "member", "root", "admin"}}
+"""`helped` is a project that lets members act on its runs. `reader` is the owner with a token that only reads."""
+
+
+class Runs(ConfigWorld):
+    """A run of each place."""
+
+    runs: dict[str, str]
+    groups: dict[str, str]
+
+
+@pytest.fixture
+async def w() -> AsyncIterator[Runs]:
+    async with config_world() as made:
+        w = Runs(made.world, made.store, made.log, made.http, made.tokens)
+        users = {name: await w.user(name) for name in ("stranger", "member", "owner", "root")}
+        await w.done("admin", "PUT", "/users/root", {"admin": True})
+        new = {"token_name": "reading", "scope": "read"}
+        w.tokens["reader"] = (await w.done("owner", "POST", "/users/owner/tokens", new))["token"]
+        await w.done("owner", "POST", "/orgs", {"name": "acme", "visibility": "public"})
+        await w.done("owner", "PUT", "/orgs/acme/members/member", {"role": "member"})
+        w.groups = {"direct": f"/user/{users['owner']}/branch/main", "ad hoc": "/project/web/branch/main"}
+        for name in ("open", "hidden", "helped"):
+            project = {
+                "name": name,
+                "parent_ref": "org/acme",
+                "visibility": "public" if name == "open" else "private",
+                "repository": {"url": "https://git.example.com/x.git"},
+                "members_can_perform_run_actions": name == "helped",
+            }
+            w.groups[name] = f"/project/{(await w.done('owner', 'POST', '/projects', project))['id']}/branch/main"
+        w.runs = {}
+        for name, group in w.groups.items():
+            created = await w.done("admin", "POST", "/runs", run_body(group=group))
+            w.runs[name] = created["run"]["id"]
+        yield w
+
+
+READS = (
+    "/runs/{run}",
+    "/runs/{run}/failures",
+    "/logs?runid={run}&taskid={task}&step=0",
+    "/logs/lines?runid={run}&taskid={task}&step=0",
+    "/runs/group/{group}",
+)
+
+
+async def test_a_run_does_not_exist_for_those_who_may_not_see_it(w: Runs) -> None:
+    task = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+    for place in PLACES:
+        group = w.groups[place].replace("/", "%2F")
+        for path in READS:
+            for who in SENDERS:
+                answer = await w.ask(who, "GET", path.format(run=w.runs[place], task=task, group=group))
+                codes = {one["code"] for one in answer.json()} if answer.is_error else set()
+                hidden = answer.status_code == 404 and codes <= {"runDoesNotExist", "projectDoesNotExist"}
+                assert hidden is (who not in SEES[place]), (place, path, who, answer.text)
+
+
+async def test_only_those_who_may_act_on_a_run_do(w: Runs) -> None:
+    for place in PLACES:
+        for who in SENDERS:
+            answer = await w.ask(who, "PUT", f"/runs/{w.runs[place]}/actions", {"action_type": "pause"})
+            await w.ask("admin", "PUT", f"/runs/{w.runs[place]}/actions", {"action_type": "resume"})
+            assert answer.status_code == _expected(place, who, ACTS), (place, who, answer.text)
+            answer = await w.ask(who, "DELETE", f"/runs/{w.runs[place]}")
+            expected = _expected(place, who, OWNS)
+            assert answer.status_code == (409 if expected == 200 else expected), (place, who, answer.text)
+
+
+async def test_only_those_who_may_create_runs_do(w: Runs) -> None:
+    for place in PLACES:
+        for who in SENDERS:
+            answer = await w.ask(who, "POST", "/runs", run_body(group=w.groups[place]))
+            expected = _expected(place, who, OWNS)
+            assert answer.status_code == (201 if expected == 200 else expected), (place, who, answer.text)
+            file = {"config": {"name": "config.yml", "content": "runs: []"}, "group": w.groups[place]}
+            answer = await w.ask(who, "POST", "/createruns", file)
+            assert (answer.status_code in (401, 403, 404)) is (expected != 200), (place, who, answer.text)
+
+
+def _expected(place: str, who: str, allowed: dict[str, set[str]]) -> int:
+    if not who:
+        return 401
+    if who not in SEES[place]:
+        return 404
+    return 200 if who in allowed[place] else 403
+
+
+async def test_members_may_repeat_a_run_but_not_change_it(w: Runs) -> None:
+    again = {"run_id": w.runs["helped"], "from_start": True}
+    assert (await w.ask("member", "POST", "/runs", again)).status_code != 403
+    changed = await w.ask("member", "POST", "/runs", {**again, "environment": {"BASH_ENV": "x"}})
+    assert changed.status_code == 403
+
+
+async def test_a_run_does_not_get_the_caches_of_another_project(w: Runs) -> None:
+    body = run_body(group=w.groups["open"], cache_group=w.groups["hidden"])
+    assert (await w.ask("owner", "POST", "/runs", body)).status_code == 403
+    assert (await w.ask("admin", "POST", "/runs", body)).status_code == 201
+
+
+async def test_a_list_has_the_runs_that_its_reader_may_see(w: Runs) -> None:
+    projects = {name: group.removesuffix("/branch/main") for name, group in w.groups.items()}
+    for who, names in (("owner", {"open", "hidden", "helped", "direct"}), ("member", {"open", "hidden", "helped"})):
+        w.world.reads.queries.clear()
+        await w.done(who, "GET", "/runs")
+        (query,) = w.world.reads.queries
+        own = {*query.groups} - {f"/user/{user.id}" for user in w.store.state.users.values()}
+        assert own | ({projects["direct"]} & {*query.groups}) == {projects[name] for name in names}
+    assert (await w.ask("stranger", "GET", f"/runs?group={projects['hidden']}")).status_code == 404
+    assert (await w.ask("stranger", "GET", "/runs?group=/project")).status_code == 404
+    assert (await w.ask("stranger", "GET", f"/runs?group={projects['open']}")).status_code == 200
+
+
+async def test_the_author_of_a_commit_is_the_user(w: Runs) -> None:
+    created = await w.done("owner", "POST", "/runs", run_body(group=w.groups["direct"]))
+    await w.done("root", "PUT", f"/runs/{created['run']['id']}/actions", {"action_type": "pause"})
+    texts = [message.data for stream in w.world.log.streams for message in stream.messages]
+    assert sum(b"user:owner" in text for text in texts) >= 1
+    assert sum(b"user:root" in text for text in texts) == 1
+
+
+async def test_what_is_about_the_deployment_is_for_administrators(w: Runs) -> None:
+    for (method, path), need in LOGIN.items():
+        if not hasattr(need, "value") or path.startswith(("/maintenance", "/export", "/import", "/epochs", "/storage")):
+            continue
+        if need.__class__.__name__ != "Action" or path == "/runs/events":
+            continue
+        named = path.format(executor_id="e1")
+        assert (await w.ask("", method, named)).status_code == 401, path
+        assert (await w.ask("owner", method, named)).status_code == 403, path
+        assert (await w.ask("root", method, named)).status_code not in (401, 403), path
+    for who, status in (("", 401), ("owner", 403)):
+        assert (await w.ask(who, "GET", "/events")).status_code == status
+        assert (await w.ask(who, "GET", "/runs/events")).status_code == status
