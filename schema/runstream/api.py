@@ -723,3 +723,10 @@ class AuditEntry(Answer, frozen=True):
     path: str
     """Its last path; of a secret or a variable, of the project or group that has it."""
     events: tuple[AuditedEvent, ...]
+
+
+class LoginView(Answer, frozen=True):
+    """A login; its cookies are in the headers."""
+
+    user: UserView | None
+    """None for the holder of the admin token."""

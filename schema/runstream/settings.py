@@ -239,6 +239,12 @@ class Settings:
              "with one of them.")
     member_adding: Literal["direct", "invitation"] = _setting("direct", components=_GATEWAY,
         help="How owners add members to an organization: directly, or by an invitation that the user accepts.")
+    session_seconds: int = _setting(43_200, unit="seconds", components=_GATEWAY, between=(60, 31_536_000),
+        help="Time after which a browser's session ends that is not used.")
+    insecure_cookies: bool = _setting(False, components=_GATEWAY,
+        help="Whether browsers send the cookies of sessions over plain HTTP, too; for a service without TLS.")
+    cors_origins: tuple[str, ...] = _setting((), components=_GATEWAY,
+        help="Origins of other web sites that may use the API in a browser, such as https://ci.example.com.")
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _WATCHING,

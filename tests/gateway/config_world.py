@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 
 from runstream.config.store import ConfigFollower, ConfigStore
+from runstream.gateway.sessions import Record, Sessions
 from tests.gateway.world import TOKEN, World
 from tests.log.memory import MemoryLog
 
 V1 = "http://gateway/api/v1alpha"
+
+
+@dataclass
+class Clock:
+    """A clock that a test moves."""
+
+    now: datetime = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+    def read(self) -> datetime:
+        return self.now
 
 
 @dataclass
@@ -26,6 +38,8 @@ class ConfigWorld:
     http: httpx2.AsyncClient
     tokens: dict[str, str] = field(default_factory=dict)
     """By the name of the user; `admin` for the admin token."""
+    clock: Clock = field(default_factory=Clock)
+    """Of sessions."""
 
     async def ask(
         self, who: str, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None
@@ -48,13 +62,45 @@ class ConfigWorld:
         return str(created["id"])
 
 
+@dataclass
+class MemoryRecords:
+    """Records of sessions in this process; they do not expire by themselves."""
+
+    kept: dict[str, Record] = field(default_factory=dict)
+    revision: int = 0
+
+    async def read(self, key: str) -> Record | None:
+        return self.kept.get(key)
+
+    async def keep(self, key: str, value: bytes, seconds: int, revision: int | None = None) -> bool:
+        if revision is not None and (key not in self.kept or self.kept[key].revision != revision):
+            return False
+        self.revision += 1
+        self.kept[key] = Record(value, self.revision)
+        return True
+
+    async def remove(self, key: str, revision: int | None = None) -> bool:
+        if revision is not None and (key not in self.kept or self.kept[key].revision != revision):
+            return False
+        self.kept.pop(key, None)
+        return True
+
+    async def below(self, prefix: str) -> Mapping[str, bytes]:
+        return {key: one.value for key, one in self.kept.items() if key.startswith(f"{prefix}.")}
+
+
 @asynccontextmanager
 async def config_world(log: MemoryLog | None = None, **settings: Any) -> AsyncIterator[ConfigWorld]:
     """A gateway with no users."""
     log = log or MemoryLog(service="config", partitions=1)
     store = ConfigStore(log)
     world = World.make()
-    world.context = replace(world.context, store=store, settings=replace(world.context.settings, **settings))
+    made = replace(world.context.settings, **settings)
+    clock = Clock()
+    sessions = Sessions(
+        MemoryRecords(), TOKEN, store, secure=not made.insecure_cookies, origins=made.cors_origins, now=clock.read
+    )
+    world.context = replace(world.context, store=store, settings=made, sessions=sessions)
     transport = httpx2.ASGITransport(app=world.app)
     async with ConfigFollower(store).serving(), httpx2.AsyncClient(transport=transport) as http:
-        yield ConfigWorld(world, store, log, http, {"admin": TOKEN})
+        yield ConfigWorld(world, store, log, http, {"admin": TOKEN}, clock)

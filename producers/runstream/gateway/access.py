@@ -79,6 +79,11 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
         for method in ("PUT", "DELETE")
     },
     ("GET", "/audit"): LoginNeed.REQUIRED,
+    ("POST", "/auth/loginlink"): LoginNeed.REQUIRED,
+    ("POST", "/auth/session"): LoginNeed.NONE,
+    ("DELETE", "/auth/session"): LoginNeed.REQUIRED,
+    ("GET", "/auth/sessions"): LoginNeed.REQUIRED,
+    ("DELETE", "/auth/sessions/{session_id}"): LoginNeed.REQUIRED,
     ("GET", "/remotesources"): LoginNeed.NONE,
     ("POST", "/remotesources"): LoginNeed.REQUIRED,
     ("GET", "/remotesources/{source}"): LoginNeed.REQUIRED,
@@ -149,6 +154,8 @@ WITHOUT_LOGIN = frozenset(
         ("GET", "/healthz"),
         ("GET", "/readyz"),
         ("GET", "/metrics"),
+        ("GET", "/login"),
+        ("POST", "/login"),
         *((method, f"{PREFIX}{path}") for (method, path), login in LOGIN.items() if login is LoginNeed.NONE),
     }
 )

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -25,7 +26,9 @@ from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.access import PREFIX, require_login
 from runstream.gateway.authentication import Authenticator
+from runstream.gateway.config_requests import POSITION_HEADER as CONFIG_POSITION_HEADER
 from runstream.gateway.context import CacheStore, GatewayContext, GitRepositories, Sightings, StepLogSource
+from runstream.gateway.cursors import CURSOR_HEADER
 from runstream.gateway.errors import route_error, unknown_parameters, validation_error
 from runstream.gateway.git_access import GitAccess
 from runstream.gateway.git_http import GitHttp
@@ -37,6 +40,7 @@ from runstream.gateway.routes.badges import badge_routes
 from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.commit_runs import commit_run_routes
 from runstream.gateway.routes.events import event_routes
+from runstream.gateway.routes.logins import login_page, login_routes
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.organizations import organization_routes
 from runstream.gateway.routes.owned_runs import owned_run_routes
@@ -58,6 +62,7 @@ from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation, SharedData
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Asker, Explainer
+from runstream.gateway.sessions import CSRF_HEADER, Records, Sessions
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance.mode import Mode, Parkable
@@ -69,6 +74,18 @@ from runstream.telemetry.health import Check, Fact, health_routes
 from runstream.telemetry.http_server import HttpLimits, HttpServer
 from runstream.telemetry.process import Telemetry
 
+_CORS_HEADERS = (
+    "Accept",
+    "Accept-Encoding",
+    "Authorization",
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    CSRF_HEADER,
+    CURSOR_HEADER,
+    "Runstream-Position",
+    CONFIG_POSITION_HEADER,
+)
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -114,6 +131,7 @@ def gateway_app(
         secret_routes,
         remote_source_routes,
         audit_routes,
+        login_routes,
     ):
         app.include_router(router(context), prefix=PREFIX)
     for further in routers:
@@ -121,11 +139,22 @@ def gateway_app(
     if context.git is not None:
         access = GitAccess(context, partial(datetime.now, UTC))
         app.mount("/repos", GitHttp(context.git.server, access.authorize))
-    app.router.routes.extend([front_route, *health_routes(telemetry, checks, facts)])
+    app.router.routes.extend([front_route, login_page(context), *health_routes(telemetry, checks, facts)])
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     if gate is not None:
         app.add_middleware(gate.around)
-    app.add_middleware(RequestMiddleware, authenticator=Authenticator(context.settings.token, context.store))
+    app.add_middleware(
+        RequestMiddleware, authenticator=Authenticator(context.settings.token, context.store, context.sessions)
+    )
+    if context.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=context.settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=_CORS_HEADERS,
+            expose_headers=[CSRF_HEADER, CURSOR_HEADER, "Runstream-Position", CONFIG_POSITION_HEADER],
+            allow_credentials=True,
+        )
     return app
 
 
@@ -181,6 +210,8 @@ class Backends:
     """Users, projects and secrets; without it, requests that need them are refused."""
     git: GitRepositories | None = None
     """Mirrors and the repositories of users; without them, requests that need them are refused."""
+    records: Records | None = None
+    """Sessions of browsers; without it, there are tokens alone."""
 
 
 class Gateway(HttpServer):
@@ -229,6 +260,7 @@ class Gateway(HttpServer):
             sightings=behind.sightings,
             store=behind.config,
             git=behind.git,
+            sessions=_sessions(settings, behind),
         )
         self._admission: Component | None = None
         gate = None
@@ -247,6 +279,19 @@ class Gateway(HttpServer):
                 if part is not None:
                     await stack.enter_async_context(part.serving())
             await super().run()
+
+
+def _sessions(settings: Settings, behind: Backends) -> Sessions | None:
+    if behind.records is None:
+        return None
+    return Sessions(
+        behind.records,
+        settings.token,
+        behind.config,
+        settings.session_seconds,
+        not settings.insecure_cookies,
+        settings.cors_origins,
+    )
 
 
 async def _admission(gate: MaintenanceGate) -> Admission:

@@ -1,4 +1,4 @@
-"""Who sends a request: the admin token, or a token of a user.
+"""Who sends a request: the admin token, a token of a user, or a session's cookies.
 
     Authorization: token TOKEN        the scheme in any case; Bearer means the same
 
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from runstream.config import tokens
 from runstream.config.store import ConfigStore
 from runstream.domain.config.state import ConfigState
 from runstream.errors import UnauthorizedError
 from runstream.gateway.sender import HOLDER, NOBODY, Sender
+from runstream.gateway.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +31,22 @@ class Authenticator:
     """The admin token."""
     store: ConfigStore | None = None
     """Users and their tokens; without it, there is the admin token alone."""
+    sessions: Sessions | None = None
+    """Logins of browsers; without it, cookies are not looked at."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    async def sender(self, headers: Headers) -> Sender:
+    async def sender(self, method: str, headers: Headers) -> Sender:
         """Return the sender of a request; NOBODY for a request without credentials.
 
-        Raises UnauthorizedError for a token that is not valid, InternalError while users are not loaded.
+        Raises UnauthorizedError for a token that is not valid, ForbiddenError for a request that changes something with
+        the cookies of another site's visitor, InternalError while users are not loaded.
         """
-        authorization = headers.get("authorization", "")
-        return self._holder_of(authorization) if authorization else NOBODY
+        if authorization := headers.get("authorization", ""):
+            return self._holder_of(authorization)
+        cookies = headers.get("cookie", "")
+        if self.sessions is None or not cookies:
+            return NOBODY
+        return await self.sessions.sender(cookie_parser(cookies), method, headers)
 
     def _holder_of(self, authorization: str) -> Sender:
         scheme, _, given = authorization.partition(" ")

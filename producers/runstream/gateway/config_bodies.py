@@ -213,6 +213,20 @@ class UpdateRemoteSourceBody(ConfigBody, frozen=True):
     login_enabled: bool | None = None
 
 
+class LoginLinkBody(ConfigBody, frozen=True):
+    """POST /auth/loginlink."""
+
+    username: Label = ""
+    """Name or id; empty for the sender."""
+
+
+class LoginTokenBody(ConfigBody, frozen=True):
+    """POST /auth/session."""
+
+    token: Word = ""
+    """The token of a login link."""
+
+
 BODIES: tuple[type[ConfigBody], ...] = (
     CreateUserBody,
     UpdateUserBody,
@@ -230,6 +244,8 @@ BODIES: tuple[type[ConfigBody], ...] = (
     VariableBody,
     CreateRemoteSourceBody,
     UpdateRemoteSourceBody,
+    LoginLinkBody,
+    LoginTokenBody,
 )
 
 

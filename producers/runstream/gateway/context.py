@@ -27,6 +27,7 @@ from runstream.gateway.runs.create import RunCreation
 from runstream.gateway.runs.idempotency import IdempotencyKey, idempotency_key
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Explainer
+from runstream.gateway.sessions import Sessions
 from runstream.git.mirrors import Mirrors
 from runstream.git.server import GitServer
 from runstream.jetstream.api import UnavailableError
@@ -151,6 +152,8 @@ class GatewayContext:
     """Users, projects and secrets; `config` returns it."""
     git: GitRepositories | None = None
     """Repositories; `mirrors` and `repositories` return them."""
+    sessions: Sessions | None = None
+    """Logins of browsers; without it, there are tokens alone."""
 
     @property
     def mirrors(self) -> Mirrors:

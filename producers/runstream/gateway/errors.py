@@ -48,13 +48,14 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "projectionBehind": 503,
     "repositoryBusy": 503,
     "repositoryFull": 413,
+    "tooManyFailedLogins": 429,
     "tooManyOpenFiles": 503,
     **dict.fromkeys(DEPENDENCY_OF_CODE, 503),
 }
 """The status of codes that differ from the status of their kind."""
 _MAX_NAMED = 10
 """Query parameters that an error names."""
-RETRY_AFTER_SECONDS: Mapping[str, int] = {"maintenance": 10}
+RETRY_AFTER_SECONDS: Mapping[str, int] = {"maintenance": 10, "tooManyFailedLogins": 300}
 """Seconds after which a client should retry; other codes take 2."""
 _RETRY_AFTER_SECONDS = 2
 
@@ -120,7 +121,7 @@ def error_response(error: BaseException, *, detailed: bool = False, to_git: bool
     ours = public_error(error)
     status = status_of(ours)
     after = str(RETRY_AFTER_SECONDS.get(ours.code, _RETRY_AFTER_SECONDS))
-    headers = {"Retry-After": after} if status == 503 else {}
+    headers = {"Retry-After": after} if status in (429, 503) else {}
     if status == 405 and "allow" in ours.details:
         headers["Allow"] = ", ".join(ours.details["allow"])
     if to_git:

@@ -75,7 +75,7 @@ class RequestMiddleware:
 
         try:
             if (scope["method"], scope["path"]) not in WITHOUT_LOGIN and not scope["path"].startswith(REPOSITORIES):
-                sender = scope[SENDER] = await self._authenticator.sender(headers)
+                sender = scope[SENDER] = await self._authenticator.sender(scope["method"], headers)
             await self._app(scope, receive, noting)
         except ClientDisconnect:
             log.info("the client has left", action="client_left", method=scope["method"], path=scope["path"])

@@ -61,6 +61,9 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.SecretView,
     api.VariableView,
     api.RemoteSourceView,
+    api.SessionView,
+    api.LoginLink,
+    api.LoginView,
 )
 _OPTIONAL = frozenset({("Why", "omitted"), ("ErrorEntry", "chain"), ("Part", "under_way"), ("Maintenance", "tag")})
 """Fields that a service may leave out."""

@@ -21,6 +21,7 @@ from runstream.gateway.context import GitRepositories
 from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.gateway.routes.storage import storage_routes
+from runstream.gateway.session_records import StoredRecords
 from runstream.git.mirrors import Mirrors
 from runstream.git.server import GitServer
 from runstream.git.sources import AllowedSources
@@ -90,6 +91,7 @@ async def make_gateway(
             sightings,
             config,
             _repositories(settings, data_dir),
+            await StoredRecords.open(platform.nats, settings.namespace, settings.replicas),
         ),
         platform.telemetry,
         platform.checks(),

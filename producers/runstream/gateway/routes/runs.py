@@ -82,7 +82,9 @@ def creating_routes(context: GatewayContext) -> APIRouter:
             other = body.environment is not None or body.fresh is not None
             await require_run(context, sender, body.run_id, Wish.CREATE if other else Wish.ACT)
             prepared = await context.restarts.prepare(body)
-            return _created(prepared.executions, await context.creation.create(prepared.new, key, author=sender.run_author))
+            return _created(
+                prepared.executions, await context.creation.create(prepared.new, key, author=sender.run_author)
+            )
         require_no_restart(body)
         require_group(context, sender, body.group, Wish.CREATE)
         require_cache_group(sender, body.group, body.cache_group)

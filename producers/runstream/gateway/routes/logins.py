@@ -1,0 +1,146 @@
+"""Logins of browsers: /auth/loginlink, /auth/session, /auth/sessions, and the page /login of a link.
+
+The page has a button, since programs that look at links (chats, mail) would use the link up.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Annotated
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from runstream import api
+from runstream.domain.config.permissions import Action
+from runstream.domain.config.references import find_user
+from runstream.domain.config.refusals import missing
+from runstream.errors import BadRequestError, ForbiddenError
+from runstream.gateway.config_bodies import LoginLinkBody, LoginTokenBody
+from runstream.gateway.config_requests import ConfigRequest
+from runstream.gateway.context import GatewayContext, documented, json_response
+from runstream.gateway.requests import read_content
+from runstream.gateway.sender import sender_of
+from runstream.gateway.sessions import ADMIN, Session, Sessions
+from runstream.limits import MAX_WORD_BYTES
+
+_User = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="a user, by name or id; the sender without it")]
+_MAX_FORM = 4096
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Runstream</title></head>
+<body><form method="post" action="/login"><input type="hidden" name="token" value="{token}">
+<button autofocus>Log in to Runstream</button></form></body></html>
+"""
+_PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+}
+
+
+def login_routes(context: GatewayContext) -> APIRouter:
+    """Return the routes of logins and sessions."""
+    router = APIRouter(tags=["logins"])
+
+    @router.post(
+        "/auth/loginlink", status_code=201, openapi_extra=documented(LoginLinkBody, api.LoginLink, statuses=(201,))
+    )
+    async def create_link(request: Request) -> Response:
+        """Make a link that logs a user in once, within ten minutes; without a name, the sender."""
+        asked = ConfigRequest(context, request)
+        body, sessions = await asked.body(LoginLinkBody), _sessions(context)
+        asked_for = _owner(asked, body.username)
+        text, ends = await sessions.link("" if asked_for == ADMIN else asked_for)
+        link = api.LoginLink(f"{request.base_url}login?token={quote(text)}", ends)
+        return json_response(link, status=201, headers={"Cache-Control": "no-store"})
+
+    @router.post(
+        "/auth/session", status_code=201, openapi_extra=documented(LoginTokenBody, api.LoginView, statuses=(201,))
+    )
+    async def log_in(request: Request) -> Response:
+        """Log in with the token of a login link; the response sets the cookies of a session."""
+        body = await ConfigRequest(context, request).body(LoginTokenBody)
+        session, headers = await _redeemed(context, request, body.token)
+        user = context.config.state.users.get(session.user_id)
+        shape = api.LoginView(api.UserView(user.id, user.name) if user is not None else None)
+        return _with_headers(json_response(shape, status=201), headers)
+
+    @router.delete("/auth/session", status_code=204)
+    async def log_out(request: Request) -> Response:
+        """End the session of the request."""
+        sender, sessions = sender_of(request), _sessions(context)
+        if not sender.session:
+            raise BadRequestError("the request has no session", code="sessionDoesNotExist", hint="tokens have none")
+        await sessions.revoke(sender.actor.user_id or ADMIN, sender.session)
+        return _with_headers(Response(status_code=204), sessions.ended_cookies())
+
+    @router.get("/auth/sessions", openapi_extra=documented(None, list[api.SessionView]))
+    async def get_sessions(request: Request, user: _User = "") -> Response:
+        """Return the sessions of a user, the oldest first."""
+        asked = ConfigRequest(context, request)
+        found = await _sessions(context).of(_owner(asked, user))
+        return json_response([_view(one, asked.sender.session) for one in found])
+
+    @router.delete("/auth/sessions/{session_id}", status_code=204)
+    async def end_session(request: Request, session_id: str, user: _User = "") -> Response:
+        """End a session of a user."""
+        if not await _sessions(context).revoke(_owner(ConfigRequest(context, request), user), session_id):
+            raise missing("session", session_id, code="sessionDoesNotExist")
+        return Response(status_code=204)
+
+    return router
+
+
+def _view(session: Session, current: str) -> api.SessionView:
+    return api.SessionView(
+        session.id, session.created_at, session.expires_at, session.user_agent, session.id == current
+    )
+
+
+def _sessions(context: GatewayContext) -> Sessions:
+    if context.sessions is None:
+        raise BadRequestError("this gateway has no sessions", code="sessionDoesNotExist", hint="use a token")
+    return context.sessions
+
+
+def _owner(asked: ConfigRequest, name: str) -> str:
+    """Return whose sessions a request is about: the user that it names, or its sender."""
+    if not name and not asked.actor.user_id:
+        # A token that only reads makes no logins that do more.
+        asked.require(asked.state, Action.ADMINISTER)
+        return ADMIN
+    user = find_user(asked.state, name) if name else asked.state.users[asked.actor.user_id]
+    asked.require(asked.state, Action.USER_TOKENS, user)
+    return user.id
+
+
+async def _redeemed(context: GatewayContext, request: Request, token: str) -> tuple[Session, list[tuple[str, str]]]:
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise ForbiddenError(
+            "a page of another site may not log you in", code="crossSiteRequest", hint="open the link itself"
+        )
+    address = request.client.host if request.client is not None else ""
+    return await _sessions(context).redeem(token, address, request.headers.get("user-agent", ""))
+
+
+def _with_headers(response: Response, headers: list[tuple[str, str]]) -> Response:
+    for name, value in headers:
+        response.headers.append(name, value)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def login_page(context: GatewayContext) -> Route:
+    """Return the page of login links."""
+
+    async def page(request: Request) -> Response:
+        if request.method != "POST":
+            token = request.query_params.get("token", "")[:_MAX_FORM]
+            return HTMLResponse(_PAGE.format(token=escape(token, quote=True)), headers=_PAGE_HEADERS)
+        form = parse_qs((await read_content(request, _MAX_FORM)).decode("latin-1"))
+        _, headers = await _redeemed(context, request, form.get("token", [""])[0])
+        return _with_headers(RedirectResponse("/", 303), headers)
+
+    return Route("/login", page, methods=["GET", "POST"])
