@@ -44,7 +44,7 @@ class Browser:
 
 async def link(w: ConfigWorld, who: str = "admin", name: str = "ada") -> str:
     made = await w.done(who, "POST", "/auth/loginlink", {"username": name})
-    return parse_qs(urlsplit(made["url"]).query)["token"][0]
+    return str(parse_qs(urlsplit(made["url"]).query)["token"][0])
 
 
 async def logged_in(w: ConfigWorld, name: str = "ada") -> Browser:

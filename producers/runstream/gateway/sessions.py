@@ -67,7 +67,7 @@ class Records(Protocol):
         ...
 
 
-class Session(msgspec.Struct, frozen=True):
+class BrowserSession(msgspec.Struct, frozen=True):
     """A session; secrets are digests."""
 
     id: str
@@ -125,7 +125,7 @@ class Sessions:
         await self.records.keep(f"link.{key}", msgspec.json.encode(record), LINK_SECONDS)
         return f"{key}.{secret}", ends
 
-    async def redeem(self, text: str, address: str, user_agent: str) -> tuple[Session, list[tuple[str, str]]]:
+    async def redeem(self, text: str, address: str, user_agent: str) -> tuple[BrowserSession, list[tuple[str, str]]]:
         """Return a new session for a login link, which then does not work again, and the headers with its cookies.
 
         Raises UnauthorizedError for a link that is not valid, BadRequestError after too many of them.
@@ -149,13 +149,13 @@ class Sessions:
             )
         return await self._begin(link.user_id, user_agent)
 
-    async def _begin(self, user_id: str, user_agent: str) -> tuple[Session, list[tuple[str, str]]]:
+    async def _begin(self, user_id: str, user_agent: str) -> tuple[BrowserSession, list[tuple[str, str]]]:
         primary, secondary, now = (
             secrets.token_urlsafe(_SECRET_BYTES),
             secrets.token_urlsafe(_SECRET_BYTES),
             self.now(),
         )
-        session = Session(
+        session = BrowserSession(
             new_id(),
             user_id,
             _digest(primary),
@@ -186,7 +186,7 @@ class Sessions:
         sent = [(CSRF_HEADER, session.csrf), *await self._renewed(session, revision, primary, secondary)]
         return Sender(actor, author, session.id, sent)
 
-    async def _find(self, primary: str, secondary: str) -> tuple[Session, int] | None:
+    async def _find(self, primary: str, secondary: str) -> tuple[BrowserSession, int] | None:
         owner, _, rest = primary.partition(".")
         key, _, secret = rest.partition(".")
         if not all(
@@ -196,7 +196,7 @@ class Sessions:
         found = await self.records.read(f"session.{owner}.{key}")
         if found is None:
             return None
-        session = msgspec.json.decode(found.value, type=Session)
+        session = msgspec.json.decode(found.value, type=BrowserSession)
         if not (_same(secret, session.primary) and _same(secondary, session.secondary)):
             return None
         if session.expires_at <= self.now() or (
@@ -205,7 +205,7 @@ class Sessions:
             return None
         return session, found.revision
 
-    def _require_own_site(self, session: Session, headers: Mapping[str, str]) -> None:
+    def _require_own_site(self, session: BrowserSession, headers: Mapping[str, str]) -> None:
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin", "")
         if site not in ("same-origin", "none") and origin not in self.origins:
             raise ForbiddenError(
@@ -221,7 +221,7 @@ class Sessions:
                 hint=f"send the header {CSRF_HEADER} with its value in the last response",
             )
 
-    def _actor(self, session: Session) -> tuple[Actor, str]:
+    def _actor(self, session: BrowserSession) -> tuple[Actor, str]:
         if not session.user_id:
             return ADMIN_TOKEN, HOLDER.author
         user = self.store.state.users.get(session.user_id) if self.store is not None else None
@@ -229,7 +229,9 @@ class Sessions:
             raise UnauthorizedError("the user of this session was deleted", code="sessionEnded", hint="log in again")
         return Actor(user.id, user.admin), f"user:{user.name}"
 
-    async def _renewed(self, session: Session, revision: int, primary: str, secondary: str) -> list[tuple[str, str]]:
+    async def _renewed(
+        self, session: BrowserSession, revision: int, primary: str, secondary: str
+    ) -> list[tuple[str, str]]:
         """Renew a session of which less than half of the time is left; return its cookies then."""
         now = self.now()
         if session.expires_at - now > timedelta(seconds=self.seconds / 2):
@@ -240,10 +242,10 @@ class Sessions:
             return []
         return self._cookies(longer, primary.rpartition(".")[2], secondary)
 
-    async def of(self, owner: str) -> list[Session]:
+    async def of(self, owner: str) -> list[BrowserSession]:
         """Return the sessions of a user (by id; ADMIN for the holder of the admin token), the oldest first."""
         found = [
-            msgspec.json.decode(value, type=Session)
+            msgspec.json.decode(value, type=BrowserSession)
             for value in (await self.records.below(f"session.{owner}")).values()
         ]
         return sorted((one for one in found if one.expires_at > self.now()), key=lambda one: one.created_at)
@@ -258,7 +260,7 @@ class Sessions:
         names = (self._name("session"), "secondarysession", self._name("csrf"))
         return [self._cookie(name, "", 0, http_only=True) for name in names]
 
-    def _cookies(self, session: Session, primary: str, secondary: str) -> list[tuple[str, str]]:
+    def _cookies(self, session: BrowserSession, primary: str, secondary: str) -> list[tuple[str, str]]:
         return [
             self._cookie(
                 self._name("session"), f"{_owner(session)}.{session.id}.{primary}", self.seconds, http_only=True
@@ -276,9 +278,9 @@ class Sessions:
         return "Set-Cookie", f"{name}={value}; Path=/; Max-Age={seconds}; SameSite=Strict{flags}"
 
 
-def _owner(session: Session) -> str:
+def _owner(session: BrowserSession) -> str:
     return session.user_id or ADMIN
 
 
-def _key(session: Session) -> str:
+def _key(session: BrowserSession) -> str:
     return f"session.{_owner(session)}.{session.id}"

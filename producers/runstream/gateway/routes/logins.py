@@ -24,7 +24,7 @@ from runstream.gateway.config_requests import ConfigRequest
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.requests import read_content
 from runstream.gateway.sender import sender_of
-from runstream.gateway.sessions import ADMIN, Session, Sessions
+from runstream.gateway.sessions import ADMIN, BrowserSession, Sessions
 from runstream.limits import MAX_WORD_BYTES
 
 _User = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="a user, by name or id; the sender without it")]
@@ -93,7 +93,7 @@ def login_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
-def _view(session: Session, current: str) -> api.SessionView:
+def _view(session: BrowserSession, current: str) -> api.SessionView:
     return api.SessionView(
         session.id, session.created_at, session.expires_at, session.user_agent, session.id == current
     )
@@ -116,7 +116,9 @@ def _owner(asked: ConfigRequest, name: str) -> str:
     return user.id
 
 
-async def _redeemed(context: GatewayContext, request: Request, token: str) -> tuple[Session, list[tuple[str, str]]]:
+async def _redeemed(
+    context: GatewayContext, request: Request, token: str
+) -> tuple[BrowserSession, list[tuple[str, str]]]:
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise ForbiddenError(
             "a page of another site may not log you in", code="crossSiteRequest", hint="open the link itself"
