@@ -25,7 +25,7 @@ from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented,
 from runstream.gateway.ranges import ConditionalHeaders, byte_range, has_tag
 from runstream.gateway.responses import run_answer
 from runstream.gateway.run_access import Wish, require_run
-from runstream.gateway.sender import Sender, sender_of
+from runstream.gateway.sender import sender_of
 from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
@@ -81,7 +81,6 @@ _Attempt = Annotated[int | None, Query(ge=1, lt=1 << 63, description="of the tas
 class WantedLog:
     """The log that a request names."""
 
-    sender: Sender
     run_id: str
     task_id: str
     step: int | None
@@ -90,7 +89,6 @@ class WantedLog:
 
 
 async def _wanted_log(
-    request: Request,
     runid: _RunId = "",
     taskid: _TaskId = "",
     setup: Flag = None,
@@ -100,7 +98,7 @@ async def _wanted_log(
 ) -> WantedLog:
     number = step_number(flag(setup), step, service)
     require_uuid(taskid, "task id")
-    return WantedLog(sender_of(request), runid, taskid, number, attempt)
+    return WantedLog(runid, taskid, number, attempt)
 
 
 _Wanted = Annotated[WantedLog, Depends(_wanted_log)]
@@ -109,7 +107,6 @@ _Wanted = Annotated[WantedLog, Depends(_wanted_log)]
 @contextlib.asynccontextmanager
 async def _located(context: GatewayContext, wanted: WantedLog) -> AsyncIterator[StepLogKey]:
     """Yield the key of a log; an error about a missing one says why."""
-    await require_run(context, wanted.sender, wanted.run_id, Wish.SEE)
     try:
         run = await find_run(context.log, await locate_run(context.log, wanted.run_id))
         yield _key(run, wanted.task_id, wanted.attempt, wanted.step)
@@ -123,6 +120,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
 
     @router.get("/logs", openapi_extra=_TEXT)
     async def logs(
+        request: Request,
         wanted: _Wanted,
         follow: Flag = None,
         offset: Annotated[
@@ -156,6 +154,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
                 code="invalidTail",
                 hint="continue behind a tail or a time with offset alone",
             )
+        await require_run(context, sender_of(request), wanted.run_id, Wish.SEE)
         async with _located(context, wanted) as key:
             if tail is None and since is None and not offset and not flag(timestamps):
                 size = await context.step_logs.stored_size(key)
@@ -175,6 +174,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
 
     @router.get("/logs/lines", openapi_extra=documented(None, LogLines))
     async def lines(
+        request: Request,
         wanted: _Wanted,
         first: Annotated[
             int,
@@ -188,12 +188,14 @@ def log_routes(context: GatewayContext) -> APIRouter:
         count: Annotated[int, Query(ge=1, le=MAX_LINES, description="of lines, at most")] = 1000,
     ) -> Response:
         """Send lines of a log as it is now, numbered and with their times; at most 1 MiB of them, but at least one."""
+        await require_run(context, sender_of(request), wanted.run_id, Wish.SEE)
         async with _located(context, wanted) as key:
             page = await context.step_logs.lines(key, first, count)
         return json_response(_lines(page))
 
     @router.get("/logs/search", openapi_extra=documented(None, LogLines))
     async def search(
+        request: Request,
         q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_BYTES, description="what the lines contain")],
         wanted: _Wanted,
         regex: Flag = None,
@@ -214,6 +216,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
             raise BadRequestError(
                 f"q: {error}", code="invalidExpression", hint="RE2 syntax; without regex, q is plain text"
             ) from error
+        await require_run(context, sender_of(request), wanted.run_id, Wish.SEE)
         async with _located(context, wanted) as key:
             page = await context.step_logs.search(key, first, count, query)
         return json_response(LogLines(_log_lines(page.lines), page.next))
