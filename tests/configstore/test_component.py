@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from runstream import tables
-from runstream.commits import Head
+from runstream.commits import Head, Position
 from runstream.config.store import ConfigFollower, ConfigStore
 from runstream.config_folding import ConfigFold
 from runstream.configstore.checking import fsck_config
@@ -25,14 +25,20 @@ from runstream.database.transaction import Transaction
 from runstream.errors import RunstreamError
 from runstream.events.skip import CommitSkipped
 from runstream.ids import new_id
+from runstream.jetstream.messaging import Questions
+from runstream.log.jetstream import open_log
 from runstream.log.port import Log
 from runstream.projections.fsck import FsckReport
+from runstream.projections.parked import list_parked, skip_commit
+from runstream.service.stalls import Consumed
 from runstream.skips import hash_of
 from runstream.subjects import Address, skip_address
 from tests.domain.config.commands import decide
 from tests.domain.config.test_properties import BEGIN, COMMANDS
 from tests.log.memory import MemoryLog
+from tests.log.servers import connected
 from tests.projections.playing import migrated
+from tests.servers import Servers
 
 
 @dataclass
@@ -199,3 +205,58 @@ def test_equal_histories_give_equal_rows(commands: list[tuple[object, ...]]) -> 
             fold.take(message)
     assert config_rows(folds[0]) == config_rows(folds[1])
     assert not folds[0].parked
+
+
+async def test_a_parked_commit_is_listed_reported_and_skipped(servers: Servers) -> None:
+    later = datetime.now(UTC) + timedelta(seconds=60)
+    async with migrated(servers.database_url, servers.schema) as database, connected(servers.nats_url) as nc:
+        questions = Questions(nc)
+        async with await open_log(nc, servers.namespace, "config", create=True, partitions=1) as log:
+            store, consumed = ConfigStore(log), Consumed(log, database, questions)
+            async with ConfigFollower(store).serving():
+                await perform(store, *BEGIN)
+                (stall,) = await consumed.stalls(later)
+                assert (stall.kind, stall.position, stall.why) == ("behind", "1/0/1", "no configstore has it")
+                assert "--components configstore" in stall.todo
+
+                key = store.state.named("user", "", "b") or ""
+                await nc.jetstream().publish(log.subjects.of(Address(0, "user", key)), b"moo")
+                end = await log.end(0)
+                async with ConfigStoreComponent(log, database, Peers("a", ["a"]), questions).serving():
+                    await written(database, end)
+                    (stall,) = await consumed.stalls(later)
+                    assert (stall.kind, stall.position, stall.commits) == ("parked", f"1/0/{end}", 1)
+                    assert f"runstream parked skip 1/0/{end} --service config" in stall.todo
+                    async with database.snapshot() as transaction:
+                        (parked,) = await list_parked(transaction, projection="config")
+                        assert await list_parked(transaction) == ()
+                    assert (parked.aggregate, parked.position) == (f"user/{key}", Position(1, 0, end))
+
+                    decided = await skip_commit(
+                        log, database, parked.position, actor="test", reason="of no use", at=datetime.now(UTC)
+                    )
+                    await written(database, decided.sequence)
+                    assert await consumed.stalls(later) == []
+                    assert await differences(database, log) == []
+                    await store.reached(decided)
+                    assert store.parked == []
+                    await perform(store, ("rename_user", "b", "d"))
+                    assert store.state.users[key].name == "d"
+
+
+async def test_what_keeps_the_rows_from_the_log_is_told(servers: Servers) -> None:
+    later = datetime.now(UTC) + timedelta(seconds=60)
+    async with migrated(servers.database_url, servers.schema) as database, connected(servers.nats_url) as nc:
+        questions = Questions(nc)
+        async with await open_log(nc, servers.namespace, "config", create=True, partitions=1) as log:
+            async with ConfigFollower(store := ConfigStore(log)).serving():
+                await perform(store, *BEGIN)
+
+            async def break_table(transaction: Transaction) -> None:
+                await transaction.execute(text("ALTER TABLE config RENAME TO gone"))
+
+            await database.transaction(break_table)
+            async with ConfigStoreComponent(log, database, Peers("a", ["a"]), questions).serving():
+                consumed = Consumed(log, database, questions)
+                while "config" not in (await consumed.stalls(later))[0].why:  # each look asks it anew
+                    continue

@@ -1,11 +1,15 @@
-"""The service `config` by itself: in maintenance, exported and imported, while runs go on."""
+"""The service `config` by itself: in maintenance, exported, imported, with parked commits, while runs go on."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import asyncpg
 import httpx2
+import nats
 
+from runstream.embedded import NatsServer, PostgresServer
 from tests.service.running import a_run, runstream, serving
 
 
@@ -67,3 +71,41 @@ async def test_config_alone_is_exported_and_imported(open_path: Path) -> None:
             assert "import of config.snapshot.tar" in await command("epochs", "list", "--service", "config")
             assert run in await command("run", "list", "-o", "json")
             await command("fsck")
+
+
+async def test_its_rows_are_rebuilt_and_a_parked_commit_is_skipped_while_it_runs(open_path: Path) -> None:
+    folder = open_path / "data"
+
+    async def command(*words: str, code: int = 0) -> str:
+        status, out, told = await runstream("--data-dir", str(folder), *words)
+        assert status == code, told
+        return out + told
+
+    async with serving(folder) as service:
+        headers = {"Authorization": f"token {(folder / 'token').read_text().strip()}"}
+        async with httpx2.AsyncClient(base_url=f"{service.url}/api/v1alpha", headers=headers) as http:
+            ada = (await http.post("/users", json={"username": "ada"})).json()["id"]
+            client = await nats.connect(NatsServer(folder / "nats").url)
+            await client.jetstream().publish(f"runstream.config.1.0.user.{ada}", b"moo")
+            await client.close()
+            while not (listed := json.loads(await command("parked", "list", "--service", "config", "-o", "json"))):
+                continue  # the projector follows the log
+            assert [(one["position"], one["aggregate"]) for one in listed] == [("1/0/3", f"user/{ada}")]
+            assert await command("parked", "list", "-o", "json") == "[]\n"
+            assert "has parked commits at 1/0/3" in await command("doctor", code=1)
+            assert "moo" in await command("parked", "show", "1/0/3", "--service", "config")
+
+            connection = await asyncpg.connect(PostgresServer(folder / "postgres").url)
+            await connection.execute("UPDATE runstream.config SET name = 'eve' WHERE name = 'ada'")
+            await connection.close()
+            assert "'eve'" in await command("fsck", code=1)
+            assert "made anew as of 1:3" in await command("rebuild", "--service", "config")
+            await command("fsck")
+
+            await command("parked", "skip", "1/0/3", "--service", "config", "--reason", "of no use")
+            assert "of no use" in await command("parked", "list", "--skipped", "--service", "config")
+            assert (await http.put("/users/ada", json={"username": "bea"})).status_code == 200
+            while json.loads(await command("parked", "list", "--service", "config", "-o", "json")):
+                continue  # the projector begins anew
+            await command("fsck")
+            assert "leave --at and --into out" in await command("rebuild", "--service", "config", "--into", "x", code=1)

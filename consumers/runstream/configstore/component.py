@@ -8,6 +8,7 @@ wait for the lock > fold the log to its end > make the rows those of the fold > 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,8 +18,9 @@ import structlog
 from runstream.config_folding import PARTITION, ConfigFold, ParkedConfig
 from runstream.configstore.projection import ConfigProjection
 from runstream.database.database import Database
-from runstream.errors import RunstreamError, chain_lines
+from runstream.errors import RunstreamError, chain_lines, sentence_of
 from runstream.feed import read_skips
+from runstream.jetstream.messaging import ConsumerProgress, Questions
 from runstream.lifecycle import Component, only_asked_cancellation
 from runstream.log.port import Log
 from runstream.projections.ownership import PartitionOwnership
@@ -47,6 +49,8 @@ class ConfigStoreComponent(Component):
     source: Log
     database: Database
     peers: ConfigPeers
+    questions: Questions | None = None
+    """Answers how far the rows are, and what holds them up; None answers nobody."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -86,11 +90,20 @@ class ConfigStoreComponent(Component):
         self._position = None
 
     async def _work(self) -> None:
+        progress = ConsumerProgress()
+        subject = self.source.subjects.progress(PARTITION)
+        async with contextlib.AsyncExitStack() as stack:
+            if self.questions is not None:
+                await stack.enter_async_context(self.questions.answering(subject, progress.answer))
+            await self._keep_working(progress)
+
+    async def _keep_working(self, progress: ConsumerProgress) -> None:
         while True:
             try:
                 with only_asked_cancellation("config projection"):
-                    await self._session()
+                    await self._session(progress)
             except Exception as error:  # noqa: BLE001  the next session begins with the whole log
+                progress.failed(sentence_of(error))
                 log.warning(
                     "the rows of the config service are not written now",
                     action="config_projection_restarted",
@@ -99,7 +112,7 @@ class ConfigStoreComponent(Component):
                 )
                 await asyncio.sleep(RESTART_SECONDS)
 
-    async def _session(self) -> None:
+    async def _session(self, progress: ConsumerProgress) -> None:
         """Write the rows until a commit is skipped, which changes what was folded before."""
         epoch, end = self.source.epoch, await self.source.end(PARTITION)
         fold, projection = ConfigFold(await read_skips(self.source, PARTITION, end)), ConfigProjection(self.database)
@@ -110,6 +123,7 @@ class ConfigStoreComponent(Component):
             await projection.begin(fold, epoch)
             while True:
                 self._position = before = fold.after
+                progress.moved()
                 changed: dict[str, None] = {}
                 parked: list[ParkedConfig] = []
                 for message in await reader.next_batch(BATCH):

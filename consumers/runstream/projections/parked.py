@@ -33,7 +33,7 @@ from runstream.glance import version_of
 from runstream.log.port import Log, RawMessage, ReadableLog
 from runstream.log.runs import head_of
 from runstream.skips import hash_of, version_after
-from runstream.subjects import AggregateKind, aggregate_of, parse_subject, skip_address
+from runstream.subjects import CONFIG_KINDS, AggregateKind, aggregate_of, parse_subject, skip_address
 from runstream.tables import PROJECTION, parked
 
 LOCK_SECONDS = 60.0
@@ -55,10 +55,10 @@ class ParkedCommit:
 
 
 async def list_parked(
-    transaction: Transaction, partition: int | None = None, epoch: int | None = None
+    transaction: Transaction, partition: int | None = None, epoch: int | None = None, *, projection: str = PROJECTION
 ) -> tuple[ParkedCommit, ...]:
     """List parked commits (of one partition, of one epoch, or all) in the order of the log."""
-    listed = select(parked).where(parked.c.projection == PROJECTION)
+    listed = select(parked).where(parked.c.projection == projection)
     if partition is not None:
         listed = listed.where(parked.c.partition == partition)
     if epoch is not None:
@@ -67,7 +67,9 @@ async def list_parked(
     return tuple(_parked_commit(row) for row in rows)
 
 
-async def first_parked(transaction: Transaction, epoch: int) -> list[tuple[ParkedCommit, int]]:
+async def first_parked(
+    transaction: Transaction, epoch: int, projection: str = PROJECTION
+) -> list[tuple[ParkedCommit, int]]:
     """Return the first parked commit of each partition that has some, with their number."""
     rows = await transaction.rows(
         text(
@@ -75,7 +77,7 @@ async def first_parked(transaction: Transaction, epoch: int) -> list[tuple[Parke
             " count(*) OVER (PARTITION BY partition) AS count"
             " FROM parked WHERE projection = :projection AND epoch = :epoch ORDER BY partition, sequence"
         ),
-        {"projection": PROJECTION, "epoch": epoch},
+        {"projection": projection, "epoch": epoch},
     )
     return [(_parked_commit(row), row["count"]) for row in rows]
 
@@ -86,14 +88,14 @@ def _parked_commit(row: RowMapping) -> ParkedCommit:
 
 
 @asynccontextmanager
-async def parked_lock(database: Database, partition: int) -> AsyncIterator[None]:
+async def parked_lock(database: Database, partition: int, projection: str = PROJECTION) -> AsyncIterator[None]:
     """Hold the lock on a partition's parked commits: no other process retries or skips them.
 
     This keeps a commit from being skipped while a scheduler applies it. Raises InternalError.
     """
     connection = await database.connect(watchful=True)
     try:
-        key = lock_key(f"{database.schema}/{PROJECTION}/{partition}/parked")
+        key = lock_key(f"{database.schema}/{projection}/{partition}/parked")
         await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=LOCK_SECONDS)
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
@@ -155,10 +157,11 @@ async def skip_commit(
     Raises NotExistError when it is not parked (any more), ConflictError when an earlier one of its aggregate is parked,
     InternalError.
     """
-    partition = position.partition
-    async with parked_lock(database, partition):
+    partition, projection = position.partition, log.subjects.service
+    async with parked_lock(database, partition, projection):
         async with database.snapshot() as transaction:
-            one = _first_of_its_aggregate(await list_parked(transaction, partition, log.epoch), position)
+            listed = await list_parked(transaction, partition, log.epoch, projection=projection)
+            one = _first_of_its_aggregate(listed, position)
             before = await _version_of(transaction, one)
         if not before:
             before = (await read_skips(log, partition, await log.end(partition))).begun(one.aggregate)
@@ -233,9 +236,12 @@ async def _version_of(transaction: Transaction, one: ParkedCommit) -> int:
     except BadRequestError:
         return 0
     table = _TABLES.get(address.kind)
-    if table is None:
+    if address.kind in CONFIG_KINDS:
+        table, where = tables.config, (tables.config.c.kind == address.kind, tables.config.c.id == address.id)
+    elif table is not None:
+        where = (table.c.id == address.id, table.c.partition == address.partition)
+    else:
         return 0
-    where = (table.c.id == address.id, table.c.partition == address.partition)
     row = await transaction.first(select(table.c.version).where(*where))
     return int(row["version"]) if row is not None else 0
 

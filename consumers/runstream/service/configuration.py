@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from cyclopts import Group, Parameter
@@ -42,6 +42,9 @@ from runstream.settings import (
     Setting,
     Settings,
 )
+
+Service: TypeAlias = Literal["runs", "config"]
+OfService = Annotated[Service, Parameter(help="The service of the log: runs, or config (users, projects, secrets).")]
 
 if TYPE_CHECKING:
     from runstream.runconfig.nodes import MappingNode

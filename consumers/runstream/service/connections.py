@@ -12,6 +12,7 @@ from runstream.database import Database
 from runstream.database.migrating import require_migrated
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.maintenance.request import SERVICE
 from runstream.service.servers import reached
 from runstream.settings import Settings
 
@@ -28,13 +29,15 @@ class Connections:
 
 
 @asynccontextmanager
-async def connected(settings: Settings, application: str, *, pool_size: int = 1) -> AsyncIterator[Connections]:
-    """Connect to NATS, the log and the migrated database. Raise InternalError for a server that is unreachable."""
+async def connected(
+    settings: Settings, application: str, *, service: str = SERVICE, pool_size: int = 1
+) -> AsyncIterator[Connections]:
+    """Connect to NATS, the log of a service and the migrated database. Raise InternalError where one is away."""
     async with (
         reached(settings) as (complete, _),
         nats_connection(complete.nats_url, application) as client,
         migrated_database(complete, application, pool_size=pool_size) as database,
-        await open_log(client, complete.namespace) as log,
+        await open_log(client, complete.namespace, service) as log,
     ):
         yield Connections(complete, client, log, database)
 

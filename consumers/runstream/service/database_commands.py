@@ -14,8 +14,10 @@ from runstream.api import Stall
 from runstream.cli.connection import with_program
 from runstream.cli.output import Output, print_json, say
 from runstream.commits import LogPosition
-from runstream.config_folding import SERVICE
+from runstream.config_folding import PARTITION, SERVICE
 from runstream.configstore.checking import fsck_config
+from runstream.configstore.projection import ConfigProjection
+from runstream.configstore.reading import fold_up_to
 from runstream.counting import counted
 from runstream.datamanager.agreement import ArchiveReport, check_archive
 from runstream.datamanager.archive import Archive
@@ -31,9 +33,10 @@ from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
 from runstream.projections.as_of import position_at
 from runstream.projections.fsck import FsckReport, fsck
-from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into
+from runstream.projections.ownership import own_all_partitions
+from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into, rebuild_lock
 from runstream.retention.checking import ObjectsCheck, ObjectsReport
-from runstream.service.configuration import ServerOptions, StorageOptions, settings_of
+from runstream.service.configuration import OfService, ServerOptions, StorageOptions, settings_of
 from runstream.service.connections import Connections, connected, migrated_database
 from runstream.service.progress import steps
 from runstream.service.servers import reached
@@ -142,7 +145,13 @@ def _json(found: _Found) -> dict[str, object]:
     }
 
 
-def rebuild_command(*, at: str | None = None, into: str | None = None, options: ServerOptions | None = None) -> None:
+def rebuild_command(
+    *,
+    at: str | None = None,
+    into: str | None = None,
+    service: OfService = "runs",
+    options: ServerOptions | None = None,
+) -> None:
     """Rebuild the rows of the database from the log without downtime.
 
     They are made in a schema beside the live one, and take its place in one step. With --into they stay where they are,
@@ -156,6 +165,15 @@ def rebuild_command(*, at: str | None = None, into: str | None = None, options: 
         Schema to create. A schema from an earlier rebuild is replaced; drop any other schema first.
     """
     until = parse_until(at or "", local=True)
+    if service == SERVICE:
+        if until is not None or into is not None:
+            raise BadRequestError(
+                "the rows of users, projects and secrets are made anew only where they are, as of now",
+                code="rebuildIntoMissing",
+                hint="leave --at and --into out",
+            )
+        say(with_program(f"made anew as of {uvloop.run(_rebuild_config(settings_of(options)))}"))
+        return
     if until is not None and into is None:
         raise BadRequestError(
             "the live rows cannot be those of an earlier time",
@@ -181,6 +199,15 @@ async def _rebuild(settings: Settings, until: LogPosition | datetime | None, int
                     return await rebuild(complete.nats_url, log, database, report)
             place = await _position(log, until)
             return await rebuild_into(complete.nats_url, log, complete.database_url, into, place, report)
+
+
+async def _rebuild_config(settings: Settings) -> LogPosition:
+    async with connected(settings, "runstream rebuild", service=SERVICE, pool_size=2) as at, rebuild_lock(at.database):
+        log = at.log
+        async with own_all_partitions(at.database, log.subjects.namespace, SERVICE, log.partitions):
+            fold = await fold_up_to(log, await log.end(PARTITION))
+            await ConfigProjection(at.database).begin(fold, log.epoch)
+        return LogPosition(log.epoch, (fold.after,))
 
 
 async def _position(log: JetStreamLog, until: LogPosition | datetime | None) -> LogPosition:

@@ -671,22 +671,24 @@ async def _probe(storage: ObjectStorage) -> None:
 
 async def consumers(settings: Settings) -> AsyncIterator[Finding]:
     """Check that every consumer of the log moves; no stalls before the first `serve` has made log and rows."""
-    stalls = await _stalls(settings)
-    for stall in stalls:
-        yield Finding(f"{stall.component} of partition {stall.partition}", "problem", str(stall), stall.todo)
-    if not stalls:
-        yield Finding("consumers of the log", "ok", "none stands still, no commit is parked")
+    for service, what in (("runs", "consumers of the log"), ("config", "consumers of the config log")):
+        stalls = await _stalls(settings, service)
+        for stall in stalls:
+            where = f"partition {stall.partition}" if service == "runs" else "the config log"
+            yield Finding(f"{stall.component} of {where}", "problem", str(stall), stall.todo)
+        if not stalls:
+            yield Finding(what, "ok", "none stands still, no commit is parked")
 
 
-async def _stalls(settings: Settings) -> list[Stall]:
+async def _stalls(settings: Settings, service: str) -> list[Stall]:
     async with nats_connection(settings.nats_url, "runstream doctor", 5.0) as client:
-        if await streams.described(client, settings.namespace, "runs") is None:
+        if await streams.described(client, settings.namespace, service) is None:
             return []
         if not (await migration_state(settings.database_url, settings.database_schema)).up_to_date:
             return []
         async with (
             Database(settings.database_url, settings.database_schema, pool_size=1) as database,
-            await open_log(client, settings.namespace) as log,
+            await open_log(client, settings.namespace, service) as log,
         ):
             objects = await open_objects(settings, make=False)
             return await Consumed(log, database, Questions(client), objects).stalls()

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 import uvloop
 from cyclopts import Parameter
@@ -32,7 +32,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.maintenance.lock import maintained_service
 from runstream.maintenance.request import SERVICE
 from runstream.objects.open import open_objects
-from runstream.service.configuration import ServerOptions, StorageOptions, settings_of
+from runstream.service.configuration import OfService, ServerOptions, Service, StorageOptions, settings_of
 from runstream.service.connections import migrated_database
 from runstream.service.progress import StepCallback, progress, steps
 from runstream.service.servers import reached
@@ -42,8 +42,6 @@ from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
 
 PublicKey = Annotated[Path | None, Parameter(help="Require a signature by this public key (PEM).")]
-Service: TypeAlias = Literal["runs", "config"]
-OfService = Annotated[Service, Parameter(help="The service of the log: runs, or config (users, projects, secrets).")]
 Number = Annotated[int, Parameter(help="Number of the epoch, as `runstream epochs list` shows it.")]
 _PIECE_BYTES = 1 << 20
 _COLUMNS: dict[Column, Callable[[ListedEpoch], Cell]] = {

@@ -31,8 +31,7 @@ from runstream.log.port import ReadableLog
 from runstream.maintenance.request import SERVICE
 from runstream.objects.open import open_objects
 from runstream.projections.parked import ParkedCommit, parked_at
-from runstream.service.configuration import StorageOptions, settings_of
-from runstream.service.epoch_commands import Service
+from runstream.service.configuration import Service, StorageOptions, settings_of
 from runstream.service.progress import progress
 from runstream.service.servers import reached
 from runstream.settings import Settings

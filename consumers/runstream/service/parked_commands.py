@@ -23,7 +23,7 @@ from runstream.database import Database
 from runstream.errors import BadRequestError
 from runstream.feed import read_again
 from runstream.log.port import Log, RawMessage
-from runstream.maintenance.request import SERVICE, MaintenanceControl
+from runstream.maintenance.request import MaintenanceControl
 from runstream.projections.parked import (
     ParkedCommit,
     SkipDecision,
@@ -34,7 +34,7 @@ from runstream.projections.parked import (
     skip_commit,
     skip_decision_of,
 )
-from runstream.service.configuration import ServerOptions, settings_of
+from runstream.service.configuration import OfService, ServerOptions, settings_of
 from runstream.service.connections import connected, migrated_database
 from runstream.service.servers import reached
 from runstream.settings import Settings
@@ -74,7 +74,7 @@ class Found:
 async def find(log: Log, database: Database, position: Position) -> Found:
     """Return the commit. Raise NotExistError when it is neither parked nor skipped."""
     async with database.snapshot() as transaction:
-        parked = await list_parked(transaction, position.partition, position.epoch)
+        parked = await list_parked(transaction, position.partition, position.epoch, projection=log.subjects.service)
     one = next((each for each in parked if each.position == position), None)
     decided = None
     there = position.epoch == log.epoch and position.partition < log.partitions
@@ -155,6 +155,7 @@ def _positions_text(positions: tuple[Position, ...]) -> str:
 def list_command(
     *,
     skipped: Flag = False,
+    service: OfService = "runs",
     output: Output = "table",
     options: ServerOptions | None = None,
 ) -> None:
@@ -166,16 +167,18 @@ def list_command(
         List skipped commits instead: who skipped them, when and why.
     """
     if skipped:
-        _list_skipped(uvloop.run(_decided(settings_of(options))), output)
+        _list_skipped(uvloop.run(_decided(settings_of(options), service)), output)
         return
-    commits = uvloop.run(_parked(settings_of(options)))
+    commits = uvloop.run(_parked(settings_of(options), service))
     if output == "json":
         print_json([_values(one, "position", "subject", "aggregate", "reason", "at") for one in commits])
     else:
         print_items(commits, _PARKED, "nothing is parked")
 
 
-def show_command(position: str, /, *, output: Output = "table", options: ServerOptions | None = None) -> None:
+def show_command(
+    position: str, /, *, service: OfService = "runs", output: Output = "table", options: ServerOptions | None = None
+) -> None:
     """Show a parked commit as it is in the log, why it is parked, and what waits behind it.
 
     Parameters
@@ -183,7 +186,7 @@ def show_command(position: str, /, *, output: Output = "table", options: ServerO
     position
         EPOCH/PARTITION/SEQUENCE of a parked or skipped commit, as `parked list` shows it.
     """
-    found = uvloop.run(_find(settings_of(options), Position.parse(position)))
+    found = uvloop.run(_find(settings_of(options), service, Position.parse(position)))
     if output == "json":
         print_json(json_of(found))
     else:
@@ -192,6 +195,8 @@ def show_command(position: str, /, *, output: Output = "table", options: ServerO
 
 def retry_command(*positions: str, options: ServerOptions | None = None) -> None:
     """Ask the scheduler to try parked commits again.
+
+    Commits of the service config need no retry: every process tries them when it starts.
 
     Parameters
     ----------
@@ -206,7 +211,9 @@ def retry_command(*positions: str, options: ServerOptions | None = None) -> None
     )
 
 
-def skip_command(position: str, /, *, reason: str, options: ServerOptions | None = None) -> None:
+def skip_command(
+    position: str, /, *, reason: str, service: OfService = "runs", options: ServerOptions | None = None
+) -> None:
     """Skip a parked commit for good. This cannot be undone, even when a later version could read the commit.
 
     The decision is recorded in the log, and the commits of the same run or task that waited behind it are retried.
@@ -220,7 +227,7 @@ def skip_command(position: str, /, *, reason: str, options: ServerOptions | None
     """
     if not reason.strip():
         raise BadRequestError("a reason is empty", code="reasonMissing", hint="say why with --reason")
-    decided = uvloop.run(_skip(settings_of(options), Position.parse(position), reason))
+    decided = uvloop.run(_skip(settings_of(options), service, Position.parse(position), reason))
     say(f"skipped the commit at {position} (recorded at {decided})")
 
 
@@ -237,13 +244,13 @@ def _values(one: ParkedCommit | SkipDecision, *names: str) -> dict[str, object]:
     return {name: getattr(one, name) for name in names} | {"position": str(one.position)}
 
 
-async def _parked(settings: Settings) -> tuple[ParkedCommit, ...]:
+async def _parked(settings: Settings, service: str) -> tuple[ParkedCommit, ...]:
     async with (
         reached(settings) as (complete, _),
         migrated_database(complete, _CLIENT) as database,
         database.snapshot() as transaction,
     ):
-        return await list_parked(transaction)
+        return await list_parked(transaction, projection=service)
 
 
 async def _retry(settings: Settings, positions: list[Position]) -> int:
@@ -251,25 +258,25 @@ async def _retry(settings: Settings, positions: list[Position]) -> int:
         return await request_retry(database, positions)
 
 
-async def _decided(settings: Settings) -> list[SkipDecision]:
-    async with connected(settings, _CLIENT) as servers:
+async def _decided(settings: Settings, service: str) -> list[SkipDecision]:
+    async with connected(settings, _CLIENT, service=service) as servers:
         return await list_skip_decisions(servers.log)
 
 
-async def _find(settings: Settings, position: Position) -> Found:
-    async with connected(settings, _CLIENT) as servers:
+async def _find(settings: Settings, service: str, position: Position) -> Found:
+    async with connected(settings, _CLIENT, service=service) as servers:
         return await find(servers.log, servers.database, position)
 
 
-async def _skip(settings: Settings, position: Position, reason: str) -> Position:
+async def _skip(settings: Settings, service: str, position: Position, reason: str) -> Position:
     actor = f"user:{getpass.getuser()}@{socket.gethostname()}"
-    async with connected(settings, _CLIENT) as servers:
-        requested = await MaintenanceControl(servers.nats, servers.log.subjects.namespace).requested(SERVICE)
+    async with connected(settings, _CLIENT, service=service) as servers:
+        requested = await MaintenanceControl(servers.nats, servers.log.subjects.namespace).requested(service)
         if requested is not None and requested.enabled:
             raise BadRequestError(
                 "the service is in maintenance: nothing is appended to its log",
                 code="maintenance",
-                hint="decide when maintenance has ended: runstream maintenance disable",
+                hint=f"decide when maintenance has ended: runstream maintenance disable --service {service}",
             )
         return await skip_commit(
             servers.log, servers.database, position, actor=actor, reason=reason, at=datetime.now(UTC)

@@ -41,8 +41,8 @@ LOOK_SECONDS = 5.0
 FRESH_SECONDS = 1.0
 """Age, in seconds, up to which a probe gets the last result."""
 _LOOKING_SECONDS = 10.0
-_PARTS = {"projection": "scheduler", "archive": "datamanager"}
-"""The component that runs each consumer."""
+_PROJECTORS = {"runs": "scheduler", "config": "configstore"}
+"""The component that projects the log of each service."""
 log = structlog.get_logger()
 
 Consumer: TypeAlias = Literal["projection", "archive"]
@@ -75,10 +75,11 @@ class Consumed:
 
     async def _rows(self) -> tuple[list[Stall], dict[int, int]]:
         """Return the stalls of parked commits, and the projected sequence of each partition."""
-        epoch = self.log.subjects.epoch
+        epoch, service = self.log.subjects.epoch, self.log.subjects.service
         async with self.database.snapshot() as transaction:
-            parked = [_parked(first, count) for first, count in await first_parked(transaction, epoch)]
-            positions = (await get_positions(transaction)).values()
+            found = await first_parked(transaction, epoch, service)
+            positions = (await get_positions(transaction, service)).values()
+        parked = [_parked(first, count, service) for first, count in found]
         return parked, {one.partition: one.sequence for one in positions if one.epoch == epoch}
 
     async def _stall(
@@ -90,9 +91,10 @@ class Consumed:
         if waiting is None:
             return None
         if archived is not None:
-            return stall_of("archive", waiting, archived, now, seconds)
+            return stall_of("archive", waiting, archived, now, seconds, "datamanager")
         answer = await ask_progress(self.questions, self.log.subjects.progress(partition))
-        return stall_of("projection", waiting, answer, now, seconds)
+        part = _PROJECTORS[self.log.subjects.service]
+        return stall_of("projection", waiting, answer, now, seconds, part)
 
     async def _waiting(self, partition: int, consumed: int, now: datetime, seconds: float) -> Backlog | None:
         """Return the commits after `consumed`; None when none has been pending for `seconds`."""
@@ -117,21 +119,31 @@ class Backlog:
     commits: int
 
 
-def _parked(first: ParkedCommit, count: int) -> Stall:
+def _parked(first: ParkedCommit, count: int, service: str) -> Stall:
     position = str(first.position)
+    of = "" if service == PROJECTION else f" --service {service}"
     todo = (
-        f"runstream parked show {position}; when the cause is gone: runstream parked retry; to leave it out for good: "
-        f"runstream parked skip {position} --reason …"
+        f"runstream parked show {position}{of}; when the cause is gone: "
+        f"{'runstream parked retry' if not of else 'start the service again'}; to leave it out for good: "
+        f"runstream parked skip {position}{of} --reason …"
     )
     why = without_secrets(first.reason)[:MAX_REASON]
     return Stall("projection", "parked", first.position.partition, position, first.at, count, why, todo)
 
 
 def stall_of(
-    component: Consumer, waiting: Backlog, answer: ConsumerProgress | NoAnswer, now: datetime, seconds: float
+    consumer: Consumer,
+    waiting: Backlog,
+    answer: ConsumerProgress | NoAnswer,
+    now: datetime,
+    seconds: float,
+    part: str = "scheduler",
 ) -> Stall | None:
-    """Return the stall of a consumer with pending commits; None when it moves, however slowly."""
-    part, since = _PARTS[component], waiting.since
+    """Return the stall of a consumer with pending commits; None when it moves, however slowly.
+
+    `part` is the component that runs it.
+    """
+    since = waiting.since
     if answer is NoAnswer.NO_RESPONDERS:
         why = f"no {part} has it"
         todo = f"start a process with the {part}: runstream serve (--components {part})"
@@ -145,7 +157,7 @@ def stall_of(
         why = answer.error or f"its {part} has not moved on, without an error so far"
         todo = "runstream doctor; it goes on by itself when the cause is gone"
     return Stall(
-        component,
+        consumer,
         "behind",
         waiting.position.partition,
         str(waiting.position),

@@ -186,7 +186,8 @@ class ConfigStore:
                     f"{change.kind} {change.id} has a commit that cannot be read: {parked[0].reason}",
                     code="aggregateParked",
                     details={"position": str(parked[0].position)},
-                    hint="`runstream parked list` shows such commits; `runstream parked skip` goes on without one",
+                    hint="`runstream parked list --service config` shows such commits; "
+                    "`runstream parked skip --service config` goes on without one",
                 )
 
     async def _fold_until_skip(self) -> None:

@@ -246,10 +246,10 @@ async def _with_open_tasks(transaction: Transaction, rows: Sequence[RowMapping])
     )
 
 
-async def get_positions(transaction: Transaction) -> dict[int, Position]:
+async def get_positions(transaction: Transaction, projection: str = tables.PROJECTION) -> dict[int, Position]:
     """Return the projected position of each partition."""
     checkpoints = tables.checkpoints.c
     rows = await transaction.rows(
-        select(tables.checkpoints).where(checkpoints.projection == tables.PROJECTION).order_by(checkpoints.partition)
+        select(tables.checkpoints).where(checkpoints.projection == projection).order_by(checkpoints.partition)
     )
     return {row["partition"]: Position(row["epoch"], row["partition"], row["sequence"]) for row in rows}
