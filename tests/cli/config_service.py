@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from runstream.config.store import ConfigFollower, ConfigStore
-from tests.gateway.world import World
+from runstream.gateway.sessions import Sessions
+from tests.gateway.config_world import MemoryRecords
+from tests.gateway.world import TOKEN, World
 from tests.log.memory import MemoryLog
 
 
@@ -26,6 +28,8 @@ def config_service(**settings: Any) -> Iterator[str]:
         store = ConfigStore(MemoryLog(service="config", partitions=1))
         world = World.make()
         world.context = replace(world.context, store=store, settings=replace(world.context.settings, **settings))
+        sessions = Sessions(MemoryRecords(), TOKEN, store, secure=False)
+        world.context = replace(world.context, sessions=sessions)
         async with ConfigFollower(store).serving(), world.served() as url:
             urls.append(url)
             started.set()

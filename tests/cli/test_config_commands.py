@@ -101,6 +101,14 @@ def test_users_and_their_tokens(admin: Command, refused: Command) -> None:
     assert "ulla" not in admin("user", "list").out
 
 
+def test_a_login_link_is_printed_for_a_browser(admin: Command, refused: Command, url: str) -> None:
+    admin("user", "create", "-n", "linda")
+    made = admin("user", "login-link", "-n", "linda")
+    assert made.out.startswith(f"{url}/login?token=")
+    assert made.err.startswith("it works once, until ")
+    assert "did you mean 'linda'?" in refused("user", "login-link", "-n", "lina").err
+
+
 def test_organizations_members_and_their_roles(admin: Command, refused: Command, user: As) -> None:
     olga = user("olga")
     user("otto")
@@ -348,6 +356,7 @@ def test_the_audit_shows_who_changed_what_to_its_owners(
             "ID",
         ],
     ]
+    assert "organization member set (user bert, role member)" in anna("audit").out
     everything = anna("audit", "-o", "json").out
     assert "audited value" not in everything
     assert {entry["path"].split("/")[1] for entry in json.loads(everything)} == {"anna", "atelier"}

@@ -1,4 +1,4 @@
-"""`runstream user`: users and their tokens."""
+"""`runstream user`: users, their tokens, and links to log in with."""
 
 from __future__ import annotations
 
@@ -126,6 +126,21 @@ def delete_user(*, username: Username, yes: Flag = False) -> int:
         require_confirmed(f"delete user {found.username} with its projects, secrets and tokens?", yes=yes)
         await client.users.delete(found.id)
         say(f"user {found.username} is deleted")
+
+    return with_client(work)
+
+
+def login_link(*, username: Username, output: Output = "table") -> int:
+    """Print a link that logs a user in once, in a browser."""
+
+    async def work(client: Client) -> None:
+        async with near_names(username, "userDoesNotExist", user_names(client)):
+            link = await client.users.login_link(username)
+        if output == "json":
+            print_json(link)
+        else:
+            say(link.url)
+            warn(f"it works once, until {timestamp(link.expires_at)}")
 
     return with_client(work)
 

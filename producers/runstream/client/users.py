@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runstream.api import InvitationView, MembershipView, PrivateUserView, TokenEntry, TokenView, UserView
+from runstream.api import InvitationView, LoginLink, MembershipView, PrivateUserView, TokenEntry, TokenView, UserView
 from runstream.client.config_types import TokenScope
 from runstream.client.pages import items
 from runstream.client.paths import api_path
@@ -54,6 +54,10 @@ class Users:
     async def delete(self, user: str) -> None:
         """Delete a user with its projects, secrets and tokens. Raises ClientError (not-exist)."""
         await self._session.write("DELETE", api_path("users", user), None, type(None))
+
+    async def login_link(self, user: str) -> LoginLink:
+        """Create a link that logs a user in once, in a browser. Raises ClientError (not-exist)."""
+        return await self._session.write("POST", "/auth/loginlink", {"username": user}, LoginLink)
 
     async def tokens(self, user: str) -> tuple[TokenEntry, ...]:
         """Return the tokens of a user, without their texts. Raises ClientError (not-exist)."""

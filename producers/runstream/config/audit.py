@@ -56,6 +56,8 @@ class AuditedCommit(Struct, frozen=True):
     thing: ThingKey
     places: tuple[tuple[ThingKey, str], ...]
     """The thing with its name, and what it was in, up to its user or organization."""
+    events: tuple[tuple[DomainEvent, dict[str, str | bool]], ...]
+    """Each event, with its fields that are shown."""
 
     @property
     def path(self) -> str:
@@ -68,13 +70,6 @@ class AuditedCommit(Struct, frozen=True):
     def owner(self) -> ThingKey:
         """The user or organization that it belongs to; the thing itself where it belongs to none."""
         return self.places[-1][0]
-
-    @property
-    def fields(self) -> Iterator[tuple[DomainEvent, dict[str, str | bool]]]:
-        """Yield each event, with its fields that are shown."""
-        for event in self.stored.commit.events:
-            found = {name: getattr(event, name) for name in _SHOWN if name in event.__struct_fields__}
-            yield event, {name: value for name, value in found.items() if isinstance(value, str | bool)}
 
 
 class AuditTrail:
@@ -158,7 +153,15 @@ class AuditTrail:
         if stored is None or not stored.commit.events or stored.commit.address.kind == "skip":
             return None
         thing = _thing_of(stored)
-        return AuditedCommit(message.position.sequence, stored, thing, tuple(self._above(thing)))
+        events = tuple((event, self._fields(event)) for event in stored.commit.events)
+        return AuditedCommit(message.position.sequence, stored, thing, tuple(self._above(thing)), events)
+
+    def _fields(self, event: DomainEvent) -> dict[str, str | bool]:
+        """Return the fields of an event that say what changed; a user by its last name."""
+        found = {name: getattr(event, name) for name in _SHOWN if name in event.__struct_fields__}
+        user = self._places.get(("user", getattr(event, "user_id", "")))
+        shown = {name: value for name, value in found.items() if isinstance(value, bool) or value}
+        return shown if user is None else {"user": user.name, **shown}
 
     def _above(self, thing: ThingKey) -> Iterator[tuple[ThingKey, str]]:
         place: ThingKey | None = thing

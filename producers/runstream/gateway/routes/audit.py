@@ -110,7 +110,7 @@ def _time(text: str) -> datetime | None:
 
 def _entry(one: AuditedCommit) -> api.AuditEntry:
     commit, (kind, key) = one.stored.commit, one.thing
-    events = tuple(api.AuditedEvent(type(event).__name__, fields) for event, fields in one.fields)
+    events = tuple(api.AuditedEvent(type(event).__name__, fields) for event, fields in one.events)
     return api.AuditEntry(
         str(one.stored.position), commit.time, commit.actor, kind, key, one.places[0][1], one.path, events
     )
