@@ -21,7 +21,8 @@ from tests.gateway.world import TOKEN
     [
         (
             ("",),
-            "run config log cache executor events maintenance login logout user org projectgroup project remotesource",
+            "run config log cache executor events maintenance login logout user org projectgroup project directrun "
+            "remotesource",
         ),
         (("ru",), "run"),
         (("--d",), "--data-dir --detailed-errors"),

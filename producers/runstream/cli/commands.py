@@ -43,7 +43,9 @@ GROUPS = {
     "projectgroup": "Create, change and delete project groups.",
     "projectgroup secret": "Create, change and delete secrets for all projects in a group.",
     "projectgroup variable": "Create, change and delete variables for all projects in a group.",
+    "directrun": "Run a working tree that is not committed.",
     "project": "Create, change and delete projects.",
+    "project run": "Create runs of a project's repository.",
     "project secret": "Create, change and delete the secrets of a project.",
     "project variable": "Create, change and delete the variables of a project.",
     "remotesource": "Create, change and delete remote sources: hosts of git repositories.",
@@ -51,7 +53,7 @@ GROUPS = {
 """The help of words with several commands."""
 OF_RUNS = ("run", "config", "log", "cache", "executor", "events", "maintenance", "init")
 """First words of the commands about runs; the others are about the service."""
-OF_PROJECTS = ("user", "org", "projectgroup", "project", "remotesource", "audit", "login", "logout")
+OF_PROJECTS = ("user", "org", "projectgroup", "project", "directrun", "remotesource", "audit", "login", "logout")
 """First words of the commands about people and projects."""
 # fmt: off
 COMMANDS = (
@@ -197,6 +199,9 @@ COMMANDS = (
     _command("projectgroup variable delete", "cli.secret_commands:delete_group_variable",
         "Delete a variable of a project group.",
         "runstream projectgroup variable delete --projectgroup org/acme/web --name deploy"),
+    _command("project run create", "cli.directrun_commands:create_project_runs",
+        "Create the runs of a commit of a project's repository.",
+        "runstream project run create --project org/acme/web/site --branch main"),
     _command("project list", "cli.project_commands:list_projects", "List the projects in a group.",
         "runstream project list --parent org/acme/web"),
     _command("project get", "cli.project_commands:get_project", "Show a project.",
@@ -230,6 +235,9 @@ COMMANDS = (
     _command("project variable delete", "cli.secret_commands:delete_project_variable",
         "Delete a variable of a project.",
         "runstream project variable delete --project org/acme/web/site --name deploy"),
+    _command("directrun start", "cli.directrun_commands:start",
+        "Push the working tree around you to the service, and create its runs.",
+        "runstream directrun start --branch main", "runstream directrun start --tag v1 --var STAGE=test"),
     _command("remotesource list", "cli.remotesource_commands:list_remote_sources", "List remote sources.",
         "runstream remotesource list"),
     _command("remotesource get", "cli.remotesource_commands:get_remote_source", "Show a remote source.",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # only commands that talk to a service import HTTP
 _OF_ANY_SERVICE = frozenset(
     (
         *("run", "log", "cache", "storage", "executor", "events", "maintenance", "env", "status", "export", "import"),
-        *("user", "org", "projectgroup", "project", "remotesource", "audit"),
+        *("user", "org", "projectgroup", "project", "directrun", "remotesource", "audit"),
     )
 )
 """The first words of commands that take --url or --data-dir."""

@@ -59,6 +59,8 @@ from runstream.api import (
 )
 from runstream.client.client import Client
 from runstream.client.config_types import (
+    CommitChoice,
+    NewDirectRun,
     NewProject,
     NewRemoteSource,
     NewRepository,
@@ -79,6 +81,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Commit",
+    "CommitChoice",
     "ConditionsView",
     "ConfigWarning",
     "ConnectionFailedError",
@@ -102,6 +105,7 @@ __all__ = [
     "MemberView",
     "MembershipView",
     "ModeChange",
+    "NewDirectRun",
     "NewProject",
     "NewRemoteSource",
     "NewRepository",

@@ -106,3 +106,32 @@ class RemoteSourceChanges(Struct, frozen=True, omit_defaults=True, kw_only=True)
     skip_ssh_host_key_check: bool | None = None
     registration_enabled: bool | None = None
     login_enabled: bool | None = None
+
+
+class CommitChoice(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A commit of a project's repository; give exactly one of branch, tag and ref."""
+
+    branch: str = ""
+    tag: str = ""
+    ref: str = ""
+    """Such as refs/heads/main."""
+    commit_sha: str = ""
+    """Another commit than the ref's; may be the beginning of an id."""
+
+
+class NewDirectRun(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A working tree that was pushed to `/repos/<repo_path>.git`; give exactly one of branch, tag and ref."""
+
+    repo_uuid: str
+    """The id of the clone, whose caches no other clone shares."""
+    repo_path: str
+    """`<user id>/<repository uuid>`."""
+    branch: str = ""
+    tag: str = ""
+    ref: str = ""
+    commit_sha: str
+    message: str
+    pull_request_ref_regexes: tuple[str, ...] = ()
+    """RE2 expressions; the first submatch is the id of a pull request."""
+    variables: dict[str, str] = {}
+    """For `from_variable` alone."""

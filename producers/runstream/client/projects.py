@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runstream.api import ProjectGroupView, ProjectView
-from runstream.client.config_types import NewProject, ProjectChanges, ProjectGroupChanges, Visibility
+from runstream.client.config_types import CommitChoice, NewProject, ProjectChanges, ProjectGroupChanges, Visibility
 from runstream.client.paths import api_path
 from runstream.client.session import Session
 
@@ -62,6 +62,14 @@ class Projects:
     async def delete(self, project: str) -> None:
         """Delete a project with its secrets and variables. Raises ClientError (not-exist)."""
         await self._session.write("DELETE", api_path("projects", project), None, type(None))
+
+    async def create_runs(self, project: str, commit: CommitChoice, *, idempotency_key: str = "") -> None:
+        """Create the runs of a commit of the project's repository. Raises ClientError.
+
+        With `idempotency_key`, the same request creates them once.
+        """
+        path = api_path("projects", project, "createrun")
+        await self._session.write("POST", path, commit, type(None), idempotency_key=idempotency_key)
 
     async def reconfigure(self, project: str) -> None:
         """Set up the project at its remote source again: deploy key and webhook. Raises ClientError."""

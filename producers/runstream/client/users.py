@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from runstream.api import InvitationView, LoginLink, MembershipView, PrivateUserView, TokenEntry, TokenView, UserView
-from runstream.client.config_types import TokenScope
+from runstream.client.config_types import NewDirectRun, TokenScope
 from runstream.client.pages import items
 from runstream.client.paths import api_path
 from runstream.client.session import Session, Stream
@@ -73,6 +73,13 @@ class Users:
     async def delete_token(self, user: str, name: str) -> None:
         """Delete a token, which ends its use. Raises ClientError (not-exist, `userTokenDoesNotExist`)."""
         await self._session.write("DELETE", api_path("users", user, "tokens", name), None, type(None))
+
+    async def create_direct_runs(self, run: NewDirectRun, *, idempotency_key: str = "") -> None:
+        """Create the runs of a working tree that the token's user has pushed. Raises ClientError.
+
+        With `idempotency_key`, the same request creates them once.
+        """
+        await self._session.write("POST", "/user/createrun", run, type(None), idempotency_key=idempotency_key)
 
     def organizations(self) -> Stream[MembershipView]:
         """Read the organizations of the token's user. Raises ClientError."""

@@ -1,0 +1,89 @@
+"""Direct runs of a dirty working tree, and runs of a project's repository, from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.config_service import config_service
+from tests.cli.conftest import Command, Outcome
+from tests.gateway.world import TOKEN
+from tests.git.repositories import git, new_repository
+
+CONFIG = """
+runs:
+  - name: {name}
+    tasks:
+      - name: build
+        runtime: {{type: host}}
+        environment: {{STAGE: {{from_variable: STAGE}}}}
+        steps: [{{clone: {{}}}}, {{run: make}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    with config_service(folder) as at:
+        yield at
+
+
+@pytest.fixture
+def as_user(command: Command, url: str) -> Callable[[str], Command]:
+    """Create a user; return a function that runs a command as this user."""
+
+    def made(name: str) -> Command:
+        admin = ("--url", url, "--token", TOKEN, "user")
+        assert command(*admin, "create", "-n", name).code == 0
+        token = command(*admin, "token", "create", "-n", name, "-t", "test").out.strip()
+        return lambda *words: command("--url", url, "--token", token, *words)
+
+    return made
+
+
+def succeeded(done: Outcome) -> Outcome:
+    assert done.code == 0, done
+    return done
+
+
+def test_a_dirty_working_tree_is_pushed_and_run(
+    as_user: Callable[[str], Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = as_user("ann")
+    clone = new_repository(tmp_path / "clone", {".runstream/config.yml": CONFIG.format(name="committed")})
+    (clone / ".runstream" / "config.yml").write_text(CONFIG.format(name="dirty"))
+    before = git(clone, "status", "--porcelain"), git(clone, "rev-parse", "HEAD")
+    (tmp_path / "variables.yml").write_text("STAGE: file\nOTHER: x\n")
+    monkeypatch.chdir(clone / ".runstream")
+    done = succeeded(ann("directrun", "start", "--var-file", str(tmp_path / "variables.yml"), "--var", "STAGE=test"))
+    assert "the runs of refs/heads/master are created: " in done.out
+    assert (git(clone, "status", "--porcelain"), git(clone, "rev-parse", "HEAD")) == before
+    succeeded(ann("directrun", "start", "--tag", "v1"))
+    succeeded(ann("directrun", "start", "--ref", "refs/pull/7/head"))
+    refused = ann("directrun", "start", "--ref", "refs/changes/7")
+    assert (refused.code, "neither a branch, nor a tag, nor a pull request" in refused.err) == (1, True)
+    regex = r"refs/changes/(\d+)"
+    succeeded(ann("directrun", "start", "--ref", "refs/changes/7", "--pull-request-ref-regexes", regex))
+    refused = ann("directrun", "start", "--branch", "main", "--tag", "v1")
+    assert (refused.code, "give only one of" in refused.err) == (1, True)
+    git(clone, "checkout", "-q", "--detach")
+    assert "no branch is checked out" in ann("directrun", "start").err
+
+
+def test_runs_of_a_projects_repository_are_created(
+    as_user: Callable[[str], Command], folder: Path, tmp_path: Path
+) -> None:
+    bob, eve = as_user("bob"), as_user("eve")
+    host = new_repository(folder / "hosts" / "web", {".runstream/config.yml": CONFIG.format(name="main")})
+    succeeded(bob("project", "create", "-n", "web", "--parent", "user/bob", "--repo-url", str(host)))
+    create = ("project", "run", "create", "--project", "user/bob/web")
+    assert "the runs of refs/heads/main are created" in succeeded(bob(*create, "--branch", "main")).out
+    assert "has no ref refs/heads/gone" in bob(*create, "--branch", "gone").err
+    assert "give exactly one of" in bob(*create).err
+    assert "you may not create a run" in eve(*create, "--branch", "main").err
