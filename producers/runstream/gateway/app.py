@@ -63,6 +63,7 @@ from runstream.gateway.runs.create import RunCreation, SharedData
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Asker, Explainer
 from runstream.gateway.sessions import CSRF_HEADER, Records, Sessions
+from runstream.git.cleaning import RepositoryCleaning
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance.mode import Mode, Parkable
@@ -262,6 +263,7 @@ class Gateway(HttpServer):
             git=behind.git,
             sessions=_sessions(settings, behind),
         )
+        self._cleaning = _cleaning(behind.git)
         self._admission: Component | None = None
         gate = None
         if mode is not None:
@@ -275,7 +277,7 @@ class Gateway(HttpServer):
     async def run(self) -> None:
         """Serve until `stopping` is set."""
         async with AsyncExitStack() as stack:
-            for part in (self._freshness, self._admission):
+            for part in (self._freshness, self._cleaning, self._admission):
                 if part is not None:
                     await stack.enter_async_context(part.serving())
             await super().run()
@@ -292,6 +294,12 @@ def _sessions(settings: Settings, behind: Backends) -> Sessions | None:
         not settings.insecure_cookies,
         settings.cors_origins,
     )
+
+
+def _cleaning(git: GitRepositories | None) -> RepositoryCleaning | None:
+    if git is None:
+        return None
+    return RepositoryCleaning(git.mirrors, git.server, git.expiry, partial(datetime.now, UTC))
 
 
 async def _admission(gate: MaintenanceGate) -> Admission:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
@@ -127,6 +128,8 @@ class GitRepositories:
 
     mirrors: Mirrors
     server: GitServer
+    expiry: timedelta | None = None
+    """Age of a commit at which a ref that a user pushed is deleted; None for never."""
 
 
 @dataclass(frozen=True, slots=True)

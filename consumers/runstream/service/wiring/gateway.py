@@ -113,12 +113,17 @@ def _repositories(settings: Settings, data_dir: DataDir) -> GitRepositories:
     """Return the git repositories of this gateway. Raises BadRequestError for settings that are not valid."""
     try:
         networks = tuple(map(ip_network, settings.git_networks))
+        expiry = parse_age(settings.git_refs_age)
     except ValueError as error:
         raise BadRequestError(
-            f"git_networks: {error}", code="invalidSettings", hint="a network is written as in 127.0.0.0/8"
+            f"git_networks or git_refs_age: {error}",
+            code="invalidSettings",
+            hint="a network is written as in 127.0.0.0/8, an age as in 30d",
         ) from error
     allowed = AllowedSources(folders=tuple(map(Path, settings.git_folders)), networks=networks)
-    return GitRepositories(Mirrors(data_dir.path / "mirrors", allowed), GitServer(data_dir.path / "repositories"))
+    return GitRepositories(
+        Mirrors(data_dir.path / "mirrors", allowed), GitServer(data_dir.path / "repositories"), expiry
+    )
 
 
 async def _follower(config: ConfigStore) -> ConfigFollower:
