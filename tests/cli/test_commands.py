@@ -575,7 +575,7 @@ def test_mistyped_options_are_one_sentence(
         ("cancel", "unknown command 'cancel'", "did you mean `runstream --url URL run cancel`?"),
         ("start", "unknown command 'start'", "did you mean `runstream serve`?"),
         ("stattus", "unknown command 'stattus'", "did you mean `runstream --url URL status`?"),
-        ("dance", "unknown command 'dance'", "its commands are: cache, completion, config, directrun, doctor, env, ep"),
+        ("dance", "unknown command 'dance'", "its commands are: audit, cache, completion, config, directrun, doctor,"),
         ("run create x.yml", "unexpected argument 'x.yml'", "did you mean --config x.yml?"),
         ("run list --phase flying", "invalid value", "`runstream run list --help` shows how it is used"),
         ("run list --limt 3", "unknown option: --limt. Did you mean --limit?", "`runstream run list --help`"),

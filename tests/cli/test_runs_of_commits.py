@@ -87,3 +87,28 @@ def test_runs_of_a_projects_repository_are_created(
     assert "has no ref refs/heads/gone" in bob(*create, "--branch", "gone").err
     assert "give exactly one of" in bob(*create).err
     assert "you may not create a run" in eve(*create, "--branch", "main").err
+
+
+def test_runs_and_logs_of_an_owner(
+    as_user: Callable[[str], Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kim, lee = as_user("kim"), as_user("lee")
+    clone = new_repository(tmp_path / "clone", {".runstream/config.yml": CONFIG.format(name="shown")})
+    monkeypatch.chdir(clone)
+    succeeded(kim("directrun", "start", "--branch", "a/b"))
+    listed = succeeded(kim("run", "list", "--username", "kim"))
+    assert "shown" in listed.out
+    assert "refs/heads/a/b" in listed.out
+    assert "shown" in succeeded(kim("run", "list", "--username", "kim", "--branch", "a/b")).out
+    assert "kim has no such runs" in succeeded(kim("run", "list", "--username", "kim", "--branch", "other")).out
+    assert '"number":1' in succeeded(kim("run", "list", "--username", "kim", "-o", "json")).out.replace(" ", "")
+    assert "you may not read direct runs" in lee("run", "list", "--username", "kim").err
+    assert "does not exist" in kim("run", "list", "--project", "user/kim/gone").err
+    assert "either --project or --username" in kim("run", "list", "--username", "kim", "--project", "user/kim/x").err
+    log = ("log", "get", "--username", "kim", "--runnumber", "1", "--taskname", "build")
+    assert "(no log)" not in succeeded(kim(*log, "--step", "1")).out
+    assert "has no task 'biuld'" in kim(*log[:-1], "biuld", "--setup").err
+    assert "did you mean 'make'" in kim(*log, "--step", "mkae").err
+    assert "give either --step or --setup" in kim(*log).err
+    assert "no run is named" in kim("log", "get").err
+    assert "--runnumber" in kim("log", "get", "latest", "--username", "kim").err

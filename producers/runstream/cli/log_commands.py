@@ -19,6 +19,7 @@ from runstream.cli.finding import RunName, did_you_mean, find_run, find_task, ru
 from runstream.cli.graph import by_start, failed_steps
 from runstream.cli.log_text import LogText
 from runstream.cli.output import shows_colours, warn
+from runstream.cli.owned_runs import OwnedLog, print_owned_log
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Client, ClientError, Run, Step, Task
 from runstream.errors import BadRequestError, NotExistError
@@ -114,12 +115,13 @@ class LogPart:
 
 
 def get_log(
-    run: RunName,
+    run: RunName | None = None,
     task: str | None = None,
     /,
     *,
     choice: LogFilter = LogFilter(),
     part: LogPart = LogPart(),
+    owned: OwnedLog = OwnedLog(),  # noqa: B008
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
 ) -> int:
     """Print the logs of a run, of a task, or of some of its steps. Lines of several tasks begin with their task's name.
@@ -133,6 +135,18 @@ def get_log(
     follow
         Keep printing until the step ends; needs a task.
     """
+    if owned:
+        if run is not None or choice != LogFilter(step=choice.step, setup=choice.setup) or part != LogPart():
+            raise BadRequestError(
+                "--runnumber takes --step, --setup and --follow alone",
+                code="invalidRun",
+                hint="or name the run: RUN",
+            )
+        return print_owned_log(owned, choice.step, setup=choice.setup, follow=follow)
+    if run is None:
+        raise BadRequestError(
+            "no run is named", code="invalidRun", hint="give RUN, or --runnumber with --project or --username"
+        )
     choice.require_one(task)
     part.require_one()
     since = part.first_time()
@@ -143,8 +157,10 @@ def get_log(
         hint = f"`{program_command()} run follow` follows all tasks of a run"
         raise BadRequestError("--follow needs a task", code="invalidRunTaskStepNumber", hint=hint)
 
+    name = run
+
     async def work(client: Client) -> int:
-        found, tasks = await _find(client, run, task)
+        found, tasks = await _find(client, name, task)
         if task is not None:
             _require_run(found, tasks[0])
         wanted = selected_logs(found, tasks, choice)

@@ -45,6 +45,7 @@ from runstream.cli.output import (
     timestamp,
     warn,
 )
+from runstream.cli.owned_runs import list_owned, owner_name
 from runstream.cli.repository import MAX_NAMED, NO_COMMIT, RepositoryCommit, enclosing_commit, find_commit
 from runstream.cli.terminal_text import printable
 from runstream.cli.watching import print_created, watch_runs
@@ -62,6 +63,7 @@ from runstream.client import (
     Task,
     Why,
 )
+from runstream.client.pages import PAGE as OWNED_PAGE
 from runstream.client.runs import MAX_PAGE, Runs
 from runstream.counting import counted, listed
 from runstream.errors import BadRequestError
@@ -114,7 +116,9 @@ class RunFilter:
     """Which runs are listed."""
 
     project: str | None = None
-    """Only runs of this project, such as web or /project/web."""
+    """Only runs of this project: its path such as org/acme/web, its id, or a group such as /project/web."""
+    username: Annotated[str | None, Parameter(name=["--username"])] = None
+    """Only direct runs of this user."""
     branch: str | None = None
     """Only runs of this branch of --project. Default project: the repository you are in."""
     group: Annotated[list[str] | None, Parameter(negative="")] = None
@@ -165,6 +169,22 @@ def list_runs(
     cursor
         Cursor printed by the previous page, to continue its list. Can only be combined with --limit and --output.
     """
+    if (owner := owner_name(choice.project, choice.username)) is not None:
+        if choice.group or choice.name or choice.waiting_approval or start:
+            raise BadRequestError(
+                "the runs of a project or user are selected by --branch, --phase and --result",
+                code="invalidRunGroup",
+                hint="leave out --group, --name and --waiting-approval",
+            )
+        return list_owned(
+            owner,
+            branch=choice.branch,
+            phases=choice.phase or (),
+            results=choice.result or (),
+            limit=min(limit, OWNED_PAGE),
+            cursor=cursor,
+            output=output,
+        )
     groups, chosen = choice.groups(), choice != RunFilter()
     if cursor and (chosen or start):
         raise BadRequestError(

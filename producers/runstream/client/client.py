@@ -18,6 +18,7 @@ from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
 from runstream.client.operations import Caches, Executors, MaintenanceMode, Snapshots
 from runstream.client.organizations import Organizations
+from runstream.client.owned_runs import OwnedRuns
 from runstream.client.projects import ProjectGroups, Projects
 from runstream.client.remote_sources import RemoteSources
 from runstream.client.runs import Runs
@@ -64,6 +65,8 @@ class Client:
         self._organizations = Organizations(self._session)
         self._project_groups = ProjectGroups(self._session)
         self._projects = Projects(self._session)
+        self._project_runs = OwnedRuns(self._session, "projects")
+        self._user_runs = OwnedRuns(self._session, "users")
         self._remote_sources = RemoteSources(self._session)
         self._secrets = Secrets(self._session, "projects")
         self._variables = Variables(self._session, "projects")
@@ -137,6 +140,16 @@ class Client:
     def projects(self) -> Projects:
         """Create, read, change and delete projects."""
         return self._projects
+
+    @property
+    def project_runs(self) -> OwnedRuns:
+        """The runs of projects, by number."""
+        return self._project_runs
+
+    @property
+    def user_runs(self) -> OwnedRuns:
+        """The direct runs of users, by number."""
+        return self._user_runs
 
     @property
     def remote_sources(self) -> RemoteSources:

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from runstream import api
 from runstream.domain.config.permissions import Action
-from runstream.gateway import config_bodies, requests, responses, run_views
+from runstream.gateway import config_bodies, requests, responses
 from runstream.gateway.access import LOGIN, PREFIX, LoginNeed
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.requests import MaintenanceBody
@@ -29,9 +29,9 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     requests.OwnedRunActionBody,
     requests.OwnedTaskActionBody,
     requests.ExecutorActionBody,
-    run_views.RunSummaryView,
-    run_views.RunView,
-    run_views.RunTaskView,
+    api.OwnedRunSummary,
+    api.OwnedRun,
+    api.OwnedTask,
     responses.RunAnswer,
     responses.RunsCreatedAnswer,
     api.Page,

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 import msgspec
 
 from runstream import api
-from runstream.api import Answer
+from runstream.api import (
+    OwnedContainer,
+    OwnedRun,
+    OwnedRunSummary,
+    OwnedSetupStep,
+    OwnedStep,
+    OwnedTask,
+    OwnedTaskSummary,
+)
 from runstream.database.runs import ReadRun
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
@@ -26,110 +33,9 @@ _NAMES = {
 _NO_STEP = StepState()
 
 
-class RunSummaryView(Answer, frozen=True):
-    """A run of a project or user, in a list."""
-
-    number: int
-    """0 until the scheduler has seen the run."""
-    name: str
-    annotations: dict[str, str]
-    phase: str
-    result: str
-    tasks_waiting_approval: tuple[str, ...]
-    """Ids of tasks."""
-    enqueue_time: datetime | None
-    start_time: datetime | None
-    end_time: datetime | None
-
-
-class RunTaskSummaryView(Answer, frozen=True):
-    """A task of a run, without its steps."""
-
-    id: str
-    name: str
-    status: str
-    timedout: bool
-    level: int
-    depends: dict[str, api.Depend]
-    waiting_approval: bool
-    approved: bool
-    approval_annotations: dict[str, str] | None
-    start_time: datetime | None
-    end_time: datetime | None
-    task_timeout_interval: int
-    """Nanoseconds; 0 for none."""
-
-
-class RunView(Answer, frozen=True):
-    """A run of a project or user."""
-
-    number: int
-    name: str
-    annotations: dict[str, str]
-    phase: str
-    result: str
-    setup_errors: tuple[str, ...] | None
-    stopping: bool
-    tasks: dict[str, RunTaskSummaryView]
-    tasks_waiting_approval: tuple[str, ...]
-    enqueue_time: datetime | None
-    start_time: datetime | None
-    end_time: datetime | None
-    can_restart_from_scratch: bool
-    can_restart_from_failed_tasks: bool
-
-
-class ContainerView(Answer, frozen=True):
-    """A container of a task."""
-
-    image: str
-
-
-class SetupStepView(Answer, frozen=True):
-    """The setup of a task."""
-
-    phase: str
-    name: str
-    start_time: datetime | None
-    end_time: datetime | None
-
-
-class StepView(Answer, frozen=True):
-    """A step of a task."""
-
-    phase: str
-    type: str
-    name: str
-    command: str
-    shell: str
-    exit_status: int | None
-    """Of run steps."""
-    start_time: datetime | None
-    end_time: datetime | None
-    log_archived: bool
-
-
-class RunTaskView(Answer, frozen=True):
-    """A task of a run, with its steps."""
-
-    id: str
-    name: str
-    status: str
-    timedout: bool
-    containers: tuple[ContainerView, ...]
-    waiting_approval: bool
-    approved: bool
-    approval_annotations: dict[str, str] | None
-    setup_step: SetupStepView
-    steps: tuple[StepView, ...]
-    start_time: datetime | None
-    end_time: datetime | None
-    task_timeout_interval: int
-
-
-def summary_view(run: api.RunSummary) -> RunSummaryView:
+def summary_view(run: api.RunSummary) -> OwnedRunSummary:
     """Return a run of a list. A task that waits for approval is never one that a restart keeps."""
-    return RunSummaryView(
+    return OwnedRunSummary(
         run.counter,
         run.name,
         run.annotations,
@@ -142,10 +48,10 @@ def summary_view(run: api.RunSummary) -> RunSummaryView:
     )
 
 
-def run_view(run: RunState, config: RunConfig, user_ids: Mapping[str, str]) -> RunView:
+def run_view(run: RunState, config: RunConfig, user_ids: Mapping[str, str]) -> OwnedRun:
     """Return a run; `user_ids` are the ids of users by name."""
     tasks = [_summary(run, task, config.tasks[task.name], user_ids) for task in run.tasks.values()]
-    return RunView(
+    return OwnedRun(
         run.counter,
         run.name,
         run.annotations,
@@ -163,9 +69,9 @@ def run_view(run: RunState, config: RunConfig, user_ids: Mapping[str, str]) -> R
     )
 
 
-def _summary(run: RunState, task: RunTask, config: RunConfigTask, user_ids: Mapping[str, str]) -> RunTaskSummaryView:
+def _summary(run: RunState, task: RunTask, config: RunConfigTask, user_ids: Mapping[str, str]) -> OwnedTaskSummary:
     parents = [(run.tasks[depend.task].id, depend.conditions) for depend in config.depends]
-    return RunTaskSummaryView(
+    return OwnedTaskSummary(
         task.id,
         task.name,
         task.status.value,
@@ -181,21 +87,21 @@ def _summary(run: RunState, task: RunTask, config: RunConfigTask, user_ids: Mapp
     )
 
 
-def task_view(read: ReadRun, task: RunTask, user_ids: Mapping[str, str]) -> RunTaskView:
+def task_view(read: ReadRun, task: RunTask, user_ids: Mapping[str, str]) -> OwnedTask:
     """Return a task with its steps."""
     config = read.config.tasks[task.name]
     execution = read.record.executor_tasks.get(task.executor_task_id)
     setup = execution.setup_step if execution is not None else _NO_STEP
-    return RunTaskView(
+    return OwnedTask(
         task.id,
         task.name,
         task.status.value,
         task.timedout,
-        tuple(ContainerView(container.image) for container in config.runtime.containers),
+        tuple(OwnedContainer(container.image) for container in config.runtime.containers),
         task.waiting_approval,
         task.approved,
         _approvals(task, user_ids),
-        SetupStepView(setup.phase.value, "Task setup", setup.start_time, setup.end_time),
+        OwnedSetupStep(setup.phase.value, "Task setup", setup.start_time, setup.end_time),
         tuple(_steps(task, config, execution)),
         task.start_time,
         task.end_time,
@@ -203,14 +109,14 @@ def task_view(read: ReadRun, task: RunTask, user_ids: Mapping[str, str]) -> RunT
     )
 
 
-def _steps(task: RunTask, config: RunConfigTask, execution: ExecutorTask | None) -> list[StepView]:
+def _steps(task: RunTask, config: RunConfigTask, execution: ExecutorTask | None) -> list[OwnedStep]:
     states = execution.steps if execution is not None else (_NO_STEP,) * len(config.steps)
     return [_step(task, config, step, state) for step, state in zip(config.steps, states, strict=False)]
 
 
-def _step(task: RunTask, config: RunConfigTask, step: Step, state: StepState) -> StepView:
+def _step(task: RunTask, config: RunConfigTask, step: Step, state: StepState) -> OwnedStep:
     runs = step.type in ("run", "clone")  # the model makes a run step of a clone step
-    return StepView(
+    return OwnedStep(
         state.phase.value,
         "run" if runs else step.type,
         step_name(step) if runs else _NAMES[step.type],

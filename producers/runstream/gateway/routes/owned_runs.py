@@ -17,7 +17,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runstream.api import RunSummary
+from runstream.api import OwnedRun, OwnedTask, RunSummary
 from runstream.backoff import Backoff
 from runstream.commits import Position
 from runstream.database.runs import MAX_LIMIT, ReadRun, RunQuery
@@ -36,7 +36,7 @@ from runstream.gateway.cursors import CURSOR_HEADER
 from runstream.gateway.requests import CreateRunBody, OwnedRunActionBody, OwnedTaskActionBody
 from runstream.gateway.routes.logs import WantedLog, delete_log, send_log, step_number
 from runstream.gateway.routes.runs import Phases, Results
-from runstream.gateway.run_views import RunTaskView, RunView, run_view, summary_view, task_view
+from runstream.gateway.run_views import run_view, summary_view, task_view
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.sender import Sender, sender_of
 from runstream.limits import MAX_WORD_BYTES
@@ -117,13 +117,13 @@ def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
         headers = {CURSOR_HEADER: base64.b64encode(msgspec.json.encode(following)).decode() if following else ""}
         return json_response([summary_view(run) for run in runs], headers=headers)
 
-    @router.get(f"{of.prefix}/{{ref}}/runs/{{number}}", openapi_extra=documented(None, RunView))
+    @router.get(f"{of.prefix}/{{ref}}/runs/{{number}}", openapi_extra=documented(None, OwnedRun))
     async def get_run(request: Request, ref: Ref, number: str, at_least: AtLeast) -> Response:
         """Return a run."""
         read = await _run(context, _readable(context, request, of, ref), number, at_least)
         return json_response(run_view(read.record.run, read.config, _user_ids(context)))
 
-    @router.get(f"{of.prefix}/{{ref}}/runs/{{number}}/tasks/{{task}}", openapi_extra=documented(None, RunTaskView))
+    @router.get(f"{of.prefix}/{{ref}}/runs/{{number}}/tasks/{{task}}", openapi_extra=documented(None, OwnedTask))
     async def get_task(request: Request, ref: Ref, number: str, task: str, at_least: AtLeast) -> Response:
         """Return a task of a run, with its steps."""
         read = await _run(context, _readable(context, request, of, ref), number, at_least)
@@ -131,7 +131,7 @@ def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
 
 
 def _acting(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
-    @router.put(f"{of.prefix}/{{ref}}/runs/{{number}}/actions", openapi_extra=documented(OwnedRunActionBody, RunView))
+    @router.put(f"{of.prefix}/{{ref}}/runs/{{number}}/actions", openapi_extra=documented(OwnedRunActionBody, OwnedRun))
     async def on_run(request: Request, ref: Ref, number: str) -> Response:
         """Restart, cancel or stop a run; returns the new run, or the run as it was before."""
         sender, state = sender_of(request), context.config.state
