@@ -107,8 +107,19 @@ class DockerEngine:
         """End it at once, with its helpers, as a crash would."""
         await end_process(self._found(), signal.SIGKILL, 10.0)
 
+    def hang(self) -> None:
+        """Suspend it: it holds its connections and answers nothing."""
+        if (process := self._found()) is not None:
+            process.suspend()
+
+    def go_on(self) -> None:
+        """Resume it."""
+        if (process := self._found()) is not None:
+            process.resume()
+
     async def end_leftover(self) -> None:
         """End it."""
+        self.go_on()
         await end_process(self._found(), signal.SIGTERM, 20.0)
         await asyncio.to_thread(self._unmount)
 

@@ -15,8 +15,10 @@ import uvloop
 
 from runstream.codec import zstd
 from runstream.domain.executor import Offer
-from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Step
+from runstream.executor.drivers.docker import engine as engines
+from runstream.executor.drivers.docker import pod as pods
 from runstream.leases import decode_offer
 from runstream.objects.caches import StoredCaches
 from tests.disks import take_all
@@ -25,6 +27,7 @@ from tests.executor.rig import CONTAINERS, HOST, SETTINGS, Rig, pod, rig, run_st
 from tests.registry import registry
 
 pytestmark = needs_engine
+_SECOND = 1_000_000_000
 
 
 @pytest.fixture
@@ -92,6 +95,66 @@ async def test_an_engine_that_dies_fails_its_tasks_alone_and_is_used_again_when_
     assert engine.cli("ps", "-aq", "--no-trunc", "--filter", f"id={foreign}") == foreign
 
 
+async def test_an_engine_that_hangs_fails_its_tasks_and_loses_their_containers_when_it_goes_on(
+    tmp_path: Path, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(engines, "ANSWER_SECONDS", 2.0)
+    settings = replace(SETTINGS, engine=engine.url, **CONTAINERS)
+    async with rig(tmp_path, settings=settings) as running:
+        watched = await running.assign(task_of("task", run_step("while :; do sleep 0.1; done"), runtime=pod(IMAGE)))
+        await watched.step_begun()
+        engine.hang()
+        begun = await running.assign(task_of("begun", run_step("true"), runtime=pod(IMAGE)))
+        done = await watched.settled()
+        assert done.phase is ExecutorTaskPhase.FAILED
+        assert "the container engine is unreachable: it did not answer within" in await watched.log(0)
+        assert (await begun.settled()).phase is ExecutorTaskPhase.FAILED
+        assert "the container engine is unreachable: it did not answer within" in await begun.log(None)
+        assert await _said(running, away=True)
+        engine.go_on()
+        await _said(running, away=False)
+        assert (await running.run(run_step("true"), runtime=pod(IMAGE))).task.phase is ExecutorTaskPhase.SUCCESS
+        await _removed(engine, running)
+
+
+async def test_tasks_end_in_time_by_a_stop_and_by_timeouts_though_the_engine_hangs(
+    tmp_path: Path, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "QUIET_SECONDS", 3600.0)  # the watch does not find out
+    monkeypatch.setattr(pods, "END_SECONDS", 0.5)
+    settings = replace(SETTINGS, engine=engine.url, active_tasks_limit=4, **CONTAINERS)
+    quiet, loud = "sleep 600", "while :; do echo; sleep 0.1; done"
+    async with rig(tmp_path, settings=settings) as running:
+        stopped, timed_out, step_timed_out, silent = watched = [
+            await running.assign(task_of(name, step, runtime=pod(IMAGE)), timeout=timeout * _SECOND)
+            for name, step, timeout in (
+                ("stopped", run_step(loud), 0),
+                ("timed-out", run_step(loud), 3),
+                ("step-timed-out", run_step(loud, step_timeout_interval=3 * _SECOND), 0),
+                ("silent", run_step(quiet, no_output_timeout=3 * _SECOND), 0),
+            )
+        ]
+        for each in watched:
+            await each.step_begun()
+        engine.hang()
+        await stopped.say(ExecutorTaskStopRequested())
+        phases = [(await each.settled()).phase for each in watched]
+        assert phases == [ExecutorTaskPhase.STOPPED, *[ExecutorTaskPhase.FAILED] * 3]
+        assert "The task timed out after 3s." in await timed_out.log(0)
+        assert "The step timed out after 3s." in await step_timed_out.log(0)
+        assert "The step timed out after 3s without output." in await silent.log(0)
+        assert _offer(running).engine_away == ""
+        engine.go_on()
+        await _removed(engine, running)
+
+
+async def _removed(engine: DockerEngine, running: Rig) -> None:
+    """Wait until the executor's containers are removed."""
+    while engine.containers(executorid=running.executor_id):
+        await asyncio.to_thread(engine.cli, "version")
+
+
 async def test_an_engine_that_is_not_there_at_first_is_waited_for_and_used_when_it_comes(
     tmp_path: Path, engine: DockerEngine
 ) -> None:
@@ -120,8 +183,7 @@ async def test_a_full_disk_of_the_engine_fails_setups_and_steps_with_that_reason
             assert "the files cannot be written: " in (said := await done.log(0))
             assert "No space left on device" in said
             assert done.task.steps[0].phase is ExecutorTaskPhase.FAILED
-            while engine.containers(executorid=running.executor_id):
-                await asyncio.to_thread(engine.cli, "version")
+            await _removed(engine, running)
             take_all(ballast)
             for image, said in (
                 (IMAGE, "refused"),

@@ -212,7 +212,7 @@ class ContainerPod(ABC):
             await self.stop(grace_seconds)
         except* EngineUnreachableError as unreachable:
             log.warning(
-                f"the containers of a task are removed when the engine is back: {unreachable.exceptions[0]}",
+                f"the containers of a task are removed later: {unreachable.exceptions[0]}",
                 action="containers_left",
                 task=self.task,
             )

@@ -142,13 +142,14 @@ class DockerDriver:
         config = self._config(state, index, container, environment)
 
         async def create() -> DockerContainer:
-            async with self._engine.asked() as docker:
+            async with self._engine.tried() as docker:
                 return await docker.containers.create(config)
 
-        # A call that was begun may have made the container, whatever becomes of the task.
+        # A call that was begun may make the container, also when the task has ended or the engine is back.
         creating = asyncio.ensure_future(create())
         state.creating.add(creating)
-        handle = await asyncio.shield(creating)
+        async with self._engine.asked(None):
+            handle = await asyncio.shield(creating)
         state.creating.discard(creating)
         one = PodContainer(index, container.image, handle, config["HostConfig"].get("Memory", 0))
         state.containers.append(one)
@@ -267,7 +268,7 @@ class DockerDriver:
     async def _delete(self, container: str) -> None:
         """Kill and remove a container with its anonymous volumes."""
         try:
-            async with self._engine.asked() as docker:
+            async with self._engine.tried() as docker:
                 await docker.containers.container(container).delete(force=True, v=True)
         except EngineRefusedError as error:
             if error.status not in (404, 409):  # it is gone, or going
@@ -285,7 +286,7 @@ class DockerDriver:
 
     async def _remove_labelled(self, label: str, kept: frozenset[str]) -> None:
         try:
-            async with self._engine.asked() as docker:
+            async with self._engine.tried() as docker:
                 found = await docker.containers.list(all=1, filters=json.dumps({"label": [label, f"{OWN}=true"]}))
         except (EngineUnreachableError, EngineRefusedError) as error:
             log.warning(f"containers may be left until the engine answers: {error}", action="containers_left")
@@ -300,7 +301,9 @@ class DockerDriver:
     async def close(self) -> None:
         """Remove the containers that are left, and close the connection."""
         if self._removing:
-            await asyncio.wait(self._removing, timeout=_CLOSE_SECONDS)
+            await asyncio.wait(self._removing, timeout=0 if self._engine.away else _CLOSE_SECONDS)
+        for removing in self._removing:
+            removing.cancel()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait({self._watching})

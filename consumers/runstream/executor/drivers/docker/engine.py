@@ -1,7 +1,8 @@
 """The connection to a container engine: calls whose errors are sentences, and a watch on whether it is there.
 
-The watch holds the engine's stream of events open. Its end is how a lost engine is noticed, and its start how one that
-has come back is.
+The watch holds the engine's stream of events open, and asks for the version when the stream ends or is quiet for long.
+An engine that does not answer is away: all calls to it fail at once, the running ones too, because a hung engine ends
+no connection.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from runstream.executor.drivers.containers import EngineRefusedError, EngineUnre
 
 CALL_SECONDS = 60.0
 """Maximum duration of a call that does not stream, in seconds."""
-FIRST_SECONDS = 10.0
-"""Time in which the engine is to answer when the executor starts, in seconds."""
-_QUIET_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
+"""Time in which the engine is to tell its version, in seconds; else it is away."""
+QUIET_SECONDS = 10.0
 """Time without an event after which the engine is asked whether it still answers, in seconds."""
 _BACKOFF = Backoff(0.1, 2.0)
 _UNREACHABLE = 900
@@ -61,6 +62,8 @@ class Engine:
         self._url = url
         self._tls = tls
         self._client: Docker | None = None
+        self._calls: set[asyncio.Timeout] = set()
+        """The running calls that end when the engine goes away."""
         self._first = asyncio.Event()
         """Set once it was tried for the first time."""
 
@@ -73,8 +76,25 @@ class Engine:
     async def asked(self, seconds: float | None = CALL_SECONDS) -> AsyncIterator[Docker]:
         """Yield the client for calls that take at most `seconds`; None for no limit.
 
-        Raises EngineUnreachableError, and EngineRefusedError with what the engine said.
+        Raises EngineUnreachableError, at once when the engine is away or goes away meanwhile, and EngineRefusedError
+        with what the engine said.
         """
+        if self.away:
+            raise EngineUnreachableError(self.away)
+        try:
+            async with asyncio.timeout(None) as call:
+                self._calls.add(call)
+                try:
+                    async with self.tried(seconds) as docker:
+                        yield docker
+                finally:
+                    self._calls.discard(call)
+        except TimeoutError as error:
+            raise EngineUnreachableError(self.away or "it went away for a moment") from error
+
+    @contextlib.asynccontextmanager
+    async def tried(self, seconds: float | None = CALL_SECONDS) -> AsyncIterator[Docker]:
+        """Yield the client as `asked` does, also for calls to an engine that is away."""
         try:
             async with asyncio.timeout(seconds):
                 yield self._docker()
@@ -90,7 +110,7 @@ class Engine:
     async def reached(self) -> None:
         """Wait until the engine was tried for the first time."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 await self._first.wait()
 
     async def watch(
@@ -107,19 +127,17 @@ class Engine:
         """
         delays = _BACKOFF.delays()
         while True:
-            reason = "it closed the connection"
             try:
                 await self._ask_version()
                 async with self._events(label) as events:
                     await back()
                     self._set_away("", changed)
                     delays = _BACKOFF.delays()
-                    await self._listen(events, heard)
+                    await self._listen(events, heard)  # until the stream ends: then the version is asked for again
             except EngineUnreachableError as error:
-                reason = error.reason
+                self._set_away(error.reason, changed)
             except EngineRefusedError as error:
-                reason = str(error)
-            self._set_away(reason, changed)
+                self._set_away(str(error), changed)
             await asyncio.sleep(next(delays))
 
     async def close(self) -> None:
@@ -139,7 +157,7 @@ class Engine:
         return self._client
 
     async def _ask_version(self) -> None:
-        async with self.asked(FIRST_SECONDS) as docker:
+        async with self.tried(ANSWER_SECONDS) as docker:
             told = await docker.version()
         name = str((told.get("Platform") or {}).get("Name") or "")
         components = {str(each.get("Name", "")) for each in told.get("Components") or ()}
@@ -156,7 +174,7 @@ class Engine:
 
         async def read() -> None:
             try:
-                async with self.asked(None) as docker:
+                async with self.tried(None) as docker:
                     subscriber = docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
                     running = asyncio.ensure_future(docker.events.run(filters=json.dumps(filters)))
                     try:
@@ -182,7 +200,7 @@ class Engine:
     async def _listen(self, events: asyncio.Queue[dict[str, Any] | None], heard: Callable[[EngineEvent], None]) -> None:
         while True:
             try:
-                async with asyncio.timeout(_QUIET_SECONDS):
+                async with asyncio.timeout(QUIET_SECONDS):
                     event = await events.get()
             except TimeoutError:
                 await self._ask_version()
@@ -198,12 +216,19 @@ class Engine:
         known, self.away = self.away, reason
         first = not self._first.is_set()
         self._first.set()
+        if reason:
+            self._end_calls()
         if bool(known) != bool(reason) or first:
             if reason:
                 log.warning(f"the container engine is unreachable: {reason}", action="engine_away", engine=self._url)
             else:
                 log.info(f"the container engine is there: {self.version}", action="engine_there", engine=self._url)
             changed()
+
+    def _end_calls(self) -> None:
+        for call in self._calls:
+            if not call.expired():
+                call.reschedule(0)
 
 
 def _with_certificates(folder: Path) -> ssl.SSLContext:

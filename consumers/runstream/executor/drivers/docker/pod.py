@@ -22,6 +22,9 @@ from runstream.executor.drivers.shell import FED, KILLER, SHELL, in_pieces
 from runstream.executor.sandbox import Visible
 from runstream.lifecycle import StrictTaskGroup
 
+END_SECONDS = 5.0
+"""Maximum duration of a call that ends containers or their processes, in seconds: a task does not wait for a slower
+engine, which removes its containers later."""
 _SERVICE_GRACE_SECONDS = 1
 _POLL = Backoff(0.005, 0.5)
 """Waits for the status of a command whose output has ended."""
@@ -177,11 +180,11 @@ class DockerPod(ContainerPod):
             return
         # A container that has ended takes no command; one without a shell is killed after the grace period.
         with contextlib.suppress(EngineRefusedError, BadRequestError):
-            async with self._engine.asked():
+            async with self._engine.asked(END_SECONDS):
                 killer = await self._main.handle.exec([SHELL, "-c", KILLER], user="0")
-                async with killer.start(detach=False) as stream:
-                    while await stream.read_out() is not None:
-                        pass
+            async with self._engine.asked(None), killer.start(detach=False) as stream:
+                while await stream.read_out() is not None:
+                    pass
 
     async def stop(self, grace_seconds: float) -> None:
         """End the containers: services have a part of the grace period."""
@@ -193,7 +196,7 @@ class DockerPod(ContainerPod):
 
     async def _stop(self, container: PodContainer, grace_seconds: float) -> None:
         with contextlib.suppress(EngineRefusedError):  # it has ended
-            async with self._engine.asked():
+            async with self._engine.asked(END_SECONDS):
                 if container.index and grace_seconds > 0:
                     await container.handle.stop(t=_SERVICE_GRACE_SECONDS)
                 else:
