@@ -18,7 +18,11 @@ from tests.docs.session import run_blocks
 from tests.docs.tables import code, rows
 from tests.service.running import a_run, runstream, serving
 
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+TUTORIALS = {
+    ROOT / "docs" / "tutorial.md": "first-pipeline",
+    ROOT / "docs" / "tutorial-projects.md": "projects",
+}
+"""The tutorials, each with its folder; they start and stop a service of their own."""
 IN_ORDER = (
     *("README.md", "docs/how-to/publish-from-python.md", "docs/reference/api.md", "docs/how-to/watch-events.md"),
     "docs/how-to/run-it-again.md",
@@ -40,9 +44,10 @@ runs:
 
 
 @pytest.mark.seconds(240)
-async def test_the_tutorial(open_path: Path) -> None:
-    blocks = blocks_of(TUTORIAL)
-    data_dir = str(open_path / "first-pipeline" / "data")
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+async def test_the_tutorials(open_path: Path, tutorial: Path) -> None:
+    blocks = blocks_of(tutorial)
+    data_dir = str(open_path / TUTORIALS[tutorial] / "data")
     try:
         ran = await run_blocks(blocks, open_path, {}, seconds=220)
         assert problems(blocks, ran) == []
@@ -81,4 +86,4 @@ def _with_run(block: Block, run: str) -> Block:
 
 def test_every_document_that_has_something_to_run_is_run() -> None:
     run = {str(block.document.relative_to(ROOT)) for block in all_blocks() if block.what == "run"}
-    assert run == {*IN_ORDER, str(TUTORIAL.relative_to(ROOT))}
+    assert run == {*IN_ORDER, *(str(tutorial.relative_to(ROOT)) for tutorial in TUTORIALS)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
@@ -140,7 +141,7 @@ def login_link(*, username: Username, output: Output = "table") -> int:
             print_json(link)
         else:
             say(link.url)
-            warn(f"it works once, until {timestamp(link.expires_at)}")
+            _note(f"it works once, until {timestamp(link.expires_at)}")
 
     return with_client(work)
 
@@ -186,7 +187,7 @@ def create_token(
             print_json({"token": token})
         else:
             say(token)
-            warn("keep it now: it is not shown again")
+            _note("keep it now: it is not shown again")
 
     return with_client(work)
 
@@ -206,6 +207,12 @@ def delete_token(*, username: Username, tokenname: TokenName) -> int:
         say(f"token {tokenname} of user {username} is deleted")
 
     return with_client(work)
+
+
+def _note(line: str) -> None:
+    """Tell a person; a script that takes the output needs no advice."""
+    if sys.stdout.isatty():
+        warn(line)
 
 
 def expiry(text: str, now: datetime) -> datetime | None:
