@@ -135,15 +135,17 @@ class ExecutorSettings:
     step_log_bytes: int = _setting(256 << 20, unit="bytes", between=(0, 1 << 50),
         help="Maximum size of the log of one step; the rest is dropped, and the last line says so; 0: no limit.")
     task_processes: int = _setting(4096, between=(0, 1 << 22),
-        help="Maximum number of processes of one task, threads counted; 0: no limit.")
+        help="Maximum number of processes of one task, or of each container of one, threads counted; 0: no limit.")
     task_open_files: int = _setting(65536, between=(0, 1 << 30),
         help="Maximum number of open files of each process of a task; 0: the executor's.")
     task_file_bytes: int = _setting(0, unit="bytes", between=_BYTES,
         help="Maximum size of each file that a task writes; 0: no limit.")
     task_disk_bytes: int = _setting(0, unit="bytes", between=_BYTES,
-        help="Maximum size of a task's files in its home and /tmp; it ends seconds after it takes more; 0: no limit.")
+        help="Maximum size of a task's files in its home and /tmp; it ends seconds after it takes more; 0: no limit. "
+             "Not enforced in containers.")
     task_memory_bytes: int = _setting(0, unit="bytes", between=_BYTES,
-        help="Maximum memory of a task's processes; needs a control group with the memory controller; 0: no limit.")
+        help="Maximum memory of a task's processes, or of each container of one; on the host "
+             "it needs a control group with the memory controller; 0: no limit.")
     lease_seconds: int = _setting(15, unit="seconds", components=_WITH_LEASES, between=(2, 3600),
         help="Time without a renewal after which an executor is lost; it ends its tasks a sixth of the time before. "
              "At least 2, the same in all processes.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -187,6 +188,53 @@ async def test_a_container_has_its_limits_and_a_step_that_runs_out_of_memory_say
     assert await done.log(0) == f"{32 << 20}\n"
     assert f"out of memory, the container reached its limit of {32 << 20} bytes" in await done.log(1)
     assert done.task.steps[1].exit_status == 137
+
+
+async def test_every_container_has_the_limits_of_the_settings_and_the_end_says_which_one_it_was(
+    tmp_path: Path, settings: ExecutorSettings, docker_engine: DockerEngine
+) -> None:
+    bounds = replace(settings, task_processes=40, task_open_files=100, task_file_bytes=1 << 20)
+    bounds = replace(bounds, task_memory_bytes=32 << 20, task_disk_bytes=1 << 30)
+    forks = run_step("i=0; while [ $i -lt 90 ]; do sleep 60 >/dev/null 2>&1 & i=$((i+1)); done; echo unbounded")
+    writes = run_step("ulimit -n; ulimit -f; exec dd if=/dev/zero of=/tmp/large bs=1M count=3")
+    services = (
+        container(IMAGE, entrypoint="sleep 60", resources=Resources(memory=16 << 20)),
+        container(IMAGE, entrypoint="sleep 60"),
+    )
+    async with rig(tmp_path / "bounded", settings=bounds) as it:
+        watched = await it.assign(task_of("task", run_step("sleep 60"), runtime=pod(IMAGE, *services)))
+        await watched.step_begun()
+        ids = [each["ID"] for each in docker_engine.containers(taskid=watched.address.id)]
+        host = [each["HostConfig"] for each in json.loads(docker_engine.cli("inspect", *ids))]
+        await watched.say(ExecutorTaskStopRequested())
+        await watched.settled()
+        first, *ended = [await it.run(step, runtime=pod(IMAGE)) for step in (forks, writes, run_step("tail /dev/zero"))]
+        logs = [await done.log(0) for done in (first, *ended)]
+        setup = await first.log(None)
+    assert {each["PidsLimit"] for each in host} == {40}
+    limits = {(each["Name"], each["Soft"], each["Hard"]) for one in host for each in one["Ulimits"]}
+    assert limits == {("nofile", 100, 100), ("fsize", 1 << 20, 1 << 20)}
+    assert sorted(each["Memory"] for each in host) == [16 << 20, 32 << 20, 32 << 20]
+    assert "Limits of each container: 40 processes, 100 open files a process, " in setup
+    assert "Not enforced in containers: 1073741824 bytes of disk." in setup
+    assert logs[0].endswith("(executor.task_processes).\n")
+    assert logs[1].startswith("100\n2048\n")
+    assert "(executor.task_file_bytes)" in logs[1]
+    assert f"its limit of {32 << 20} bytes (executor.task_memory_bytes)" in logs[2]
+
+
+async def test_limits_above_those_of_the_engine_leave_the_lower_ones_in_force(
+    tmp_path: Path, settings: ExecutorSettings
+) -> None:
+    bounds = replace(settings, task_open_files=1 << 30, task_processes=0)
+    show = run_step("ulimit -n")
+    async with rig(tmp_path / "high", settings=bounds) as it:
+        done = [await it.run(show, runtime=pod(IMAGE)) for _again in range(2)]
+        for each in done:
+            assert 0 < int(await each.log(0)) < 1 << 30
+            assert "Limits of each container: of open files a process, the engine's own lower limit.\n" in (
+                await each.log(None)
+            )
 
 
 async def test_a_container_has_its_share_of_the_processors(running: Rig, docker_engine: DockerEngine) -> None:

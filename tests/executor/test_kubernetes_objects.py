@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from lightkube.resources.core_v1 import Pod
 
 from runstream.errors import BadRequestError
-from runstream.events.run_config import Container, RunConfigTask, Runtime, Volume
+from runstream.events.run_config import Container, Resources, RunConfigTask, Runtime, Volume
 from runstream.executor.drivers.kubernetes.channels import Result, result_of
 from runstream.executor.drivers.kubernetes.entering import file_script, input_script
 from runstream.executor.drivers.kubernetes.manifests import Owner, PodRules, manifests
 from runstream.executor.drivers.kubernetes.startup import Startup, startup_of, why_gone
+from runstream.executor.limits import Limits
 from runstream.executor.spec import ExecutorTaskSpec, GitCredentials, Login
 from tests.executor.rig import container, pod, run_step, task_of
 from tests.kubernetes_api import IMAGE, check
@@ -120,6 +121,14 @@ def test_the_secret_has_the_logins_of_the_images_alone() -> None:
         "registry.test": b"ci:two",
     }
     assert sent["spec"]["imagePullSecrets"] == [{"name": secret["metadata"]["name"]}]
+
+
+def test_a_container_without_a_memory_limit_has_that_of_the_executor_and_none_has_more() -> None:
+    named = [container(IMAGE, resources=Resources(memory=size << 20)) for size in (0, 16, 64)]
+    runtime = Runtime("pod", "", tuple(named))
+    _secret, found = made(task_of("task", runtime=runtime), PodRules(limits=Limits(memory_bytes=32 << 20)))
+    limits = [each["resources"]["limits"] for each in found["spec"]["containers"]]
+    assert limits == [{"memory": str(size << 20)} for size in (32, 16, 32)]
 
 
 @pytest.mark.parametrize(

@@ -472,6 +472,8 @@ def make_driver(settings: Settings, place: ExecutorPlace) -> Driver:
         offered.pod_network,
         allow_privileged=offered.allow_privileged_containers,
         visible=rules.visible,
+        limits=rules.limits,
+        disk_bytes=offered.task_disk_bytes,
     )
     return ByRuntime(host, DockerDriver(executor_id, containers))
 
@@ -482,7 +484,7 @@ def _kubernetes(offered: ExecutorSettings, executor_id: str, rules: HostRules) -
     from runstream.executor.drivers.kubernetes.manifests import PodRules
 
     namespace = offered.engine.removeprefix(KUBERNETES)
-    pods = PodRules(offered.pull_policy, offered.allow_privileged_containers, offered.pod_node_labels)
+    pods = PodRules(offered.pull_policy, offered.allow_privileged_containers, offered.pod_node_labels, rules.limits)
     return KubernetesDriver(executor_id, namespace, pods, rules.visible)
 
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import platform
 import secrets
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,18 @@ from runstream.counting import counted
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _NAMESPACED_COUNTS = (5, 14)
+FILE_TOO_LARGE = 128 + signal.SIGXFSZ
+"""The exit status of a shell whose process wrote more to a file than it may."""
+TOO_LARGE = b"A file would have become larger than a task's files may be (executor.task_file_bytes).\n"
+_SIGNS = (
+    (b"Too many open files", "executor.task_open_files"),
+    (b"Cannot fork", "executor.task_processes"),
+    (b"fork: Resource temporarily unavailable", "executor.task_processes"),
+    (b"fork: retry: Resource temporarily unavailable", "executor.task_processes"),
+)
+"""Last output of programs to which the kernel refuses a descriptor or a process."""
+TAIL_BYTES = 4096
+"""Size of the last output in which these signs are sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,22 @@ class Limits:
             found["RLIMIT_NPROC"] = user_processes + self.processes
         return (("RLIMIT_CORE", 0), *((name, value) for name, value in found.items() if value))
 
+    def memory_of(self, named: int) -> int:
+        """Return the memory limit of a container that names one itself, or 0; the lower of both holds."""
+        return min(filter(None, (named, self.memory_bytes)), default=0)
+
+    def listed(self) -> str:
+        """Return the limits that are set, as a list in a sentence."""
+        return ", ".join(text for text, value in self._texts().items() if value)
+
+    def _texts(self, more: str = "") -> dict[str, int]:
+        return {
+            counted(self.processes, "process", "processes") + more: self.processes,
+            f"{self.open_files} open files a process": self.open_files,
+            f"{self.file_bytes} bytes a file": self.file_bytes,
+            f"{self.memory_bytes} bytes of memory": self.memory_bytes,
+        }
+
     def described(self, *, sandboxed: bool, controllers: frozenset[str], ordinary: bool) -> str:
         """Return the line of the setup log with the limits that are enforced, and those that are not.
 
@@ -55,18 +84,21 @@ class Limits:
         exact = "pids" in controllers or counted_in_sandbox(sandboxed)
         by_user = not exact and not sandboxed and ordinary
         more = " more than the user had when the task's agent began" if by_user else ""
-        wanted = {
-            counted(self.processes, "process", "processes") + more: self.processes,
-            f"{self.open_files} open files a process": self.open_files,
-            f"{self.file_bytes} bytes a file": self.file_bytes,
-            f"{self.memory_bytes} bytes of memory": self.memory_bytes,
-        }
+        wanted = self._texts(more)
         enforced = (exact or by_user, True, True, "memory" in controllers)
         limits = [(text, holds) for (text, value), holds in zip(wanted.items(), enforced, strict=True) if value]
         held = ", ".join(text for text, holds in limits if holds)
         missing = ", ".join(text for text, holds in limits if not holds)
         parts = [f"Limits: {held}." if held else "", f"Not enforced here: {missing}." if missing else ""]
         return " ".join(filter(None, parts))
+
+
+def probable_limit(tail: bytes) -> bytes:
+    """Return a line that names the limit of which the last output of a failed command speaks; empty for none."""
+    for sign, setting in _SIGNS:
+        if sign in tail:
+            return f"The task has probably reached a limit ({setting}).\n".encode()
+    return b""
 
 
 def counted_in_sandbox(sandboxed: bool) -> bool:

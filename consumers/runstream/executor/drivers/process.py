@@ -25,11 +25,15 @@ from runstream.executor.drivers.host_files import HostFiles
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod, ServiceOutput
 from runstream.executor.drivers.prompt_watch import PromptWatch
 from runstream.executor.limits import (
+    FILE_TOO_LARGE,
+    TAIL_BYTES,
+    TOO_LARGE,
     ControlGroup,
     ControlGroups,
     Limits,
     control_groups,
     counted_in_sandbox,
+    probable_limit,
     processes_of_user,
 )
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
@@ -45,15 +49,6 @@ from runstream.open_files import out_of_files
 log = structlog.get_logger()
 
 _KILLED = 128 + signal.SIGKILL
-_FILE_TOO_LARGE = 128 + signal.SIGXFSZ
-_SIGNS_OF_LIMITS = (
-    (b"Too many open files", "executor.task_open_files"),
-    (b"Cannot fork", "executor.task_processes"),
-    (b"fork: Resource temporarily unavailable", "executor.task_processes"),
-    (b"fork: retry: Resource temporarily unavailable", "executor.task_processes"),
-)
-"""Last output of programs to which the kernel refuses a descriptor or a process."""
-_TAIL_BYTES = 4096
 _MAX_READY = 32
 """Maximum number of agents that are kept for later tasks."""
 
@@ -376,12 +371,10 @@ class ProcessPod:
         group = self._host.group
         if status and group is not None and group.out_of_memory():
             output(b"A process was killed: the task used all the memory that it may (executor.task_memory_bytes).\n")
-        if status == _FILE_TOO_LARGE:
-            output(b"A file would have become larger than a task's files may be (executor.task_file_bytes).\n")
-        for sign, setting in _SIGNS_OF_LIMITS if status else ():
-            if sign in command_output.tail:
-                output(f"The task has probably reached a limit ({setting}).\n".encode())
-                break
+        if status == FILE_TOO_LARGE:
+            output(TOO_LARGE)
+        if status and (said := probable_limit(command_output.tail)):
+            output(said)
         if program := command_output.waited_for_keys:
             output(
                 f"\n{program} waited for keyboard input, but steps are not interactive: its terminal was hung up. "
@@ -574,7 +567,7 @@ class CommandOutput:
             return
         self._count += len(chunk)
         if self._output is not None:
-            self.tail = (self.tail + chunk)[-_TAIL_BYTES:]
+            self.tail = (self.tail + chunk)[-TAIL_BYTES:]
             self._output(chunk)
 
     def _end_input(self) -> None:

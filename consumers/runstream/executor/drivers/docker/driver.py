@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from runstream.executor.drivers.docker.pod import DockerPod, PodContainer, PodSt
 from runstream.executor.drivers.port import Output, Pod, ServiceOutput
 from runstream.executor.drivers.registries import PullPolicy
 from runstream.executor.drivers.shell import SHELL, SLEEPER
+from runstream.executor.limits import Limits
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.workdir import TaskFolder
@@ -45,6 +46,10 @@ from runstream.ids import new_id
 
 _CLOSE_SECONDS = 30.0
 """Maximum time for removing containers when the executor stops, in seconds."""
+
+_LIMITED = {"nofile": "of open files a process", "fsize": "of bytes a file"}
+_SIGNS_OF_LIMITS = {"nofile": ("type 7:", "NOFILE"), "fsize": ("type 1:", "FSIZE")}
+"""How a runtime names the resource limit that it may not set."""
 
 log = structlog.get_logger()
 
@@ -61,6 +66,10 @@ class DockerRules:
     """`none`, `host`, or the name of a network; empty for the engine's default."""
     allow_privileged: bool = False
     visible: Visible = field(default_factory=Visible)
+    limits: Limits = field(default_factory=Limits)
+    """The limits of each container."""
+    disk_bytes: int = 0
+    """The limit of a task's files, which no engine enforces."""
 
 
 class DockerDriver:
@@ -78,6 +87,8 @@ class DockerDriver:
         self._images = Images(self._engine, rules.pull_policy)
         self._pods: dict[str, PodState] = {}
         """The pods whose containers may exist, by their ids."""
+        self._lower: frozenset[str] = frozenset()
+        """Resource limits that the engine cannot raise: those that it has itself are lower, and hold."""
         self._removing: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._changed: Callable[[], None] = lambda: None
@@ -122,6 +133,8 @@ class DockerDriver:
             for index, container in enumerate(containers):
                 service = services(index) if index else None
                 await self._start(state, index, container, spec.container_environments[index], service)
+            if said := self._described():
+                output(f"{said}\n".encode())
         except BaseException:
             self._remove_later(state)
             raise
@@ -151,7 +164,9 @@ class DockerDriver:
         async with self._engine.asked(None):
             handle = await asyncio.shield(creating)
         state.creating.discard(creating)
-        one = PodContainer(index, container.image, handle, config["HostConfig"].get("Memory", 0))
+        memory = config["HostConfig"].get("Memory", 0)
+        named = "" if memory == container.resources.memory else "executor.task_memory_bytes"
+        one = PodContainer(index, container.image, handle, memory, named)
         state.containers.append(one)
         if service is not None or config.get("OpenStdin"):
             await self._hold(state, handle, service)
@@ -159,7 +174,13 @@ class DockerDriver:
             async with self._engine.asked():
                 await handle.start()
         except EngineRefusedError as error:
-            raise _not_started(container, error.reason) from error
+            refused = _refused_limits(error.reason) - self._lower
+            if not refused:
+                raise _not_started(container, error.reason) from error
+            self._lower |= refused
+            state.containers.remove(one)
+            await self._delete(handle.id)
+            await self._start(state, index, container, environment, service)
 
     async def _hold(self, state: PodState, handle: DockerContainer, service: Output | None) -> None:
         """Attach to a container that is not started yet: to the output of a service, else to the sleeper's input.
@@ -201,8 +222,16 @@ class DockerDriver:
             host["NetworkMode"] = network
         if container.resources.cpu:
             host["NanoCpus"] = container.resources.cpu * 1_000_000
-        if container.resources.memory:
-            host |= {"Memory": container.resources.memory, "MemorySwap": container.resources.memory}
+        limits = self._rules.limits
+        if memory := limits.memory_of(container.resources.memory):
+            host |= {"Memory": memory, "MemorySwap": memory}
+        if limits.processes:
+            host["PidsLimit"] = limits.processes
+        host["Ulimits"] = [
+            {"Name": name, "Soft": value, "Hard": value}
+            for name, value in (("nofile", limits.open_files), ("fsize", limits.file_bytes))
+            if value and name not in self._lower
+        ]
         if not container.privileged:
             host |= {
                 "SecurityOpt": ["no-new-privileges"],
@@ -229,6 +258,20 @@ class DockerDriver:
             # Of the main container, commands get it, so that the engine does not show it.
             config["Env"] = [f"{name}={value}" for name, value in environment.items()]
         return config
+
+    def _described(self) -> str:
+        """Return the line of the setup log with the limits that each container has, and those that it has not."""
+        limits, disk = self._rules.limits, self._rules.disk_bytes
+        if "nofile" in self._lower:
+            limits = replace(limits, open_files=0)
+        if "fsize" in self._lower:
+            limits = replace(limits, file_bytes=0)
+        held = [limits.listed()] if limits.listed() else []
+        held += [f"{text}, the engine's own lower limit" for name, text in _LIMITED.items() if name in self._lower]
+        return " ".join(
+            [f"Limits of each container: {'; '.join(held)}."] * bool(held)
+            + [f"Not enforced in containers: {disk} bytes of disk."] * bool(disk)
+        )
 
     def _heard(self, event: EngineEvent) -> None:
         state = self._pods.get(event.attributes.get(POD, ""))
@@ -311,12 +354,22 @@ class DockerDriver:
         await self._engine.close()
 
 
+def _refused_limits(reason: str) -> frozenset[str]:
+    """Return the resource limits of a container that the engine may not set, because its own are lower."""
+    if "rlimit" not in reason or "not permitted" not in reason:
+        return frozenset()
+    named = {name for name, signs in _SIGNS_OF_LIMITS.items() if any(sign in reason for sign in signs)}
+    return frozenset(named or _SIGNS_OF_LIMITS)
+
+
 def _not_started(container: Container, reason: str) -> BadRequestError:
     hint = hint_when_full(reason)
     if "executable file not found" in reason or "no such file or directory" in reason:
         hint = "check its entrypoint; the image of the first container needs /bin/sh"
     elif "unable to find user" in reason:
         hint = "check the container's `user`"
+    elif "esource temporarily unavailable" in reason:
+        hint = "executor.task_processes is too low to start a container: set at least 64"
     return BadRequestError(
         f"the container of image {container.image} cannot be started: {reason}", code="containerNotStarted", hint=hint
     )

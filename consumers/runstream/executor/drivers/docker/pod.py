@@ -19,6 +19,7 @@ from runstream.executor.drivers.containers import EngineRefusedError, EngineUnre
 from runstream.executor.drivers.docker.engine import Engine
 from runstream.executor.drivers.port import Exec, NotStartedError, Output
 from runstream.executor.drivers.shell import FED, KILLER, SHELL, in_pieces
+from runstream.executor.limits import FILE_TOO_LARGE, TAIL_BYTES, TOO_LARGE, probable_limit
 from runstream.executor.sandbox import Visible
 from runstream.lifecycle import StrictTaskGroup
 
@@ -47,6 +48,8 @@ class PodContainer:
     handle: DockerContainer
     memory: int
     """Its memory limit in bytes; 0 for none."""
+    memory_setting: str = ""
+    """The setting that its memory limit is from; empty for the container's own."""
     ended: int | None = None
     """Its exit status, once it has ended."""
     out_of_memory: bool = False
@@ -117,10 +120,22 @@ class DockerPod(ContainerPod):
     async def exec(self, command: Exec, output: Output) -> int:
         """Run a command in the main container; say so if a process of it was killed for want of memory."""
         self._main.out_of_memory = False
-        status = await super().exec(command, output)
+        tail = b""
+
+        def write(chunk: bytes) -> None:
+            nonlocal tail
+            tail = (tail + chunk)[-TAIL_BYTES:]
+            output(chunk)
+
+        status = await super().exec(command, write)
         if status and self._main.out_of_memory:
             limit = f" of {self._main.memory} bytes" if self._main.memory else ""
-            output(f"A process was killed: out of memory, the container reached its limit{limit}.\n".encode())
+            setting = f" ({self._main.memory_setting})" if self._main.memory_setting else ""
+            output(f"A process was killed: out of memory, the container reached its limit{limit}{setting}.\n".encode())
+        if status == FILE_TOO_LARGE:
+            output(TOO_LARGE)
+        if status and (said := probable_limit(tail)):
+            output(said)
         return status
 
     async def run_command(self, command: ContainerCommand) -> int:

@@ -40,6 +40,7 @@ from runstream.events.run_config import Resources
 from runstream.executor.drivers.containers import CAPABILITIES, EXECUTOR, LABEL, OWN, POD, TASK, require_allowed
 from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of
 from runstream.executor.drivers.shell import SHELL, SLEEPER
+from runstream.executor.limits import Limits
 from runstream.executor.spec import ExecutorTaskSpec
 
 GROUP = f"{LABEL}/executorsgroupid"
@@ -67,6 +68,8 @@ class PodRules:
     allow_privileged: bool = False
     node_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels that the node of each pod must have."""
+    limits: Limits = field(default_factory=Limits)
+    """The limits of each container; a cluster enforces that of memory."""
 
 
 def object_name(executor_id: str) -> str:
@@ -137,7 +140,7 @@ def manifests(
                 ]
                 or None,
                 securityContext=_security(container, user),
-                resources=_limits(container.resources),
+                resources=_limits(container.resources, rules.limits),
                 volumeMounts=[VolumeMount(name=volume, mountPath=path) for volume, path, _size in mounts] or None,
             )
         )
@@ -206,10 +209,11 @@ def _process(index: int, container: ContainerConfig) -> dict[str, Any]:
     return {"command": [SHELL, "-c", f"{SLEEPER}; while sleep 86400; do :; done"], "stdin": True}
 
 
-def _limits(resources: Resources) -> ResourceRequirements | None:
+def _limits(resources: Resources, bounds: Limits) -> ResourceRequirements | None:
+    memory = bounds.memory_of(resources.memory)
     limits = {
         **({"cpu": f"{resources.cpu}m"} if resources.cpu else {}),
-        **({"memory": str(resources.memory)} if resources.memory else {}),
+        **({"memory": str(memory)} if memory else {}),
     }
     return ResourceRequirements(limits=limits) if limits else None
 
