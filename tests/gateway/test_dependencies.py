@@ -38,7 +38,15 @@ BODIES: dict[str, Any] = {
     "/runs/{run_id}/actions": {"action_type": "stop"},
     "/runs/{run_id}/tasks/{task_id}/actions": {"action_type": "approve"},
 }
-NAMES = {"run_id": RUN, "task_id": RUN, "executor_id": "e1", "escaped_group": "%2Fproject%2Fweb", "run_number": 1}
+NAMES = {"run_id": RUN, "task_id": RUN, "executor_id": "e1", "escaped_group": "%2Fproject%2Fweb"}
+NAMES |= dict.fromkeys(("counter", "run_counter", "run_number"), "1")
+
+
+class _Names(dict[str, str]):
+    """The values of path parameters; each other one is a name that nothing has."""
+
+    def __missing__(self, key: str) -> str:
+        return "nothing"
 
 
 @dataclass
@@ -85,9 +93,7 @@ async def every_route(http: httpx2.AsyncClient) -> dict[str, httpx2.Response]:
 
     async def ask(method: str, path: str) -> None:
         short = path.removeprefix("/api/v1alpha")
-        named = short.format(
-            run_id=RUN, task_id=RUN, executor_id="e1", escaped_group="%2Fproject%2Fweb", counter=1, run_counter=1
-        )
+        named = short.format_map(_Names(NAMES))
         params = {"/logs": {"runid": RUN, "taskid": RUN, "step": "0"}, "/events": {"from": "end"}}.get(short, {})
         body = orjson.dumps(BODIES.get(short, {})) if method in ("post", "put") else None
         async with http.stream(method.upper(), named, params=params, content=body) as answer:
@@ -110,8 +116,9 @@ async def test_every_route_that_needs_what_is_away_says_503_and_names_it(
     async with place(servers, tmp_path) as at, at.http() as http:
         (at.nats if away == "nats" else at.postgres).break_off()
         answers = await every_route(http)
-        # This gateway has no users and projects, whatever is away.
-        answers = {r: a for r, a in answers.items() if not a.is_error or a.json()[0]["code"] != "configNotReady"}
+        # This gateway has no users and projects, whatever is away, nor a key for secrets.
+        lacks = ("configNotReady", "noSecretsKey")
+        answers = {r: a for r, a in answers.items() if not a.is_error or a.json()[0]["code"] not in lacks}
         refused = {route: answer for route, answer in answers.items() if answer.status_code == 503}
         wrong = {
             r: (a.status_code, a.text[:300]) for r, a in answers.items() if a.status_code >= 500 and r not in refused
@@ -138,3 +145,18 @@ async def test_a_client_waits_for_what_is_away(servers: Servers, tmp_path: Path)
         await told.wait()
         at.postgres.mend()
         assert await reading == ()
+
+
+async def test_a_run_that_nats_does_not_acknowledge_is_soon_503_with_an_uncertain_outcome(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.log.patience.REQUEST_SECONDS", 0.1)
+    async with place(servers, tmp_path) as at, at.http() as http:
+        at.nats.cut()
+        async with asyncio.timeout(15):  # background appends go on for 30 seconds
+            answer = await http.post("/runs", content=orjson.dumps(run_body()))
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (503, "logUnreachable")
+    assert error["details"]["uncertain"]
+    assert "may be in the log all the same" in error["hint"]
+    assert "Retry-After" in answer.headers

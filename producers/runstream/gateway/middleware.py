@@ -27,6 +27,7 @@ from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
 from runstream.gateway.sender import NOBODY, SENDER
 from runstream.lifecycle import Component
+from runstream.log import patience
 from runstream.telemetry import span_from
 from runstream.telemetry.metrics import HTTP_DURATION, HTTP_REQUESTS
 
@@ -76,7 +77,8 @@ class RequestMiddleware:
         try:
             if (scope["method"], scope["path"]) not in WITHOUT_LOGIN and not scope["path"].startswith(REPOSITORIES):
                 sender = scope[SENDER] = await self._authenticator.sender(scope["method"], headers)
-            await self._app(scope, receive, noting)
+            with patience.of_request():
+                await self._app(scope, receive, noting)
         except ClientDisconnect:
             log.info("the client has left", action="client_left", method=scope["method"], path=scope["path"])
         except Exception as error:  # noqa: BLE001 - every error becomes one response and one log record

@@ -1,8 +1,9 @@
 """The log on JetStream: a stream for each partition, a message for each commit.
 
 Each append names the last sequence that its decision was based on. An acknowledged commit is durable. One without an
-acknowledgement is looked up at the stream's leader and sent again, for up to `append_seconds`. Deduplication alone
-cannot be trusted: a standalone server checks the expected sequence first, a clustered one the message's id.
+acknowledgement is looked up at the stream's leader and sent again, for up to `append_seconds`, or less for a request
+(`runstream.log.patience`). Deduplication alone cannot be trusted: a standalone server checks the expected sequence
+first, a clustered one the message's id.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
 from runstream.lifecycle import keep_running, wait_for_event
 from runstream.log import streams
 from runstream.log.group_commit import GroupCommitter, PendingCommit
+from runstream.log.patience import append_seconds
 from runstream.log.port import AppendConflictError, RawMessage
 from runstream.log.reader import (
     ELECTION_SECONDS,
@@ -268,7 +270,7 @@ class JetStreamLog(LogReader):
     async def append_all(self, commits: Sequence[NewCommit]) -> list[Position | AppendConflictError]:
         """Append commits of different aggregates (see the port)."""
         on_their_way = [self._pending(commit) for commit in commits]
-        deadline = asyncio.get_running_loop().time() + self._append_seconds
+        deadline = self._deadline()
         with self._appending():
             try:
                 for commit, pending in zip(commits, on_their_way, strict=True):
@@ -282,7 +284,7 @@ class JetStreamLog(LogReader):
         """Append commits of different aggregates of one partition as one atomic batch (see the port)."""
         partition = commits[0].address.partition
         batch = [self._encoded(commit) for commit in commits]
-        deadline = asyncio.get_running_loop().time() + self._append_seconds
+        deadline = self._deadline()
         with self._appending():
             sequences = await append_serial(
                 self._nc,
@@ -295,6 +297,11 @@ class JetStreamLog(LogReader):
                 failed=lambda why, sent: self._unknown(commits[0], why, sent=sent),
             )
         return [Position(self.epoch, partition, sequence) for sequence in sequences]
+
+    def _deadline(self) -> float:
+        """Return the loop's time at which an append that begins now gives up."""
+        seconds = append_seconds(self._append_seconds, servers=len(self._nc.servers))
+        return asyncio.get_running_loop().time() + seconds
 
     def _final(self, commit: NewCommit, size: int, refused: Refused) -> RunstreamError | None:
         """Return the error of a refusal that another attempt does not change."""
