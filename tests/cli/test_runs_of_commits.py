@@ -110,5 +110,9 @@ def test_runs_and_logs_of_an_owner(
     assert "has no task 'biuld'" in kim(*log[:-1], "biuld", "--setup").err
     assert "did you mean 'make'" in kim(*log, "--step", "mkae").err
     assert "give either --step or --setup" in kim(*log).err
+    delete = ("log", "delete", *log[2:])
+    assert "the log is not stored yet" in kim(*delete, "--setup").err
+    assert "you may not read direct runs" in lee(*delete, "--setup").err
+    assert "give --runnumber" in kim("log", "delete", "--setup").err
     assert "no run is named" in kim("log", "get").err
     assert "--runnumber" in kim("log", "get", "latest", "--username", "kim").err

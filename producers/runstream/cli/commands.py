@@ -26,7 +26,7 @@ def _command(words: str, function: str, text: str, *examples: str) -> Command:
 GROUPS = {
     "run": "Create, watch and control runs.",
     "config": "Check configuration files.",
-    "log": "Read the logs of tasks.",
+    "log": "Read and delete the logs of tasks.",
     "cache": "List and delete the caches of tasks.",
     "storage": "See what takes room in the object storage.",
     "executor": "List, drain and remove executors.",
@@ -97,6 +97,8 @@ COMMANDS = (
         "runstream config check .runstream/config.yml --strict"),
     _command("log get", "cli.log_commands:get_log", "Print the logs of a run, a task or a step.",
         "runstream log get latest --failed --tail 20", "runstream log get /project/web/12 test --step unit"),
+    _command("log delete", "cli.owned_runs:delete_log", "Delete the log of a step of a project's or user's run.",
+        "runstream log delete --project org/acme/web/site --runnumber 12 --taskname build --step 0"),
     _command("cache list", "cli.cache_commands:list_caches", "List the caches of tasks.",
         "runstream cache list --group /project/web"),
     _command("cache delete", "cli.cache_commands:delete_cache", "Delete a cache of tasks.",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cyclopts import Parameter
 
 from runstream.cli.client_session import with_client
+from runstream.cli.config_inputs import Flag
 from runstream.cli.finding import did_you_mean
 from runstream.cli.output import Cell, Column, Output, ago, duration, print_items, print_json, say, styled, timestamp
 from runstream.client import Client, OwnedRun, OwnedRunSummary, OwnedTask
@@ -98,31 +99,71 @@ class OwnedLog:
     taskid: str = ""
     """The id of the task."""
 
+    @property
+    def owner(self) -> OwnerName:
+        """The project or user."""
+        return OwnerName(self.project, self.username)
+
     def __bool__(self) -> bool:
         return bool(self.project or self.username or self.runnumber is not None or self.taskname or self.taskid)
 
 
 def print_owned_log(wanted: OwnedLog, step: str | None, *, setup: bool, follow: bool) -> int:
     """Print the log of one step, or of the setup, as it was written."""
-    if bool(wanted.project) == bool(wanted.username) or wanted.runnumber is None:
-        raise BadRequestError(
-            "give --runnumber, and either --project or --username", code="invalidRun", hint="or name the run: RUN"
-        )
-    if bool(wanted.taskname) == bool(wanted.taskid):
-        raise BadRequestError("give either --taskname or --taskid", code="invalidRun")
-    if setup == (step is not None):
-        raise BadRequestError("give either --step or --setup", code="invalidRunTaskStepNumber")
-    owner, number = OwnerName(wanted.project, wanted.username), wanted.runnumber
+    number = _require_whole(wanted, step, setup=setup)
 
     async def work(client: Client) -> None:
-        runs = owner.runs(client)
-        task_id = wanted.taskid or _task_id(await runs.get(str(owner), number), wanted.taskname)
-        chosen = None if step is None else _step_number(await runs.task(str(owner), number, task_id), step)
-        async for chunk in runs.log(str(owner), number, task_id, chosen, follow=follow):
+        runs, owner = wanted.owner.runs(client), str(wanted.owner)
+        task_id, chosen = await _chosen(runs, wanted, number, step)
+        async for chunk in runs.log(owner, number, task_id, chosen, follow=follow):
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
 
     return with_client(work, reads_on=True)
+
+
+def delete_log(
+    *,
+    owned: OwnedLog = OwnedLog(),
+    step: str | None = None,
+    setup: Flag = False,
+) -> int:
+    """Delete the stored log of a step, or of the setup, of a run of a project or user.
+
+    Parameters
+    ----------
+    step
+        The step, by name or by number (from 0).
+    setup
+        The log of the task's setup.
+    """
+    number = _require_whole(owned, step, setup=setup)
+
+    async def work(client: Client) -> None:
+        runs = owned.owner.runs(client)
+        task_id, chosen = await _chosen(runs, owned, number, step)
+        await runs.delete_log(str(owned.owner), number, task_id, chosen)
+        say("the log is deleted")
+
+    return with_client(work)
+
+
+def _require_whole(wanted: OwnedLog, step: str | None, *, setup: bool) -> int:
+    """Return the number of the run. Raises BadRequestError for options that do not name one log."""
+    if bool(wanted.project) == bool(wanted.username) or wanted.runnumber is None:
+        raise BadRequestError("give --runnumber, and either --project or --username", code="invalidRun")
+    if bool(wanted.taskname) == bool(wanted.taskid):
+        raise BadRequestError("give either --taskname or --taskid", code="invalidRun")
+    if setup == (step is not None):
+        raise BadRequestError("give either --step or --setup", code="invalidRunTaskStepNumber")
+    return wanted.runnumber
+
+
+async def _chosen(runs: OwnedRuns, wanted: OwnedLog, number: int, step: str | None) -> tuple[str, int | None]:
+    """Return the id of the task, and the number of the step; None for the setup."""
+    owner = str(wanted.owner)
+    task_id = wanted.taskid or _task_id(await runs.get(owner, number), wanted.taskname)
+    return task_id, None if step is None else _step_number(await runs.task(owner, number, task_id), step)
 
 
 def _task_id(run: OwnedRun, name: str) -> str:
