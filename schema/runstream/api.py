@@ -387,12 +387,19 @@ class Stall(Answer, frozen=True):
     why: str
     todo: str
     """A command that shows more, or helps."""
+    service: str = "runs"
+    """The service of the log: `runs` or `config`."""
+
+    @property
+    def where(self) -> str:
+        """The part of the log: a partition of runs, or the service `config`, which has one partition."""
+        return f"partition {self.partition}" if self.service == "runs" else self.service
 
     def __str__(self) -> str:
         state = "has parked commits" if self.kind == "parked" else "stands still"
         since = f"{self.since:%Y-%m-%d %H:%M:%S}"
         return (
-            f"the {self.component} of partition {self.partition} {state} at {self.position} since {since} UTC "
+            f"the {self.component} of {self.where} {state} at {self.position} since {since} UTC "
             f"({self.commits} waiting): {self.why}"
         )
 

@@ -216,6 +216,7 @@ async def test_a_parked_commit_is_listed_reported_and_skipped(servers: Servers) 
             async with ConfigFollower(store).serving():
                 await perform(store, *BEGIN)
                 (stall,) = await consumed.stalls(later)
+                assert (stall.service, stall.where) == ("config", "config")
                 assert (stall.kind, stall.position, stall.why) == ("behind", "1/0/1", "no configstore has it")
                 assert "--components configstore" in stall.todo
 

@@ -93,6 +93,7 @@ async def test_its_rows_are_rebuilt_and_a_parked_commit_is_skipped_while_it_runs
             assert [(one["position"], one["aggregate"]) for one in listed] == [("1/0/3", f"user/{ada}")]
             assert await command("parked", "list", "-o", "json") == "[]\n"
             assert "has parked commits at 1/0/3" in await command("doctor", code=1)
+            assert "projection config" in await command("status")
             assert "moo" in await command("parked", "show", "1/0/3", "--service", "config")
 
             connection = await asyncpg.connect(PostgresServer(folder / "postgres").url)

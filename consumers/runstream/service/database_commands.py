@@ -104,7 +104,16 @@ async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archiv
         objects: ObjectsReport | None = None
         if storage is not None and with_objects:
             objects = await ObjectsCheck(at.log, storage, at.database).run()
-        return _Found(rows, archive, objects, await Consumed(at.log, at.database, Questions(at.nats), storage).stalls())
+        return _Found(rows, archive, objects, await _stalls(at, storage))
+
+
+async def _stalls(at: Connections, storage: ObjectStorage | None) -> list[Stall]:
+    questions = Questions(at.nats)
+    stalls = await Consumed(at.log, at.database, questions, storage).stalls()
+    if await described(at.nats, at.log.subjects.namespace, SERVICE) is not None:
+        async with await open_log(at.nats, at.log.subjects.namespace, SERVICE) as config:
+            stalls += await Consumed(config, at.database, questions, storage).stalls()
+    return stalls
 
 
 async def _storage(settings: Settings) -> ObjectStorage:

@@ -674,8 +674,7 @@ async def consumers(settings: Settings) -> AsyncIterator[Finding]:
     for service, what in (("runs", "consumers of the log"), ("config", "consumers of the config log")):
         stalls = await _stalls(settings, service)
         for stall in stalls:
-            where = f"partition {stall.partition}" if service == "runs" else "the config log"
-            yield Finding(f"{stall.component} of {where}", "problem", str(stall), stall.todo)
+            yield Finding(f"{stall.component} of {stall.where}", "problem", str(stall), stall.todo)
         if not stalls:
             yield Finding(what, "ok", "none stands still, no commit is parked")
 

@@ -112,6 +112,10 @@ class Platform:
         """Return a read-only view of the current epoch, for readers that outlive an epoch switch."""
         return LogReader(self.nats, self.log.subjects, self.log.partitions)
 
+    def reading_config_log(self) -> LogReader:
+        """Return the same of the service `config`."""
+        return LogReader(self.nats, self.config().subjects, self.config().partitions)
+
 
 @contextlib.asynccontextmanager
 async def open_platform(

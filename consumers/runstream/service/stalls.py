@@ -8,13 +8,13 @@ reports the same, and a restart forgets nothing. A parked commit counts as a sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
 import structlog
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from runstream.api import Stall
 from runstream.commits import Position
@@ -71,7 +71,8 @@ class Consumed:
             archived = await _archived(answer, Archive(self.objects, self.log.subjects))
             looked += [self._stall(number, last, at, answer) for number, last in archived.items()]
         behind = await asyncio.gather(*looked)
-        return [*parked, *(stall for stall in behind if stall is not None)]
+        service = self.log.subjects.service
+        return [*parked, *(replace(stall, service=service) for stall in behind if stall is not None)]
 
     async def _rows(self) -> tuple[list[Stall], dict[int, int]]:
         """Return the stalls of parked commits, and the projected sequence of each partition."""
@@ -128,7 +129,7 @@ def _parked(first: ParkedCommit, count: int, service: str) -> Stall:
         f"runstream parked skip {position}{of} --reason …"
     )
     why = without_secrets(first.reason)[:MAX_REASON]
-    return Stall("projection", "parked", first.position.partition, position, first.at, count, why, todo)
+    return Stall("projection", "parked", first.position.partition, position, first.at, count, why, todo, service)
 
 
 def stall_of(
@@ -188,8 +189,8 @@ class StallWatch(Component):
 
     name = "stall watch"
 
-    def __init__(self, consumed: Callable[[], Consumed]) -> None:
-        """`consumed` returns the log of the current epoch."""
+    def __init__(self, consumed: Callable[[], Sequence[Consumed]]) -> None:
+        """`consumed` returns the logs of the current epochs."""
         super().__init__()
         self._consumed = consumed
         self._last: list[Stall] = []
@@ -212,11 +213,12 @@ class StallWatch(Component):
             consumed = self._consumed()
             try:
                 async with asyncio.timeout(_LOOKING_SECONDS):
-                    self._last = await consumed.stalls()
+                    self._last = [stall for one in consumed for stall in await one.stalls()]
             except (RunstreamError, TimeoutError) as error:
                 log.debug("stalls cannot be checked now", action="stalls_unknown", error=str(error))
             self._looked_at = clock()
-            measure(self._last, consumed.log.partitions)
+            for one in consumed:
+                measure(self._last, one.log.subjects.service, one.log.partitions)
         return self._last
 
     async def as_json(self) -> list[dict[str, object]]:
@@ -224,12 +226,21 @@ class StallWatch(Component):
         return [{**asdict(stall), "since": stall.since.isoformat()} for stall in await self.stalls()]
 
 
-def measure(stalls: Iterable[Stall], partitions: int) -> None:
-    """Set the metrics: the seconds of each partition's stall, 0 without one."""
+def measure(stalls: Iterable[Stall], service: str, partitions: int) -> None:
+    """Set the metrics of a service: the seconds of each partition's stall, 0 without one.
+
+    The metric of the archive is that of runs; the archive of `config` is in the list of stalls alone.
+    """
     now = datetime.now(UTC)
-    seconds = {(stall.component, stall.kind, stall.partition): (now - stall.since).total_seconds() for stall in stalls}
+    seconds = {
+        (stall.component, stall.kind, stall.partition): (now - stall.since).total_seconds()
+        for stall in stalls
+        if stall.service == service
+    }
     for partition in range(partitions):
         label = str(partition)
-        PROJECTION_STALLED_SECONDS.set(seconds.get(("projection", "behind", partition), 0.0), PROJECTION, label)
-        PARKED_SECONDS.set(seconds.get(("projection", "parked", partition), 0.0), PROJECTION, label)
+        PROJECTION_STALLED_SECONDS.set(seconds.get(("projection", "behind", partition), 0.0), service, label)
+        PARKED_SECONDS.set(seconds.get(("projection", "parked", partition), 0.0), service, label)
+        if service != PROJECTION:
+            continue
         ARCHIVE_STALLED_SECONDS.set(seconds.get(("archive", "behind", partition), 0.0), label)

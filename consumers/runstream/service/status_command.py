@@ -70,7 +70,8 @@ def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_StatusLine]:
     for stall in stalls:
         state = "has parked commits" if stall.kind == "parked" else "stands still"
         found = f"{state} at {stall.position} since {timestamp(stall.since)} ({stall.commits} waiting): {stall.why}"
-        yield _StatusLine(f"{stall.component} {stall.partition}", found)
+        where = stall.partition if stall.service == "runs" else stall.service
+        yield _StatusLine(f"{stall.component} {where}", found)
         yield _StatusLine("  what to do", with_program(stall.todo))
 
 

@@ -101,7 +101,12 @@ def _stall_watch(platform: Platform) -> StallWatch:
     from runstream.service.stalls import Consumed, StallWatch
 
     questions = Questions(platform.nats)
-    return StallWatch(lambda: Consumed(platform.reading_log(), platform.pool(), questions, platform.objects))
+
+    def consumed() -> list[Consumed]:
+        logs = [platform.reading_log(), platform.reading_config_log()]
+        return [Consumed(log, platform.pool(), questions, platform.objects) for log in logs]
+
+    return StallWatch(consumed)
 
 
 async def executor_leases(platform: Platform) -> LeaseBucket:
