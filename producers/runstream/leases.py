@@ -5,7 +5,8 @@
 
 The newest holder of a key wins: an earlier holder finds its sequence refused. The trust window counts from the start
 of the last renewal that succeeded, less a margin. At its end `held` is cleared, whatever request is in flight, because
-other processes may declare the lease expired from then on.
+other processes may declare the lease expired from then on. A holder that stands still cannot notice it: for others to
+act in its place, each renewal reports a time between the end of the window and the expiry.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ from runstream.lifecycle import wait_for_event
 
 RENEW_SECONDS = 2.0
 """Longest time between renewals; a shorter lease is renewed every third of its time."""
+_TRUSTED = 5 / 6
+"""The trust window, as a part of the lease's time."""
+_ENDED_FROM_OUTSIDE = 11 / 12
+"""The part of it after which a holder that stands still is ended from outside: it has had time to act by itself."""
 _TAKE_ATTEMPTS = 10
 _RETRY_SECONDS = 0.25
 _ANSWER_SECONDS = 1.0
@@ -86,9 +91,15 @@ class LeaseBucket:
         """Number of reconnects to the server; after one, the expiry of a lease cannot be trusted at once."""
         return int(self._nc.stats["reconnects"])
 
-    def lease(self, key: str, value: Callable[[], bytes]) -> Lease:
-        """Return a lease on the key, held while its `run` runs; `value` is called at each renewal."""
-        return Lease(self._nc, self.bucket, require_token(key, "key"), value, self.seconds)
+    def lease(
+        self, key: str, value: Callable[[], bytes], renewed: Callable[[float], None] = lambda _until: None
+    ) -> Lease:
+        """Return a lease on the key, held while its `run` runs; `value` is called for each renewal.
+
+        After it, `renewed` is called with the time, by the monotonic clock, at which a holder that stands still has to
+        be ended from outside: the trust window is over, and no other process can declare the lease expired yet.
+        """
+        return Lease(self._nc, self.bucket, require_token(key, "key"), value, self.seconds, renewed)
 
     async def delete(self, key: str) -> None:
         """End the lease on this key, whichever process holds it: the holder loses it, watchers see a release."""
@@ -134,7 +145,15 @@ class LeaseLostError(InternalError):
 class Lease:
     """A lease on one key, held while `run` runs; it can be run again after it was lost."""
 
-    def __init__(self, nc: Client, bucket: str, key: str, value: Callable[[], bytes], seconds: int) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        bucket: str,
+        key: str,
+        value: Callable[[], bytes],
+        seconds: int,
+        renewed: Callable[[float], None] = lambda _until: None,
+    ) -> None:
         self.key = key
         self.held = asyncio.Event()
         self._nc = nc
@@ -142,6 +161,7 @@ class Lease:
         self._subject = f"$KV.{bucket}.{key}"
         self._value = value
         self._seconds = seconds
+        self._renewed = renewed
         self._interval = min(seconds / 3, RENEW_SECONDS)
         self._holder = secrets.token_hex(8)
         self._sequence = 0
@@ -236,7 +256,8 @@ class Lease:
         self._sequence = await publish(
             self._nc, self._subject, self._value(), headers, seconds=min(self._interval, _ANSWER_SECONDS)
         )
-        self._trusted_until = begun + self._seconds * 5 / 6
+        self._trusted_until = begun + self._seconds * _TRUSTED
+        self._renewed(begun + self._seconds * _ENDED_FROM_OUTSIDE)
 
     async def _give_back(self) -> None:
         try:

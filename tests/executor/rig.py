@@ -31,6 +31,7 @@ from runstream.events.run_config import (
 from runstream.executor.drivers.port import Driver
 from runstream.executor.executor import TaskExecutor, make_driver
 from runstream.executor.pod_task import RunnerContext
+from runstream.executor.presence import Leases
 from runstream.executor.reporter import Clock
 from runstream.executor.runner import PodRunner
 from runstream.executor.spec import Specs
@@ -92,10 +93,12 @@ class FakeLeases:
 
     def __init__(self) -> None:
         self.value: Callable[[], bytes] = bytes
+        self.renewed: Callable[[float], None] = lambda _until: None
         self.given = FakeLease()
 
-    def lease(self, key: str, value: Callable[[], bytes]) -> FakeLease:
+    def lease(self, key: str, value: Callable[[], bytes], renewed: Callable[[float], None]) -> FakeLease:
         self.value = value
+        self.renewed = renewed
         return self.given
 
 
@@ -286,12 +289,13 @@ async def rig(
     driver: Driver | None = None,
     start: bool = True,
     clock: Clock | None = None,
+    leases: Leases | None = None,
 ) -> AsyncIterator[Rig]:
-    """Yield an executor in this folder; it is started unless `start` is False."""
+    """Yield an executor in this folder; it is started unless `start` is False. Without `leases` it has a fake one."""
     log = log or MemoryLog()
     objects = objects or PosixObjects(folder / "objects")
     place = ExecutorPlace(folder)
-    leases = FakeLeases()
+    fake = FakeLeases()
     live = LiveLogs(nats, namespace) if nats is not None else None
     driver = driver or make_driver(Settings(data_dir=folder, executor=settings), place)
     context = RunnerContext(
@@ -302,12 +306,12 @@ async def rig(
         task_disk_bytes=settings.task_disk_bytes,
     )
     executor = TaskExecutor(
-        place, settings, log, leases, runner or PodRunner(context, place.tasks), live, clock or _now
+        place, settings, log, leases or fake, runner or PodRunner(context, place.tasks), live, clock or _now
     )
     try:
         if start:
             await executor.start()
-        yield Rig(log, objects, folder, executor.id, leases, executor)
+        yield Rig(log, objects, folder, executor.id, fake, executor)
     finally:
         await executor.stop()
 

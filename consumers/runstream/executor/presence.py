@@ -63,7 +63,7 @@ class HeldLease(Protocol):
 class Leases(Protocol):
     """The bucket of leases (`runstream.leases.LeaseBucket`)."""
 
-    def lease(self, key: str, value: Callable[[], bytes]) -> HeldLease:
+    def lease(self, key: str, value: Callable[[], bytes], renewed: Callable[[float], None]) -> HeldLease:
         """Return a lease on the key."""
 
 
@@ -90,7 +90,7 @@ class Presence:
     _touching: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
-        self._lease = self.leases.lease(self.address.id, self._value)
+        self._lease = self.leases.lease(self.address.id, self._value, self._renewed)
         self.capabilities.on_change(self._lease.touch)  # At once: schedulers assign tasks until they know.
 
     def _offered(self) -> dict[str, Any]:
@@ -195,6 +195,9 @@ class Presence:
             self._version += 1
             log.info("the executor registered", action="executor_registered", executor=self.address.id)
             return
+
+    def _renewed(self, until: float) -> None:
+        self.capabilities.act_until(until, lambda: self.end_tasks(EndReason.LEASE))
 
     def _touch(self) -> None:
         self._touching = None

@@ -51,6 +51,11 @@ class ByRuntime:
         """Call `changed` when the container engine comes or goes."""
         self._pods.on_change(changed)
 
+    def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
+        """Let tasks run until then."""
+        self._host.act_until(until, lapsed)
+        self._pods.act_until(until, lapsed)
+
     async def setup(self) -> None:
         """Set both drivers up."""
         await asyncio.gather(self._host.setup(), self._pods.setup())

@@ -30,6 +30,9 @@ class _AnyTask:
     def on_change(self, changed: Callable[[], None]) -> None:
         """Do nothing: there is no engine that could change."""
 
+    def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
+        """Do nothing: tasks take no time."""
+
 
 class NoopRunner:
     """A runner whose tasks take no time and have neither files nor logs: two commits a task."""

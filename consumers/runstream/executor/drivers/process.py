@@ -112,6 +112,10 @@ class ProcessDriver:
     def on_change(self, changed: Callable[[], None]) -> None:
         """Do nothing: there is no engine that could change."""
 
+    def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
+        """Let agents end their tasks then."""
+        self._spawner.act_until(until, lapsed)
+
     async def sweep(self) -> None:
         """Do nothing: what a task left is found by its folder."""
 

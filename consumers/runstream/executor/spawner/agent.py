@@ -8,8 +8,9 @@
     socket ->  "n"                                        the namespaces of the sandbox are wanted
     socket <-  {"namespaces": n} and their descriptors
 
-When the executor's end of the socket is closed, everything that the task started is killed. The agent adopts orphans of
-the task: as the first process of the sandbox, or as a subreaper. So it finds them all.
+When the executor's end of the socket is closed, or the executor stands still for longer than it may trust its lease
+(`runstream.executor.spawner.trust`), everything that the task started is killed. The agent adopts orphans of the task:
+as the first process of the sandbox, or as a subreaper. So it finds them all.
 
 A terminal belongs to the agent's session, with the command in the foreground. So what a command leaves running is not
 hung up when the command ends, and `tee` writes the last lines. It never has input: a read meets the end at once.
@@ -30,6 +31,7 @@ import socket
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -47,21 +49,26 @@ from runstream.executor.spawner.plan import (
     read_command,
     read_plan,
 )
+from runstream.executor.spawner.trust import read_trust
 
 ROWS, COLUMNS = 40, 120
 _STOPS_OF_TERMINALS = (signal.SIGTTIN, signal.SIGTTOU)
+_MAX_WAIT_SECONDS = 3600.0
+"""Bound of one wait for a packet: `poll` takes no infinite time."""
 _OUT_OF_MEMORY_SCORE = b"500"
 """The kernel kills the task's processes before the service's when memory runs out."""
 
 
-def serve_task(channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int]) -> NoReturn:
+def serve_task(
+    channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int], trust: int
+) -> NoReturn:
     """Serve as the agent of a task until the socket is closed; `namespaces` are those of a sandbox to join."""
     try:
         _enter(channel, plan, boundary, namespaces)
     except BaseException as error:  # noqa: BLE001  (whatever it is: the task cannot run, and has to know why)
         _refuse(channel, error)
         os._exit(1)
-    Agent(channel, orphans=plan.sandbox is None and plan.join is None).serve()
+    Agent(channel, trust, plan.cgroup, orphans=plan.sandbox is None and plan.join is None).serve()
 
 
 def _refuse(channel: socket.socket, error: BaseException) -> None:
@@ -100,9 +107,14 @@ def _limit(plan: Plan) -> None:
 class Agent:
     """The server of one socket."""
 
-    def __init__(self, channel: socket.socket, *, orphans: bool) -> None:
-        """`orphans` means that this process adopts the task's orphans."""
+    def __init__(self, channel: socket.socket, trust: int, group: str, *, orphans: bool) -> None:
+        """`group` is the folder of the task's control group, or empty; `orphans` means that this process adopts the
+        task's orphans."""
         self._channel = channel
+        self._trust = trust
+        self._until = read_trust(trust)
+        """The time up to which the executor need not be heard, as read last."""
+        self._group = group
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._orphans = orphans
         self._command = 0
@@ -114,13 +126,13 @@ class Agent:
         signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
 
     def serve(self) -> NoReturn:
-        """Serve until the executor closes its side."""
+        """Serve until the executor closes its side, or stands still for too long."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
         try:
             while True:
-                for descriptor, _ in poll.poll():
+                for descriptor, _ in poll.poll(self._milliseconds()):
                     if descriptor == self._woken:
                         with contextlib.suppress(BlockingIOError):
                             os.read(self._woken, 4096)
@@ -129,6 +141,16 @@ class Agent:
                         self._end()
         finally:
             os._exit(1)
+
+    def _milliseconds(self) -> float:
+        """Return for how long to wait. End the task if the executor stands still."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            self._until = read_trust(self._trust)
+            left = self._until - time.monotonic()
+            if left <= 0:
+                self._end()
+        return min(left, _MAX_WAIT_SECONDS) * 1000
 
     def _receive(self) -> bool:
         """Handle a packet; return False if the executor has closed its side."""
@@ -257,6 +279,9 @@ class Agent:
         with contextlib.suppress(ChildProcessError):  # no child is left
             while self._orphans:
                 os.waitpid(-1, os.WNOHANG)
+                if self._group:
+                    with contextlib.suppress(OSError):  # before Linux 5.14, or the group was removed
+                        write(f"{self._group}/cgroup.kill", b"1")  # including this process
                 for pid in _children():
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, signal.SIGKILL)
@@ -313,9 +338,10 @@ def write(path: str, text: bytes, flags: int = 0) -> None:
         os.close(descriptor)
 
 
-def main(descriptor: int) -> None:
-    """Serve the inherited socket with this descriptor."""
+def main(descriptor: int, trust: int) -> None:
+    """Serve the inherited socket with this descriptor; `trust` is the one of the file in memory."""
     _prepare()
+    os.set_inheritable(trust, False)
     uid, gid = os.geteuid(), os.getegid()
     gc.disable()
     gc.collect()
@@ -341,7 +367,7 @@ def main(descriptor: int) -> None:
                 else:
                     if pid == 0:
                         channel.close()
-                        serve_task(agent, plan, boundary, descriptors[1:])
+                        serve_task(agent, plan, boundary, descriptors[1:], trust)
             for each in descriptors[1:]:
                 os.close(each)
 

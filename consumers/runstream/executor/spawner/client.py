@@ -9,7 +9,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from runstream.executor.spawner.plan import (
     Plan,
     packed,
 )
+from runstream.executor.spawner.trust import new_trust, write_trust
 from runstream.executor.task_root import TaskUser
 from runstream.open_files import OpenFilesError, out_of_files
 
@@ -32,7 +35,7 @@ _ROOTS = Path(__file__).parents[3]
 """The folder on the spawner's import path."""
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
-    "from runstream.executor.spawner.agent import main; main(int(sys.argv[2]))"
+    "from runstream.executor.spawner.agent import main; main(*map(int, sys.argv[2:]))"
 )
 _MAX_PACKETS = 4
 """Maximum number of unread answers; an agent answers one request at a time."""
@@ -53,8 +56,10 @@ class StartError(Exception):
 class AgentProxy:
     """The process that starts the commands of one task at a time. All methods are called by one event loop."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, gone: Callable[[], None]) -> None:
+        """`gone` is called when the agent has ended by itself."""
         self._channel = channel
+        self._gone = gone
         self._packets: deque[tuple[dict[str, Any], list[int]]] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._open = True
@@ -147,6 +152,7 @@ class AgentProxy:
         try:
             send(self._channel, COMMAND, content, descriptors)
         except OSError as error:
+            self._gone()
             raise _failure(error) from error
 
     async def _receive(self) -> tuple[dict[str, Any], list[int]]:
@@ -175,6 +181,7 @@ class AgentProxy:
         else:
             close_all(descriptors)
             self._lose()
+            self._gone()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
@@ -216,6 +223,24 @@ class Spawner:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._starting = asyncio.Lock()
+        self._trust = -1
+        """A descriptor of the file in memory with the time below; -1 before the first start."""
+        self._until = float("inf")
+        self._lapsed: Callable[[], None] = lambda: None
+
+    def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
+        """Let tasks run until this time of the monotonic clock, even if this process stands still.
+
+        Then their agents end them; `lapsed` is called once this process notices. Called first before the first task,
+        then at each renewal of the lease.
+        """
+        self._until, self._lapsed = until, lapsed
+        if self._trust >= 0:
+            write_trust(self._trust, until)
+
+    def _agent_gone(self) -> None:
+        if time.monotonic() >= self._until:
+            self._lapsed()
 
     async def open(self, plan: Plan, namespaces: list[int] | None = None) -> AgentProxy:
         """Open an agent; it joins the sandbox of these namespaces if the plan says so.
@@ -227,7 +252,7 @@ class Spawner:
         with contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             with theirs:
-                agent = AgentProxy(ours)
+                agent = AgentProxy(ours, self._agent_gone)
                 undo.callback(agent.close)
                 try:
                     send(spawner, COMMAND, packed(plan), [theirs.fileno(), *(namespaces or [])])
@@ -245,11 +270,20 @@ class Spawner:
         """Return the socket of the spawner; start the spawner if it is not running."""
         async with self._starting:
             if self._channel is None or self._process is None or self._process.poll() is not None:
+                if self._trust < 0:
+                    self._trust = new_trust()
+                    write_trust(self._trust, self._until)
                 self._channel = await asyncio.to_thread(self._start)
             return self._channel
 
     def close(self) -> None:
         """End the spawner; agents end with their own sockets."""
+        self._end_process()
+        if self._trust >= 0:
+            os.close(self._trust)
+            self._trust = -1
+
+    def _end_process(self) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -258,14 +292,14 @@ class Spawner:
             self._process = None
 
     def _start(self) -> socket.socket:
-        self.close()
+        self._end_process()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as undo, theirs:
             undo.callback(ours.close)
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOTS), str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOTS), str(theirs.fileno()), str(self._trust)],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._trust],
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
                 cwd="/",
                 start_new_session=True,

@@ -107,6 +107,9 @@ class DockerDriver:
         """Call `changed` when the engine comes or goes."""
         self._changed = changed
 
+    def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
+        """Do nothing: a container lives on while its executor stands still."""
+
     async def setup(self) -> None:
         """Begin to watch the engine, and wait a moment for it."""
         if self._watching is None:

@@ -77,6 +77,9 @@ class KubernetesDriver:
         """Call `changed` when the cluster comes or goes."""
         self._changed = changed
 
+    def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
+        """Do nothing: a pod lives on while its executor stands still."""
+
     async def setup(self) -> None:
         """Begin to watch the cluster, and wait a moment for it."""
         if self._watching is None:
