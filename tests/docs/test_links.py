@@ -43,3 +43,13 @@ def test_the_index_names_every_document_of_its_kinds() -> None:
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(prose(index))}
     missing = [document for document in DOCUMENTS if document.parent in kinds and document not in linked]
     assert missing == []
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in (ROOT / "docs/adr").glob("[0-9]*.md")]
+    assert sorted(numbers) == sorted(set(numbers))
+
+
+def test_a_decision_begins_with_its_number() -> None:
+    for path in (ROOT / "docs/adr").glob("[0-9]*.md"):
+        assert path.read_text().startswith(f"# {int(path.name[:4])}. "), path.name
