@@ -15,15 +15,16 @@ from runstream.config.store import ConfigFollower, ConfigStore
 from runstream.configstore.checking import fsck_config
 from runstream.configstore.reading import parked_as_of
 from runstream.database import Database
-from runstream.database.epochs import list_epochs
+from runstream.database.epochs import begin_epoch, list_epochs
 from runstream.datamanager.startup import record_epoch
 from runstream.domain.config.decisions.users import decide_create_user, decide_delete_user
 from runstream.domain.config.references import find_user
 from runstream.errors import BadRequestError
 from runstream.ids import new_id
-from runstream.importing.epochs import ServicePlace, activate, delete
+from runstream.importing.epochs import ServicePlace, activate, delete, epochs_in_nats, remove_killed
 from runstream.importing.importer import import_snapshot, preview_import, verify_file
 from runstream.jetstream.connection import nats_connection
+from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fsck import FsckReport
 from runstream.snapshots.export import export, plan
@@ -179,3 +180,17 @@ async def test_a_snapshot_of_another_service_is_refused(servers: Servers, tmp_pa
         async with rig.log() as log:
             with pytest.raises(BadRequestError, match="have no logs and no archives"):
                 await plan(log, datetime.now(UTC), objects=("logs",))
+
+
+async def test_what_a_killed_import_left_is_removed_at_the_next_start(servers: Servers, tmp_path: Path) -> None:
+    async with config_rig(servers) as rig:
+        await rig.create("ada")
+        killed = await begin_epoch(rig.place.database, "config", 1, "import of a killed process")
+        await streams.create_streams(rig.place.nats, rig.place.subjects(killed.number), 1, 1)
+        assert await epochs_in_nats(rig.place) == {1, killed.number}
+        await remove_killed(rig.place)
+        assert await epochs_in_nats(rig.place) == {1}
+        assert await rig.epochs() == {1: True}
+        await rig.export(tmp_path / "first")
+        assert (await rig.run_import(tmp_path / "first")).here_epoch > killed.number
+        assert await rig.users() == {"ada"}
