@@ -68,7 +68,7 @@ async def serving(servers: Servers, storage: ObjectStorage, folder: Path) -> Asy
         service = Service(around, "", Waiting())
         imports = ServedImports(around.place, service.parked.hold, service.require_parked, storage, folder / "spool")
         app = FastAPI(exception_handlers={RunstreamError: _told})
-        app.include_router(import_routes(imports), prefix="/api/v1alpha")
+        app.include_router(import_routes({"runs": imports}), prefix="/api/v1alpha")
         server = HttpServer(app)
         await server.start()
         try:

@@ -71,6 +71,31 @@ async def test_config_alone_is_exported_and_imported(open_path: Path) -> None:
             assert "import of config.snapshot.tar" in await command("epochs", "list", "--service", "config")
             assert run in await command("run", "list", "-o", "json")
             await command("fsck")
+            await through_the_api(service.url, (folder / "token").read_text().strip(), open_path / "api.snapshot.tar")
+            assert (await http.get("/users/bob")).status_code == 200
+            await command("fsck")
+
+
+async def through_the_api(url: str, token: str, file: Path) -> None:
+    """Export, preview and import by the API alone; nothing but the epoch changes."""
+
+    async def command(*words: str, code: int = 0) -> str:
+        status, out, told = await runstream("--url", url, *words, RUNSTREAM_TOKEN=token)
+        assert status == code, told
+        return out + told
+
+    await command("export", "-o", f"{file}.runs")
+    assert "exported 4 commits" in await command("export", "--service", "config", "-o", str(file))
+    assert "the snapshot is good: 4 commits" in await command("snapshot", "verify", str(file))
+    words = ("import", str(file), "--service", "config")
+    assert "not in maintenance mode" in await command(*words, code=1)
+    await command("maintenance", "enable", "--service", "config", "--wait")
+    assert "nothing was changed" in await command(*words, "--dry-run")
+    refused = await command("import", f"{file}.runs", "--service", "config", code=1)
+    assert "is a snapshot of the service runs, not of config" in refused
+    assert "as epoch 3, in place of 4 commits" in await command(*words)
+    assert "as epoch 3" in await command("import", "--follow", "--service", "config")
+    await command("maintenance", "disable", "--service", "config", "--wait")
 
 
 async def test_its_rows_are_rebuilt_and_a_parked_commit_is_skipped_while_it_runs(open_path: Path) -> None:

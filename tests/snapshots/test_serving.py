@@ -34,7 +34,7 @@ async def serving(log: GeneratedLog, storage: ObjectStorage) -> AsyncIterator[ht
         return log
 
     app = FastAPI(exception_handlers={RunstreamError: _told})
-    app.include_router(export_routes(LogExports(served, storage, lambda: CREATED)))
+    app.include_router(export_routes({"runs": LogExports(served, storage, lambda: CREATED)}))
     server = HttpServer(app)
     await server.start()
     try:

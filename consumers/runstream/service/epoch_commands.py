@@ -108,18 +108,12 @@ def import_command(
     collect_seldom()
     options = options or StorageOptions()
     if follow:
-        _print_report(uvloop.run(_followed()), output)
+        _print_report(uvloop.run(_followed(service)), output, service=service)
         return
     if file is None:
         raise BadRequestError("no snapshot file is given", code="noSnapshot", hint="runstream import FILE")
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
-        if service != SERVICE:
-            raise BadRequestError(
-                f"the service {service} cannot be imported through the API",
-                code="importNotPossible",
-                hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
-            )
-        _print_report(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
+        _print_report(uvloop.run(_by_service(file, service, dry=dry_run, key=key)), output, service=service)
         return
     public_key = read_public_key(key) if key is not None else ""
     settings = settings_of(options)
@@ -140,19 +134,19 @@ def _print_report(done: ImportReport, output: str, *, service: Service = "runs",
         say(with_program("\n".join(lines_of(done, service))))
 
 
-async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportReport:
+async def _by_service(file: Path, service: Service, *, dry: bool, key: Path | None) -> ImportReport:
     if key is not None:
         with name_file_in_errors(file), open_snapshot(file, public_key=read_public_key(key)):
             pass  # only the signature: the service verifies everything else
     with service_errors(), _shown() as (step, report):
         async with connect() as client:
-            return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry, tell=report)
+            return await client.snapshots.load(_pieces(file, step), service, name=file.name, dry_run=dry, tell=report)
 
 
-async def _followed() -> ImportReport:
+async def _followed(service: Service) -> ImportReport:
     with service_errors(), steps() as report:
         async with connect() as client:
-            return await client.snapshots.follow(lambda now: report(now.step, now.done, now.total))
+            return await client.snapshots.follow(lambda now: report(now.step, now.done, now.total), service)
 
 
 @contextlib.contextmanager

@@ -97,19 +97,13 @@ def export_command(
     )
     options = options or StorageOptions()
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
-        if service != SERVICE:
-            raise BadRequestError(
-                f"the service {service} cannot be exported through the API",
-                code="exportNotPossible",
-                hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
-            )
         if resume or sign is not None:
             raise BadRequestError(
                 "an export through the API can be neither signed nor resumed",
                 code="exportNotPossible",
                 hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
             )
-        uvloop.run(_from_service(output, until or "", include))
+        uvloop.run(_from_service(service, output, until or "", include))
     else:
         uvloop.run(_from_log(settings_of(options), asked, output, resume=resume))
 
@@ -189,15 +183,17 @@ def _require_same(resumed: Resumed, same_log: bool, asked: _Request) -> None:
         )
 
 
-async def _from_service(output: str | None, until: str, include: str) -> None:
+async def _from_service(service: Service, output: str | None, until: str, include: str) -> None:
     with service_errors():
         async with connect() as client:
-            chunks = client.snapshots.export(until=until, include=include)
+            chunks = client.snapshots.export(service, until=until, include=include)
             if output == STDOUT:
                 async for chunk in chunks:
                     await _stdout(chunk)
                 return
-            with SnapshotFile(Path(output or _name("runstream")), resuming=False) as file:
+            with SnapshotFile(
+                Path(output or _name("runstream" if service == SERVICE else f"runstream-{service}")), resuming=False
+            ) as file:
                 async for chunk in chunks:
                     await file.send(chunk)
                 file.flush()

@@ -444,4 +444,5 @@ class LogExports:
             finally:
                 slot.free()
 
-        return ServedExport(f"{planned.namespace}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
+        named = planned.namespace if planned.service == "runs" else f"{planned.namespace}-{planned.service}"
+        return ServedExport(f"{named}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)

@@ -124,46 +124,60 @@ class Snapshots:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def export(self, *, until: str = "", include: str = "") -> Stream[bytes]:
+    def export(self, service: str = "runs", *, until: str = "", include: str = "") -> Stream[bytes]:
         """Export the log as a snapshot file, chunk by chunk: up to a position or a time (with zone), or up to now.
 
-        `include` may name `logs` and `archives`, separated by a comma. A file without its `END` was cut off;
-        `runstream snapshot verify` detects it. Raises ClientError.
+        `service` is `runs`, or `config` (users, projects, secrets), each a file of its own. `include` may name `logs`
+        and `archives` of runs, separated by a comma. A file without its `END` was cut off; `runstream snapshot verify`
+        detects it. Raises ClientError.
         """
         params = {name: value for name, value in (("until", until), ("with", include)) if value}
-        return self._session.streams.stream(self._export(params))
+        return self._session.streams.stream(self._export(_of_service("/export", service), params))
 
-    async def _export(self, params: dict[str, str]) -> AsyncGenerator[bytes, None]:
+    async def _export(self, path: str, params: dict[str, str]) -> AsyncGenerator[bytes, None]:
         async with (
-            self._session.stream("/export", params, {}, silence=_SILENCE_SECONDS) as answer,
+            self._session.stream(path, params, {}, silence=_SILENCE_SECONDS) as answer,
             aclosing(answer.aiter_bytes()) as chunks,
         ):
             async for chunk in chunks:
                 yield chunk
 
     async def load(
-        self, content: AsyncIterator[bytes], *, name: str = "", dry_run: bool = False, tell: OnProgress | None = None
+        self,
+        content: AsyncIterator[bytes],
+        service: str = "runs",
+        *,
+        name: str = "",
+        dry_run: bool = False,
+        tell: OnProgress | None = None,
     ) -> ImportReport:
-        """Replace the log by a snapshot, all of it or nothing. The service has to be in maintenance.
+        """Replace the log of a service by a snapshot, all of it or nothing. The service has to be in maintenance.
 
         With `dry_run` nothing is changed. Returns when the import is done, which may take minutes; `tell` is called
         with its progress once the file is sent. When the connection breaks the import continues at the service, and
         `follow` waits for it. Raises ClientError.
         """
+        path = _of_service("/import", service)
         params = {key: value for key, value in (("name", name), ("dry_run", "1" if dry_run else "")) if value}
         if tell is None:
-            return await self._session.upload("/import", content, params, ImportReport)
+            return await self._session.upload(path, content, params, ImportReport)
         # The service sends nothing until it has the whole file, however long that takes; then a line every few seconds.
-        async with self._session.stream("/import", params, _NDJSON, silence=None, content=content) as answer:
+        async with self._session.stream(path, params, _NDJSON, silence=None, content=content) as answer:
             return await _await_report(answer, tell)
 
-    async def follow(self, tell: OnProgress) -> ImportReport:
-        """Wait for the import that runs at the service, or return the report of its last one.
+    async def follow(self, tell: OnProgress, service: str = "runs") -> ImportReport:
+        """Wait for the import into a service that runs, or return the report of its last one.
 
         Raises ClientError: with code `noImport` when there was none, or the error that the import ended with.
         """
-        async with self._session.stream("/import", {}, _NDJSON, silence=_SILENCE_SECONDS) as answer:
+        async with self._session.stream(
+            _of_service("/import", service), {}, _NDJSON, silence=_SILENCE_SECONDS
+        ) as answer:
             return await _await_report(answer, tell)
+
+
+def _of_service(path: str, service: str) -> str:
+    return path if service == "runs" else f"{path}/{quote(service, safe='')}"
 
 
 class _ImportLine(msgspec.Struct):

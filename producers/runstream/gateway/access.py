@@ -141,10 +141,11 @@ _SERVICE: Mapping[tuple[str, str], LoginNeed | Action] = {
         for method in ("GET", "PUT", "DELETE")
     },
     ("DELETE", "/maintenance/{service}/instances/{instance_id}"): Action.MAINTAIN,
-    ("GET", "/export"): Action.MAINTAIN,
-    ("GET", "/import"): Action.MAINTAIN,
-    ("POST", "/import"): Action.MAINTAIN,
-    ("GET", "/epochs"): Action.MAINTAIN,
+    **{
+        (method, f"{path}{service}"): Action.MAINTAIN
+        for service in ("", "/{service}")
+        for method, path in (("GET", "/export"), ("GET", "/import"), ("POST", "/import"), ("GET", "/epochs"))
+    },
 }
 LOGIN: Mapping[tuple[str, str], LoginNeed | Action] = {**_CONFIG, **_COMMIT_RUNS, **_RUNS, **_SERVICE}
 """Whether each route needs a login, by method and path below PREFIX; or what its sender must be allowed to do."""

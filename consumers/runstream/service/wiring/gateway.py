@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from runstream import config_folding
 from runstream.config.store import ConfigFollower, ConfigStore
+from runstream.configstore.reading import parked_as_of
 from runstream.database.epochs import remember_export
 from runstream.embedded.process import free_port
 from runstream.errors import BadRequestError, InternalError
@@ -35,7 +36,7 @@ from runstream.log.streams import described
 from runstream.maintenance.instances import Overview, Roster, ThisInstance
 from runstream.maintenance.lock import maintained_service
 from runstream.maintenance.mode import Mode, Parkable
-from runstream.maintenance.request import SERVICES, MaintenanceControl
+from runstream.maintenance.request import SERVICE, SERVICES, MaintenanceControl
 from runstream.objects.caches import StoredCaches
 from runstream.objects.references import SharedObjects
 from runstream.policies import parse_age, parse_size, policies_of
@@ -65,14 +66,8 @@ async def make_gateway(
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogReader(platform.nats, settings.namespace, platform.log, platform.objects)
     shared = SharedObjects(platform.objects)
-    exports = LogExports(
-        partial(_served_log, platform),
-        platform.objects,
-        lambda: datetime.now(UTC),
-        parked=partial(_parked_at, platform),
-        remember=partial(remember_export, platform.pool()),
-    )
-    imports = await _imports(platform, data_dir)
+    exports = {service: _exports(platform, service) for service in SERVICES}
+    imports = {service: await _imports(platform, data_dir, service) for service in SERVICES}
     questions = Questions(platform.nats)
     config_mode = instance.modes[config_folding.SERVICE]
     config = ConfigStore(platform.config(), maintenance=lambda: config_mode.why() if config_mode.request else None)
@@ -148,26 +143,38 @@ def _storage_use(platform: Platform) -> StorageUse:
     )
 
 
-async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
-    maintained = await maintained_service(platform.nats, platform.settings)
+def _exports(platform: Platform, service: str) -> LogExports:
+    return LogExports(
+        partial(_served_log, platform, service),
+        platform.objects,
+        lambda: datetime.now(UTC),
+        parked=partial(_parked_at, platform),
+        remember=partial(remember_export, platform.pool()),
+    )
+
+
+async def _imports(platform: Platform, data_dir: DataDir, service: str) -> ServedImports:
+    maintained = await maintained_service(platform.nats, platform.settings, service)
     spool = data_dir.path / "imports"
-    place = platform.service_place()
+    place = platform.service_place(service)
     trusted = platform.settings.import_trusted_keys
-    for service in SERVICES:
-        await announce_trusted_keys(platform.nats, place.namespace, service, fingerprints(trusted))
+    await announce_trusted_keys(platform.nats, place.namespace, service, fingerprints(trusted))
     return ServedImports(place, maintained.hold, maintained.require_parked, platform.objects, spool, trusted)
 
 
-async def _served_log(platform: Platform) -> LogReader:
+async def _served_log(platform: Platform, service: str) -> LogReader:
     """Return a reader of the epoch that NATS names now: in maintenance another epoch may have replaced ours."""
-    namespace, service = platform.log.subjects.namespace, platform.log.subjects.service
+    ours = platform.log if service == SERVICE else platform.config()
+    namespace = ours.subjects.namespace
     description = await described(platform.nats, namespace, service)
     if description is None:
-        return platform.reading_log()
+        return LogReader(platform.nats, ours.subjects, ours.partitions)
     return LogReader(platform.nats, Subjects(namespace, service, description.epoch), description.partitions)
 
 
 async def _parked_at(platform: Platform, subjects: Subjects, positions: tuple[int, ...]) -> Sequence[ParkedCommit]:
     """Return the parked commits of a log, as of these positions."""
     log = LogReader(platform.nats, subjects, len(positions))
+    if subjects.service == config_folding.SERVICE:
+        return await parked_as_of(log, positions)
     return await parked_at(log, platform.pool(), positions)

@@ -9,7 +9,7 @@ GET /epochs    the epochs that are kept
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Protocol
 
@@ -130,12 +130,17 @@ class Exports(Protocol):
         """
 
 
-def export_routes(exports: Exports) -> APIRouter:
-    """Return the export. A failure after its start ends the connection, so that the reader sees a truncated file."""
+def export_routes(of_service: Mapping[str, Exports]) -> APIRouter:
+    """Return the export of each service; without a name, of `runs`.
+
+    A failure after its start ends the connection, so that the reader sees a truncated file.
+    """
     router = APIRouter(tags=["service"])
 
     @router.get("/export", openapi_extra=_ANSWER)
+    @router.get("/export/{service}", openapi_extra=_ANSWER)
     async def export(
+        service: str = "runs",
         until: Annotated[
             str,
             Query(max_length=MAX_WORD_BYTES, description="a position, or a time with its zone; empty for now"),
@@ -145,7 +150,7 @@ def export_routes(exports: Exports) -> APIRouter:
         ] = "",
     ) -> Response:
         """Send the log as one file that `runstream snapshot verify` checks and tar, zstd and jq read."""
-        found = await exports.open(until, include)
+        found = await of_service[require_service(service)].open(until, include)
         headers = {"Content-Disposition": f'attachment; filename="{found.name}"'}
         return LiveResponse(found.write, media_type=MEDIA_TYPE, headers=headers, stopping=asyncio.Event())
 
@@ -178,20 +183,27 @@ class Imports(Protocol):
         """Return all epochs that are not deleted."""
 
 
-def import_routes(imports: Imports) -> APIRouter:
-    """Return the import. It runs to its end when the client leaves, and a later request can follow it."""
+def import_routes(of_service: Mapping[str, Imports]) -> APIRouter:
+    """Return the import into each service; without a name, into `runs`.
+
+    It runs to its end when the client leaves, and a later request can follow it.
+    """
     router = APIRouter(tags=["service"])
-    jobs: list[BackgroundJob] = []
-    """The last job, and those that run."""
+    jobs_of: dict[str, list[BackgroundJob]] = {service: [] for service in of_service}
+    """The last job of each service, and those that run."""
 
     @router.post("/import", openapi_extra=_BODY)
+    @router.post("/import/{service}", openapi_extra=_BODY)
     async def run_import(
         request: Request,
+        service: str = "runs",
         dry_run: Flag = None,
         name: Annotated[str, Query(description="the name of the file, for people", max_length=200)] = "",
         accept: Accept = "",
     ) -> Response:
         """Import the body, a snapshot as GET /export sends it. Responds once the import is done."""
+        service = require_service(service)
+        imports, jobs = of_service[service], jobs_of[service]
         content, called, dry = request.stream(), name or "a snapshot", flag(dry_run)
         job = BackgroundJob(called, datetime.now(UTC), lambda report: imports.run(content, called, report, dry_run=dry))
         await job.until_started()
@@ -199,8 +211,10 @@ def import_routes(imports: Imports) -> APIRouter:
         return _followed(job) if JSON_LINES in accept else json_response(await job.result())
 
     @router.get("/import", openapi_extra=_LINES)
-    async def current_import(accept: Accept = "") -> Response:
+    @router.get("/import/{service}", openapi_extra=_LINES)
+    async def current_import(service: str = "runs", accept: Accept = "") -> Response:
         """Return the import that runs at this gateway, or the last one; on request with its progress up to its end."""
+        jobs = jobs_of[require_service(service)]
         job = next((one for one in reversed(jobs) if not one.ended), jobs[-1] if jobs else None)
         if job is None:
             raise NotExistError(
@@ -211,9 +225,10 @@ def import_routes(imports: Imports) -> APIRouter:
         return _followed(job) if JSON_LINES in accept else json_response(job.status)
 
     @router.get("/epochs")
-    async def epochs() -> Response:
+    @router.get("/epochs/{service}")
+    async def epochs(service: str = "runs") -> Response:
         """Return the epochs of the log, and which of them is served."""
-        return json_response(await imports.epochs())
+        return json_response(await of_service[require_service(service)].epochs())
 
     return router
 
