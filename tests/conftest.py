@@ -97,6 +97,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) * 3 // 2 or 1
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _loggers_are_made_anew() -> Iterator[None]:
+    """Let no logger keep the configuration of its first use: the next test would not see its lines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", functools.partial(_configure_without_cache, structlog.configure))
+        yield
+
+
+def _configure_without_cache(configure: Callable[..., None], **configuration: Any) -> None:
+    configure(**{**configuration, "cache_logger_on_first_use": False})
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Undo what a test, or what it made, set up of logging: the next test has its own levels and handlers."""

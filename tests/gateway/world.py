@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import structlog
 from prometheus_client import CollectorRegistry
 
 from runstream.api import Cache, CacheList
@@ -228,7 +227,6 @@ class World:
     ) -> World:
         settings = Settings(data_dir=Path("/nonexistent"), token=TOKEN, max_body_bytes=max_body_bytes)
         setup_logging("error")
-        structlog.configure(cache_logger_on_first_use=False)  # a logger would keep this level after the test
         log = log or MemoryLog()
         asking = FakeAsking()
         reads, step_logs, shared, clock = FoldedReads(log), FakeStepLogs(), FakeShared(), Clock()

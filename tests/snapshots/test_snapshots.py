@@ -106,7 +106,7 @@ def test_signed(tmp_path: Path) -> None:
     assert verify(tmp_path / "s").signer == report.signer
 
 
-@pytest.mark.parametrize("cut", [1, 2, 5, 9, 100])
+@pytest.mark.parametrize("cut", [1, 2, 5, 7, 100])
 def test_an_interrupted_export_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     small_segments(monkeypatch)
     path = tmp_path / "s"
