@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -32,6 +32,8 @@ MAX_SCANNED = 5000
 """Maximum number of commits that one page reads; a page may have fewer entries, and another one behind it."""
 _MARK = 500
 """Commits between two marks of time."""
+MAX_SKEW = timedelta(hours=1)
+"""Maximum difference between the clock of a gateway, which dates a change, and that of the log's server."""
 _DEEPEST = 100
 """Maximum number of groups above a thing."""
 _SHOWN = ("name", "visibility", "role", "username", "remote_username", "scope", "admin", "outcome")
@@ -173,8 +175,8 @@ class AuditTrail:
             place = known.parent
 
     def _before(self, since: datetime) -> int:
-        """Return a sequence at or before the first commit that was stored at this time."""
-        index = bisect_left(self._marks, (since, 0)) - 1
+        """Return a sequence before the first commit that may be dated at this time."""
+        index = bisect_left(self._marks, (since - MAX_SKEW, 0)) - 1
         return self._marks[index][1] - 1 if index >= 0 else 0
 
 
