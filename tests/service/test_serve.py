@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.service.running import Service, a_run, first_line, runstream, serving
+from tests.service.running import RUNSTREAM, Service, a_run, first_line, runstream, serving
 
 STUBBORN = """
 runs:
@@ -31,6 +32,26 @@ async def test_a_signal_stops_everything(open_path: Path, number: signal.Signals
             last = (await service.process.stdout.read()).splitlines()[-1]
     assert last.decode() == f"the service in {open_path / 'data'} has stopped"
     assert not (open_path / "data" / "service.json").exists()
+
+
+async def test_inherited_signals_that_are_ignored_or_blocked_do_not_matter(open_path: Path) -> None:
+    begin = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD}); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    words = (sys.executable, "-c", begin, RUNSTREAM, "--data-dir", open_path / "data", "serve")
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(40):
+            assert b" at http" in await process.stdout.readline()
+            process.terminate()
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_it_starts_again_after_kill_9(open_path: Path) -> None:

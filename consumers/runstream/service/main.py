@@ -15,6 +15,7 @@ from cyclopts import App, Group, Parameter
 from runstream.cli.commands import COMMANDS, GROUPS, OF_PROJECTS, OF_RUNS, example_text
 from runstream.cli.connection import GlobalOptions, set_global_options
 from runstream.service.edge import run_command
+from runstream.service.signals import reset_signals
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
@@ -155,4 +156,5 @@ def _prepare_help(words: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
+    reset_signals()
     sys.exit(command_line(sys.argv[1:]))
