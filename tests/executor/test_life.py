@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 import signal
 import sys
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -398,3 +402,21 @@ async def test_a_noop_task_is_two_commits_of_the_executor(tmp_path: Path) -> Non
     async with rig(tmp_path, runner=NoopRunner(), settings=SETTINGS) as it:
         done = await it.run(run_step("false"), run_step("false"))
         assert (done.task.phase, await done.commits()) == (SUCCESS, 3)
+
+
+async def test_a_task_that_is_cancelled_before_it_begins_leaves_no_work_that_never_ran(tmp_path: Path) -> None:
+    async def work() -> None:
+        raise AssertionError
+
+    held: Any = SimpleNamespace(id="early")
+    async with rig(tmp_path, start=False) as running:
+        assert running.executor is not None
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            running.executor.begin(held, work())
+            (begun,) = (each for each in asyncio.all_tasks() if each.get_name() == "task early")
+            begun.cancel()
+            await asyncio.wait({begun})
+            del begun
+            gc.collect()
+        assert [str(one.message) for one in found] == []

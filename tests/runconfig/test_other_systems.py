@@ -303,6 +303,22 @@ def test_fields_without_effect_are_reported() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (1, 'task "t0" needs an executor that runs containers'),
+        (2, 'task "t0" and 1 other task need an executor that runs containers'),
+        (40, 'task "t0" and 39 other tasks need an executor that runs containers'),
+    ],
+)
+def test_a_file_says_once_that_its_tasks_need_an_executor_with_containers(count: int, told: str) -> None:
+    pod = "runtime: {containers: [{image: python:3.12}]}"
+    runs = (f"{{name: r{at}, tasks: [{{name: t{at}, {pod}, steps: [{{run: x}}]}}]}}" for at in range(count))
+    parsed = parse_config(f"runs: [{', '.join(runs)}]")
+    assert [(one.path, one.message) for one in notices(parsed)] == [("runs[0].tasks[0].runtime", told)]
+    assert notices(parsed, pods=False) == []
+
+
 def test_cr_lf_is_a_line_end_in_programs_and_what_they_import() -> None:
     source = (
         "{ runs: [{ name: 'r', tasks: [{ name: 't', runtime: { type: 'host' },\r\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,14 @@ import asyncpg
 import httpx2
 import pytest
 
+from runstream.api import Stall
 from runstream.commits import Position
 from runstream.embedded import PostgresServer
 from runstream.jetstream.messaging import ConsumerProgress, NoAnswer, Questions
+from runstream.service import stalls
 from runstream.service.stalls import Backlog, Consumed, stall_of
 from tests.domain.world import config, task
+from tests.log.memory import MemoryLog
 from tests.scheduler.standing import running, standing
 from tests.servers import Servers
 from tests.service.running import a_run, runstream, serving
@@ -46,6 +51,30 @@ def test_a_consumer_stands_still_when_commits_wait_and_it_does_not_move(
         assert why in stall.why
         assert (stall.partition, stall.position, stall.commits) == (3, "1/3/812", 7)
         assert "runstream" in stall.todo or "process" in stall.todo
+
+
+async def test_a_check_that_is_cancelled_leaves_no_work_that_never_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+
+    async def rows(_consumed: Consumed) -> tuple[list[Stall], dict[int, int]]:
+        return [], {}
+
+    async def silent(_questions: Questions, _subject: str) -> ConsumerProgress | NoAnswer:
+        asked.set()
+        await asyncio.Event().wait()
+        return NoAnswer.SILENT
+
+    monkeypatch.setattr(Consumed, "_rows", rows)
+    monkeypatch.setattr(stalls, "ask_progress", silent)
+    unused: Any = object()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        checking = asyncio.create_task(Consumed(MemoryLog(), unused, unused, unused).stalls())
+        await asked.wait()
+        checking.cancel()
+        await asyncio.wait({checking})
+        gc.collect()
+    assert [str(one.message) for one in found] == []
 
 
 async def test_an_error_that_repeats_and_a_lost_owner_are_stalls(servers: Servers) -> None:

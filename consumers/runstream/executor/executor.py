@@ -303,6 +303,7 @@ class TaskExecutor(Component):
         task = asyncio.create_task(self._supervise(held, work), name=f"task {held.id}")
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+        task.add_done_callback(lambda _: work.close())  # of a task that is cancelled before its first step
 
     async def _supervise(self, held: HeldTask, work: Coroutine[None, None, None]) -> None:
         name = f"task {held.id}"

@@ -65,12 +65,15 @@ class Consumed:
         """
         at = datetime.now(UTC) if now is None else now
         parked, consumed = await self._rows()
-        looked = [self._stall(number, consumed.get(number, 0), at) for number in range(self.log.partitions)]
+        archived: dict[int, int] = {}
+        answer: ConsumerProgress | NoAnswer | None = None
         if self.objects is not None:
             answer = await ask_progress(self.questions, self.log.subjects.progress("archive"))
             archived = await _archived(answer, Archive(self.objects, self.log.subjects))
-            looked += [self._stall(number, last, at, answer) for number, last in archived.items()]
-        behind = await asyncio.gather(*looked)
+        behind = await asyncio.gather(
+            *(self._stall(number, consumed.get(number, 0), at) for number in range(self.log.partitions)),
+            *(self._stall(number, last, at, answer) for number, last in archived.items()),
+        )
         service = self.log.subjects.service
         return [*parked, *(replace(stall, service=service) for stall in behind if stall is not None)]
 

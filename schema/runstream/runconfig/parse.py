@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import get_args
 
+from runstream.counting import counted
 from runstream.events.run_config import Concurrency, GroupPolicy, Retry
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONCURRENCY, RUN, TOP
@@ -178,16 +179,31 @@ def _priority(place: Cursor | None) -> int:
 
 
 def notices(parsed: ParsedConfig, *, pods: bool = True) -> list[Problem]:
-    """Return a warning for each task without steps, unusable key of a cache and, unless `pods` is false, pod: the first
-    few."""
+    """Return the first warnings for tasks without steps, unusable keys of caches and, unless `pods` is false, one
+    warning for all tasks with containers."""
     found: list[Problem] = []
+    with_pods: list[tuple[str, TaskSpec]] = []
     for run_index, run in enumerate(parsed.runs):
         for task_index, task in enumerate(run.tasks):
-            for notice in _task_notices(f"runs[{run_index}].tasks[{task_index}]", task, pods=pods):
-                if len(found) == MAX_NOTICES:
-                    return found
-                found.append(notice)
-    return found
+            path = f"runs[{run_index}].tasks[{task_index}]"
+            if pods and task.runtime.type == "pod":
+                with_pods.append((path, task))
+            found += _task_notices(path, task)
+    if with_pods:
+        found.insert(0, _needs_engine(*with_pods[0], len(with_pods) - 1))
+    return found[:MAX_NOTICES]
+
+
+def _needs_engine(path: str, task: TaskSpec, others: int) -> Problem:
+    tasks = f"task {quoted(task.name)} needs"
+    if others:
+        tasks = f"task {quoted(task.name)} and {counted(others, 'other task')} need"
+    return Problem(
+        f"{path}.runtime",
+        0,
+        f"{tasks} an executor that runs containers",
+        "give an executor an engine (`executor.engine` in its settings), or write `runtime: {type: host}`",
+    )
 
 
 def _keys(step: StepSpec) -> tuple[str, ...]:
@@ -200,16 +216,9 @@ def _keys(step: StepSpec) -> tuple[str, ...]:
             return ()
 
 
-def _task_notices(path: str, task: TaskSpec, *, pods: bool) -> Iterator[Problem]:
+def _task_notices(path: str, task: TaskSpec) -> Iterator[Problem]:
     if not task.steps:
         yield Problem(f"{path}.steps", 0, f"task {quoted(task.name)} has no steps: it does nothing", "add `steps`")
-    if pods and task.runtime.type == "pod":
-        yield Problem(
-            f"{path}.runtime",
-            0,
-            f"task {quoted(task.name)} needs an executor that runs containers",
-            "give an executor an engine (`executor.engine` in its settings), or write `runtime: {type: host}`",
-        )
     for index, step in enumerate(task.steps):
         for key in _keys(step):
             try:
