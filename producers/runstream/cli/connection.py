@@ -32,7 +32,7 @@ _OF_ANY_SERVICE = frozenset(
     )
 )
 """The first words of commands that take --url or --data-dir."""
-_OF_LOCAL_SERVICE = frozenset(("serve", "stop", "doctor", "fsck", "rebuild", "parked", "epochs"))
+_OF_LOCAL_SERVICE = frozenset(("serve", "stop", "doctor", "fsck", "rebuild", "parked", "epochs", "secrets"))
 """The first words of commands that take --data-dir alone."""
 _OF_NO_SERVICE = frozenset(("init", "config", "snapshot", "completion", "login", "logout"))
 COMMANDS = _OF_ANY_SERVICE | _OF_LOCAL_SERVICE | _OF_NO_SERVICE

@@ -73,7 +73,7 @@ def owned_run_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
-class _Cursor(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=True):
+class _RunCursor(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=True):
     start_run_counter: int
     sort_direction: Literal["asc", "desc"]
     sub_group: str = ""
@@ -111,7 +111,7 @@ def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
                     f"sortdirection must be asc or desc (got {sortdirection!r})", code="invalidSortDirection"
                 )
             direction: Literal["asc", "desc"] = "asc" if sortdirection == "asc" else "desc"
-            wanted = _Cursor(run_number(start) if start else 0, direction, subgroup, phase or None, result or None)
+            wanted = _RunCursor(run_number(start) if start else 0, direction, subgroup, phase or None, result or None)
         runs, more = await _page(context, _root(owner), wanted, _limit(limit), at_least)
         following = msgspec.structs.replace(wanted, start_run_counter=runs[-1].counter) if more else None
         headers = {CURSOR_HEADER: base64.b64encode(msgspec.json.encode(following)).decode() if following else ""}
@@ -239,9 +239,9 @@ def _limit(text: str) -> int:
     return min(int(text), DEFAULT_RUNS) or MAX_RUNS
 
 
-def _decoded(cursor: str) -> _Cursor:
+def _decoded(cursor: str) -> _RunCursor:
     try:
-        found = msgspec.json.decode(base64.b64decode(cursor, validate=True), type=_Cursor)
+        found = msgspec.json.decode(base64.b64decode(cursor, validate=True), type=_RunCursor)
         if not 0 <= found.start_run_counter < 1 << 63:
             raise ValueError("it belongs to another list")
     except (ValueError, RecursionError) as error:
@@ -254,7 +254,7 @@ def _decoded(cursor: str) -> _Cursor:
 
 
 async def _page(
-    context: GatewayContext, root: str, wanted: _Cursor, limit: int, at_least: Sequence[Position]
+    context: GatewayContext, root: str, wanted: _RunCursor, limit: int, at_least: Sequence[Position]
 ) -> tuple[list[RunSummary], bool]:
     """Return the runs of a page, and whether more follow."""
     group = f"{root}/{wanted.sub_group.strip('/')}" if wanted.sub_group else root
