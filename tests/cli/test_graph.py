@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
+from runstream.cli import run_commands
 from runstream.cli.graph import detail, failure_text, folded, graph_lines, graph_rows, headline, status_text, warnings
 from runstream.cli.output import timestamp
 from runstream.client import Attempt, Depend, Run, RunPhase, RunResult, Step, Task
@@ -196,3 +197,9 @@ def test_warnings_of_steps_name_their_task_and_step_in_one_line() -> None:
         "warning: b, step 1: pattern 'a\\n/**' selects nothing",
         "warning: b, step 1: another",
     ]
+
+
+def test_a_line_break_in_an_annotation_adds_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    run_commands.print_run(replace(RUN, annotations={"no\nte": "one\r\ntwo\nid  forged"}), "")
+    shown = [line for line in capsys.readouterr().out.splitlines() if "forged" in line]
+    assert [line.split(maxsplit=1) for line in shown] == [["no\\nte", "one\\r\\ntwo\\nid  forged"]]

@@ -376,3 +376,14 @@ async def test_line_ends_of_windows_in_a_key_do_not_reach_ssh(tmp_path: Path, gi
             await (await it.assign(task, config=config)).settled()
     assert kept["id_rsa"].decode() == written
     assert kept["known_hosts"] == b"x ssh-ed25519 AAAA\n"
+
+
+@modes
+async def test_a_repository_that_cannot_be_read_is_an_error_in_words(tmp_path: Path, sandbox: Mode) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
+        for path in (tmp_path / "loop" / "app", tmp_path / ("x" * 300)):
+            done = await it.run(cloning(), environment={"AGOLA_REPOSITORY_URL": str(path)})
+            assert done.task.phase is FAILED
+            assert f"cannot read the repository {path}: " in await done.log(0), await done.log(0)
+            assert "[Errno" not in await done.log(0)

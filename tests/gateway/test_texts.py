@@ -80,6 +80,25 @@ async def test_a_name_that_cannot_be_shown_is_refused_with_its_place(
         assert "\x1b" not in answer.json()[0]["message"]
 
 
+@pytest.mark.parametrize(
+    "route",
+    [
+        "/runs?name=%00",
+        "/runs?group=a%00b",
+        "/runs/a%00b",
+        "/projects/org%2Facme%00",
+        "/executors?at_least=1%00",
+        "/%00",
+    ],
+)
+async def test_nul_in_a_path_or_query_is_refused_at_the_edge(route: str) -> None:
+    world = World.make()
+    async with world.http() as http:
+        answer = await http.get(route)
+    assert (answer.status_code, answer.json()[0]["code"]) == (400, "nulCharacter")
+    assert not world.reads.queries
+
+
 LONG = "x" * (4 * MAX_TEXT_BYTES + 1)
 
 

@@ -234,7 +234,7 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
         if output == "json":
             print_json(found)
         else:
-            _print_run(found, await load_run_name(client, found.restart.run_id) if found.restart is not None else "")
+            print_run(found, await load_run_name(client, found.restart.run_id) if found.restart is not None else "")
             if not at:
                 await _print_failures(client, found)
 
@@ -250,7 +250,8 @@ def follow_run(run: RunName, /) -> int:
     return with_client(work, reads_on=True)
 
 
-def _print_run(run: Run, restarted: str) -> None:
+def print_run(run: Run, restarted: str) -> None:
+    """Print a run with its tasks and steps; `restarted` is the name of the run that it restarts."""
     out = console()
     out.print(RunGraph(run))
     for error in run.setup_errors:
@@ -278,8 +279,9 @@ def _print_run(run: Run, restarted: str) -> None:
     if run.restart is not None:
         facts["restarts"] = f"{restarted} ({restart_scope(run.restart)})"
     facts |= {"priority": str(run.priority or "")} | run.annotations
+    facts = {printable(name): printable(value) for name, value in facts.items() if value}
     width = max(map(len, facts))
-    say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))
+    say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
 
 
 async def _print_failures(client: Client, run: Run) -> None:

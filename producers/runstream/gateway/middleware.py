@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runstream.errors import InternalError, Kind
+from runstream.errors import BadRequestError, InternalError, Kind
 from runstream.gateway.access import PREFIX, WITHOUT_LOGIN
 from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
@@ -75,6 +75,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
+            _require_no_nul(scope)
             if (scope["method"], scope["path"]) not in WITHOUT_LOGIN and not scope["path"].startswith(REPOSITORIES):
                 sender = scope[SENDER] = await self._authenticator.sender(scope["method"], headers)
             with patience.of_request():
@@ -93,6 +94,18 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "unmatched")
     HTTP_REQUESTS.add(1, scope["method"], route, str(status))
     HTTP_DURATION.record(seconds, route)
+
+
+def _require_no_nul(scope: Scope) -> None:
+    """Raise BadRequestError for a path or query with NUL: no name has it, and Postgres refuses it in words of its own.
+
+    A client cannot send it in a header, and `requests.decoded` refuses it in a body.
+    """
+    for place, has_nul in (("path", "\0" in scope["path"]), ("query", b"%00" in scope["query_string"])):
+        if has_nul:
+            raise BadRequestError(
+                f"the {place} has the character NUL (%00), which no name contains", code="nulCharacter"
+            )
 
 
 def _own_segments(scope: Scope) -> Scope:

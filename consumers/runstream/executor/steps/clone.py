@@ -29,6 +29,7 @@ from runstream.executor.steps.run import StepContext
 from runstream.git.command import HARDENED_CONFIG
 from runstream.git.login import ended_lines, ssh_config
 from runstream.git_variables import is_setting
+from runstream.open_files import out_of_files
 
 _COMMIT = re.compile(r"[0-9a-fA-F]{4,64}")
 _WHOLE_COMMIT_LETTERS = (40, 64)
@@ -172,8 +173,22 @@ def _lies_in(path: Path, folder: Path) -> bool:
 def _git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
     """Return the paths that git needs of a repository on this machine; none if there is no repository.
 
-    Raises BadRequestError if it lies in, or contains, a hidden place.
+    Raises BadRequestError if it lies in, or contains, a hidden place, or cannot be read.
     """
+    try:
+        return _found_git_directory(context, repository)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        if out_of_files(error):
+            raise
+        why = (error.strerror or "") if isinstance(error, OSError) else "its links form a loop"
+        raise BadRequestError(
+            f"the executor cannot read the repository {repository}: {why[:1].lower()}{why[1:]}",
+            code="repositoryNotReadable",
+            hint="the repository is a path of the executor's machine: give the executor's user access, or use a URL",
+        ) from error
+
+
+def _found_git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
     inside = repository / ".git"
     context.pod.require_visible(inside)
     needed: tuple[Path, ...] = ()
