@@ -216,7 +216,7 @@ class UpdateRemoteSourceBody(ConfigBody, frozen=True):
 class LoginLinkBody(ConfigBody, frozen=True):
     """POST /auth/loginlink."""
 
-    username: Label = ""
+    username: Label | None = ""
     """Name or id; empty for the sender."""
 
 

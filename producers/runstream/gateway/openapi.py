@@ -153,7 +153,9 @@ def _complete(path: str, operation: dict[str, Any], login: LoginNeed | Action) -
         statuses |= {"401", "403"}
     if parameters:
         statuses.add("404")
-    if "requestBody" in operation or path.endswith("/export"):
+    if path.endswith("/auth/session"):
+        statuses |= {"401", "429"}
+    if "requestBody" in operation or path.endswith(("/export", "/export/{service}")):
         statuses |= {"404", "409", "413"}
     responses = operation["responses"]
     responses.pop("422", None)
@@ -200,6 +202,7 @@ _ERRORS: dict[str, tuple[str, dict[str, Any]]] = {
     "408": ("RequestTimeout", _error("the request did not come in time")),
     "409": ("Conflict", _error("it does not go with what is there, or another request was first")),
     "413": ("BodyTooLarge", _error("the body is larger than this gateway takes")),
+    "429": ("TooManyRequests", _error("too many attempts of this kind failed", "Retry-After")),
     "431": ("HeadersTooLarge", _error("path and headers have more than 64 KiB")),
     "500": ("InternalError", _error("the gateway failed")),
     "503": ("Unavailable", _error("what the gateway needs is away, or the service is in maintenance", "Retry-After")),

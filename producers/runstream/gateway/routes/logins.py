@@ -51,7 +51,7 @@ def login_routes(context: GatewayContext) -> APIRouter:
         """Make a link that logs a user in once, within ten minutes; without a name, the sender."""
         asked = ConfigRequest(context, request)
         body, sessions = await asked.body(LoginLinkBody), _sessions(context)
-        asked_for = _owner(asked, body.username)
+        asked_for = _owner(asked, body.username or "")
         text, ends = await sessions.link("" if asked_for == ADMIN else asked_for)
         link = api.LoginLink(f"{request.base_url}login?token={quote(text)}", ends)
         return json_response(link, status=201, headers={"Cache-Control": "no-store"})
