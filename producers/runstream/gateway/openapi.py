@@ -151,6 +151,8 @@ def _complete(path: str, operation: dict[str, Any], login: LoginNeed | Action) -
         operation["security"] = []
     else:
         statuses |= {"401", "403"}
+    if login is LoginNeed.OPTIONAL:
+        operation["security"] = [{}, {"token": []}]
     if parameters:
         statuses.add("404")
     if path.endswith("/auth/session"):
