@@ -387,3 +387,12 @@ async def test_a_repository_that_cannot_be_read_is_an_error_in_words(tmp_path: P
             assert done.task.phase is FAILED
             assert f"cannot read the repository {path}: " in await done.log(0), await done.log(0)
             assert "[Errno" not in await done.log(0)
+
+
+@modes
+async def test_a_repository_that_contains_files_of_the_service_is_refused(tmp_path: Path, sandbox: Mode) -> None:
+    app = made(tmp_path / "app", "a")
+    async with rig(app / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
+        done = await it.run(cloning(), environment={"AGOLA_REPOSITORY_URL": str(app)})
+        assert done.task.phase is FAILED
+        assert f"{app} is hidden from tasks: it contains, or lies in, files of the service" in await done.log(0)

@@ -190,7 +190,8 @@ def _git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
 
 def _found_git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
     inside = repository / ".git"
-    context.pod.require_visible(inside)
+    for path in (repository, inside):
+        context.pod.require_visible(path)
     needed: tuple[Path, ...] = ()
     if inside.is_file():
         common = _common_directory(repository, inside)
