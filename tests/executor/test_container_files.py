@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -346,3 +347,52 @@ async def test_an_image_without_tar_says_so(tmp_path: Path) -> None:
     for work in (saved(files, "**"), restored(files, tar_of(entry("a")), "~/src")):
         with pytest.raises(BadRequestError, match="the image of the container has no tar"):
             await work
+
+
+class OneStream:
+    """A shell whose every command writes a tar with this many small files."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    async def command(self, command: ContainerCommand) -> int:
+        for begin in range(0, self._count, 100):
+            infos = [tarfile.TarInfo(f"./folder-{begin}/file-{at}") for at in range(100)]
+            headers = b"".join(info.tobuf(tarfile.USTAR_FORMAT) for info in infos)
+            if (room := command.output(headers)) is not None:
+                await room
+        if (room := command.output(bytes(1024))) is not None:
+            await room
+        return 0
+
+    async def write_file(self, path: str, content: bytes, mode: int) -> None:
+        raise NotImplementedError
+
+
+async def test_the_memory_of_a_save_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
+    peaks = []
+    for count in (3000, 7000):  # the first already fills all buffers
+        with await asyncio.to_thread((tmp_path / "archive").open, "wb") as target:
+            tracemalloc.start()
+            try:
+                contents = [SaveContent("", "", ("**",))]
+                saved = await ContainerFiles(OneStream(count)).pack(target, contents, "/", threading.Event())
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+        assert saved.entries == count
+    assert peaks[1] - peaks[0] < 40 * 4000
+
+
+async def test_an_archive_with_too_many_entries_is_neither_saved_nor_restored(
+    files: ContainerFiles, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(home, *(f"f{at}" for at in range(4)))
+    content = SaveContent("", "", ("**",))
+    archive = (await packed(files, content))[1]
+    monkeypatch.setattr("runstream.executor.steps.names.MAX_ENTRIES", 3)
+    with pytest.raises(BadRequestError, match="more than 3 entries") as refused:
+        await packed(files, content)
+    assert refused.value.code == "tooManyEntries"
+    with pytest.raises(BadRequestError, match="more than 3 entries"):
+        await restored(files, archive)

@@ -44,6 +44,7 @@ from runstream.executor.steps.archives import (
     unmet,
     until,
 )
+from runstream.executor.steps.names import Names, require_few
 from runstream.executor.task import StoppedError
 
 _PIPE_BYTES = 1 << 20
@@ -54,6 +55,7 @@ _MAX_ARGUMENTS = 500
 _PLAIN = re.compile(r"[^*?\[\]{}\\]+")
 _NAMED = re.compile(r"\./(.*?)(?:'|: |$)")
 _MAX_LISTING = 256 << 20
+_FILE = tarfile.REGTYPE.decode()
 _FINAL = ("Exiting with failure", "error exit delayed", "Error exit delayed", "socket ignored", "file is unchanged")
 
 T = TypeVar("T")
@@ -155,16 +157,17 @@ class ContainerFiles:
         """Write a tar of the files that `contents` select."""
         with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
             tar.copybufsize = COPY_BYTES  # type: ignore[attr-defined]
-            packing = _Packing(tar, stopped, compares=len(contents) > 1)
-            for content in contents:
-                source = self.path(content.source_dir or ".", folder)
-                selection = _Selection(content)
-                await self._pack(packing, selection, source, _roots(content.paths))
-                while late := packing.take_late(_MAX_ARGUMENTS):
-                    await self._pack(packing, selection, source, late)
-                packing.warnings += unmet(content, selection.found)
-        warnings = packing.warnings or ([] if packing.names else ["nothing is selected: the archive is empty"])
-        return Packed(len(packing.names), tuple(warnings))
+            with contextlib.closing(Names()) as names:
+                packing = _Packing(tar, stopped, names, compares=len(contents) > 1)
+                for content in contents:
+                    source = self.path(content.source_dir or ".", folder)
+                    selection = _Selection(content)
+                    await self._pack(packing, selection, source, _roots(content.paths))
+                    while late := packing.take_late(_MAX_ARGUMENTS):
+                        await self._pack(packing, selection, source, late)
+                    packing.warnings += unmet(content, selection.found)
+        warnings = packing.warnings or ([] if names.count else ["nothing is selected: the archive is empty"])
+        return Packed(names.count, tuple(warnings))
 
     async def _pack(self, packing: _Packing, selection: _Selection, source: str, paths: Sequence[str]) -> None:
         said = _Said()
@@ -256,35 +259,43 @@ class _Selection:
         """Numbers of the patterns that selected something."""
         self._globs = [Glob(pattern) for pattern in content.paths]
         self._whole: set[str] = set()
-        """Folders that are saved with all that is in them."""
+        """The topmost folders that are saved with all that is in them."""
+        self._last = ("", False)
+        """The folder of the last path, and whether it is in one of them."""
 
     def selects(self, path: str, *, folder: bool) -> bool:
         """Return whether a path is saved. A folder comes before what is in it."""
         selecting = {at for at, glob in enumerate(self._globs) if glob.matches(path)}
         self.found |= selecting
-        whole = bool(selecting) or path.rpartition("/")[0] in self._whole
-        if whole and folder:
+        parent = path.rpartition("/")[0]
+        if parent != self._last[0]:
+            self._last = (parent, not self._whole.isdisjoint(_with_above(parent)))
+        within = self._last[1]
+        if selecting and folder and not within:
             self._whole.add(path)
-        return whole
+        return within or bool(selecting)
 
     def concerns(self, path: str) -> bool:
         """Return whether a path is selected, or may hold one that is."""
-        above = [path]
-        while (parent := above[-1].rpartition("/")[0]) and len(above) < MAX_PATH_BYTES:
-            above.append(parent)
-        return any(glob.matches(each) for each in above for glob in self._globs) or any(
+        return any(glob.matches(each) for each in _with_above(path) for glob in self._globs) or any(
             glob.goes_on(path) for glob in self._globs
         )
+
+
+def _with_above(path: str) -> Iterator[str]:
+    """Yield a path and those of the folders above it."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """An entry of the archive."""
 
-    kind: bytes
+    kind: str
     path: str
     """Its path below its source."""
-    content: SaveContent
     mode: int
     size: int
     text: str
@@ -294,8 +305,8 @@ class _Kept:
 class _Packing:
     """An archive in the making, read from streams of `tar`."""
 
-    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event, *, compares: bool) -> None:
-        self.names: dict[str, _Kept] = {}
+    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event, names: Names, *, compares: bool) -> None:
+        self._names = names
         self.warnings: list[str] = []
         self._tar = tar
         self._stopped = stopped
@@ -335,24 +346,24 @@ class _Packing:
         info = tarfile.TarInfo(name)
         info.mode, info.mtime = stat.S_IMODE(entry.mode), max(0, int(entry.mtime))
         digest = hashlib.sha256() if self._compares else None
-        text = ""
+        text, size = "", 0
         if entry.isreg():
-            info.size = entry.size
+            size = info.size = entry.size
         elif entry.isdir():
             info.type = tarfile.DIRTYPE
         elif entry.issym():
             info.type, info.linkname, text = tarfile.SYMTYPE, entry.linkname, entry.linkname
         elif entry.islnk():
             first = joined(selection.content.dest_dir, _relative(entry.linkname))
-            known = self.names.get(first)
-            if known is None or known.kind != tarfile.REGTYPE:
+            linked = self._known(first)
+            if linked is None or linked.kind != _FILE:
                 self._late[path] = None
                 return
             info.type, info.linkname = tarfile.LNKTYPE, first
-            text = known.text
+            size, text = linked.size, linked.text
         else:  # restored as an empty file, never as a device
             info.type = tarfile.FIFOTYPE
-        known = self.names.get(name)
+        known = self._known(name)
         content = _Content(until(self._stopped, stored_chunks(cast("BinaryIO", source.fileobj), entry)), digest)
         if known is None:
             self._tar.members = []  # type: ignore[attr-defined]
@@ -361,11 +372,10 @@ class _Packing:
             content.drain()
         if entry.isreg() and digest is not None:
             text = digest.hexdigest()
-        kind = tarfile.REGTYPE if entry.isreg() or entry.islnk() else info.type
-        size = self.names[info.linkname].size if entry.islnk() else info.size
-        kept = _Kept(kind, path, selection.content, info.mode, size, text)
+        kind = _FILE if entry.isreg() or entry.islnk() else info.type.decode()
+        kept = _Kept(kind, path, info.mode, size, text)
         if known is None:
-            self.names[name] = kept
+            self._names.add(name, kind, path, info.mode, size, text)
         elif not _are_same(known, kept):
             raise BadRequestError(
                 f"{printable(name)!r} would be two different files in the archive:"
@@ -374,15 +384,19 @@ class _Packing:
                 hint="give one of them another dest_dir",
             )
 
+    def _known(self, name: str) -> _Kept | None:
+        found = self._names.find(name)
+        return None if found is None else _Kept(*found)
+
 
 def _are_same(one: _Kept, other: _Kept) -> bool:
     if one.kind != other.kind:
         return False
-    if one.kind == tarfile.DIRTYPE:
+    if one.kind == tarfile.DIRTYPE.decode():
         return True
-    if one.kind == tarfile.SYMTYPE:
+    if one.kind == tarfile.SYMTYPE.decode():
         return one.text == other.text
-    return (one.mode, one.size, one.text) == (other.mode, other.size, other.text) and one.kind == tarfile.REGTYPE
+    return (one.mode, one.size, one.text) == (other.mode, other.size, other.text) and one.kind == _FILE
 
 
 def _relative(name: str) -> str:
@@ -658,9 +672,10 @@ def _read(archive: BinaryIO) -> Iterator[tarfile.TarFile]:
 
 
 def _entries(tar: tarfile.TarFile, stopped: threading.Event) -> Iterator[BoundedEntry]:
-    for entry in tar:
+    for count, entry in enumerate(tar, 1):
         if stopped.is_set():
             raise StoppedError
+        require_few(count)
         tar.members = []  # type: ignore[attr-defined]  # it would keep them all
         yield cast("BoundedEntry", entry)
 

@@ -32,6 +32,7 @@ from runstream.executor.extents import (
     write,
 )
 from runstream.executor.globs import Glob
+from runstream.executor.steps.names import Names, require_few
 from runstream.executor.task import StoppedError
 from runstream.executor.task_root import TaskRoot
 from runstream.open_files import out_of_files
@@ -71,7 +72,8 @@ def pack(
     """
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
         tar.copybufsize = COPY_BYTES  # type: ignore[attr-defined]  # larger than its default, for fewer calls
-        packing = _TarPacking(tar, stopped)
+        names = Names()
+        packing = _TarPacking(tar, stopped, names)
         try:
             for content in contents:
                 packing.add(content, _source(files, files.path(content.source_dir or ".", folder), content))
@@ -80,8 +82,9 @@ def pack(
             raise BadRequestError(f"{where}{error.strerror}", code="fileNotReadable") from error
         finally:
             packing.close()
-    warnings = packing.warnings or ([] if packing.names else ["nothing is selected: the archive is empty"])
-    return Packed(len(packing.names), tuple(warnings))
+            names.close()
+    warnings = packing.warnings or ([] if names.count else ["nothing is selected: the archive is empty"])
+    return Packed(names.count, tuple(warnings))
 
 
 @contextlib.contextmanager
@@ -115,14 +118,18 @@ class _Origin:
     source: FolderCursor
     """The source directory of its content."""
     path: str
-    status: os.stat_result
+    device: int
+    inode: int
+    mode: int
+    size: int
 
 
 class _TarPacking:
     """An archive in the making."""
 
-    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event) -> None:
-        self.names: dict[str, _Origin] = {}
+    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event, names: Names) -> None:
+        self._names = names
+        self._sources: list[FolderCursor] = []
         self.warnings: list[str] = []
         self._tar = tar
         self._stopped = stopped
@@ -136,6 +143,7 @@ class _TarPacking:
         self._open.callback(os.close, source)
         cursor = FolderCursor(source)
         self._open.callback(cursor.close)
+        self._sources.append(cursor)
         globs = [Glob(pattern) for pattern in content.paths]
         walk = TreeWalk(source, False)  # the note of a directory: whether it is saved as a whole
         found: set[int] = set()
@@ -147,23 +155,25 @@ class _TarPacking:
                 found |= selecting
                 whole = entry.above or bool(selecting)
                 if whole:
-                    self._add_entry(joined(content.dest_dir, entry.path), entry, cursor)
+                    self._add_entry(joined(content.dest_dir, entry.path), entry)
                 if stat.S_ISDIR(entry.status.st_mode) and (whole or any(glob.goes_on(entry.path) for glob in globs)):
                     walk.enter(entry, whole)
         finally:
             walk.close()
         self.warnings += unmet(content, found)
 
-    def _add_entry(self, name: str, entry: Entry[bool], source: FolderCursor) -> None:
+    def _add_entry(self, name: str, entry: Entry[bool]) -> None:
         if stat.S_ISSOCK(entry.status.st_mode):
             return
         if len(os.fsencode(name)) > MAX_PATH_BYTES:
             raise BadRequestError(f"the path {printable(name)!r} is too long to be saved", code="pathTooLong")
-        origin = _Origin(source, entry.path, entry.status)
-        if name in self.names:
-            self._require_same(name, self.names[name], origin)
+        status = entry.status
+        described = (entry.path, status.st_dev, status.st_ino, status.st_mode, status.st_size)
+        if (first := self._names.find(name)) is not None:
+            source, *rest = first
+            self._require_same(name, _Origin(self._sources[source], *rest), _Origin(self._sources[-1], *described))
             return
-        self.names[name] = origin
+        self._names.add(name, len(self._sources) - 1, *described)
         if stat.S_ISREG(entry.status.st_mode):
             self._add_file(name, entry)
             return
@@ -200,11 +210,12 @@ class _TarPacking:
         identity = (status.st_ino, status.st_dev)
         self._tar.members = []  # type: ignore[attr-defined]  # it would keep them all
         if stat.S_ISREG(mode):
-            first = self._tar.inodes.get(identity)  # type: ignore[attr-defined]
-            if status.st_nlink > 1 and first is not None:
+            first = self._tar.inodes.get(identity) if status.st_nlink > 1 else None  # type: ignore[attr-defined]
+            if first is not None:
                 info.type, info.linkname = tarfile.LNKTYPE, first
             else:
-                self._tar.inodes[identity] = name  # type: ignore[attr-defined]
+                if status.st_nlink > 1:
+                    self._tar.inodes[identity] = name  # type: ignore[attr-defined]
                 info.size = status.st_size
         elif stat.S_ISDIR(mode):
             info.type = tarfile.DIRTYPE
@@ -215,18 +226,15 @@ class _TarPacking:
         return info
 
     def _require_same(self, name: str, first: _Origin, second: _Origin) -> None:
-        if first.path == second.path and (first.status.st_dev, first.status.st_ino) == (
-            second.status.st_dev,
-            second.status.st_ino,
-        ):
+        if (first.path, first.device, first.inode) == (second.path, second.device, second.inode):
             return
-        kinds = {stat.S_IFMT(origin.status.st_mode) for origin in (first, second)}
+        kinds = {stat.S_IFMT(origin.mode) for origin in (first, second)}
         if kinds == {stat.S_IFDIR}:
             return
         same = False
         if kinds == {stat.S_IFLNK}:
             same = _target(first) == _target(second)
-        elif kinds == {stat.S_IFREG} and first.status.st_mode == second.status.st_mode:
+        elif kinds == {stat.S_IFREG} and first.mode == second.mode:
             same = self._same_content(first, second)
         if not same:
             raise BadRequestError(
@@ -237,7 +245,7 @@ class _TarPacking:
             )
 
     def _same_content(self, first: _Origin, second: _Origin) -> bool:
-        if first.status.st_size != second.status.st_size:
+        if first.size != second.size:
             return False
         with _opened(*_placed(first), first.path) as one, _opened(*_placed(second), second.path) as other:
             return are_equal(until(self._stopped, chunks_of(one)), os.fstat(one.fileno()).st_size, other)
@@ -478,8 +486,9 @@ class Unpacking:
                     if self._stopped.is_set():
                         raise StoppedError
                     tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                    self._unpack_one(tar, cast("BoundedEntry", entry), task, made)
                     count += 1
+                    require_few(count)
+                    self._unpack_one(tar, cast("BoundedEntry", entry), task, made)
         except UNREADABLE as error:
             raise BadRequestError(f"the archive cannot be read: {error}", code="archiveCorrupt") from error
         except OSError as error:
