@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from runstream.expressions import expression_fault
 from runstream.log_lines import MAX_BYTES, MAX_LINE_BYTES, NumberedLine, SkippedLines
 from runstream.log_times import TimedBytes
 
@@ -42,8 +43,7 @@ def compile_query(query: str, *, regex: bool, ignore_case: bool) -> Any:
     try:
         return re2.compile(f"(?m){query if regex else re2.escape(query)}", options)
     except re2.error as error:
-        reason = error.args[0] if error.args else error
-        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from error
+        raise ValueError(expression_fault(error, query, added="(?m)")) from error
 
 
 @dataclass(frozen=True, slots=True)

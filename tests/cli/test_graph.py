@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import AsyncMock
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
@@ -11,7 +16,7 @@ from msgspec.structs import replace
 from runstream.cli import run_commands
 from runstream.cli.graph import detail, failure_text, folded, graph_lines, graph_rows, headline, status_text, warnings
 from runstream.cli.output import timestamp
-from runstream.client import Attempt, Depend, Run, RunPhase, RunResult, Step, Task
+from runstream.client import Attempt, Client, Depend, Run, RunPhase, RunResult, Step, Task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 NONE = Step("setup", "success", "finished", None, AT, AT)
@@ -203,3 +208,27 @@ def test_a_line_break_in_an_annotation_adds_no_line(capsys: pytest.CaptureFixtur
     run_commands.print_run(replace(RUN, annotations={"no\nte": "one\r\ntwo\nid  forged"}), "")
     shown = [line for line in capsys.readouterr().out.splitlines() if "forged" in line]
     assert [line.split(maxsplit=1) for line in shown] == [["no\\nte", "one\\r\\ntwo\\nid  forged"]]
+
+
+STEP = Step("make", "running", "running", None, AT, None)
+LATER = AT + timedelta(seconds=90)
+RUNNING = replace(TASK, status="running", start_time=AT, setup_step=replace(NONE, start_time=AT, end_time=LATER))
+
+
+@pytest.mark.parametrize(
+    ("at", "took", "times"),
+    [
+        ("2026-01-01T00:02:05+00:00", "2 min 05 s", 3),  # of the run, its task and its step
+        ("1:812,40,0,97", "1 min 30 s", 4),  # a position has no time: the last that the run has
+    ],
+)
+async def test_a_run_shown_as_of_a_time_has_taken_its_time_until_then(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], at: str, took: str, times: int
+) -> None:
+    run = replace(RUN, id=str(UUID(int=1)), start_time=AT, tasks={"t": replace(RUNNING, steps=(STEP,))})
+    client = cast("Client", SimpleNamespace(runs=SimpleNamespace(get=AsyncMock(return_value=run))))
+    works: list[Callable[[Client], Awaitable[None]]] = []
+    monkeypatch.setattr(run_commands, "with_client", works.append)
+    run_commands.get_run(run.id, at=at)
+    await works[0](client)
+    assert capfd.readouterr().out.count(took) == times

@@ -113,3 +113,11 @@ def test_lines_of_unknown_times_are_no_lines_since_a_time() -> None:
         yield TimedBytes(0, b"old\nnew\n", [(4, 50)])
 
     assert asyncio.run(offset_since(parts(), 1)) == 4
+
+
+@pytest.mark.parametrize("regex", ["(", "(" * 1000, "a**", "[z-a]", "x" * 900 + ")", "(?P<n>", "\\q"])
+def test_the_fault_of_an_expression_is_short_and_of_what_was_given(regex: str) -> None:
+    with pytest.raises(ValueError, match=r".") as refused:
+        compile_query(regex, regex=True, ignore_case=False)
+    assert "(?m)" not in str(refused.value)
+    assert len(str(refused.value)) < 120

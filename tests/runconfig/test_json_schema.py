@@ -34,6 +34,8 @@ SEEN_BY_THE_DECODER_ALONE = (
     "is not a duration",
     "found the boolean true",
     "given null",
+    "which the container has already",
+    "less than a container engine gives",
 )
 """Mistakes that take more than one place of the file to see, or more than the form of a text."""
 

@@ -127,6 +127,22 @@ CASES: list[tuple[str, str, str]] = [
         "runs[0].tasks[0].runtime.containers[0].volumes[0].tmpfs.size",
         "found the boolean true",
     ),
+    *(
+        (
+            runtime(f"{{containers: [{{volumes: [{{path: '{path}', tmpfs: {{}}}}]}}]}}"),
+            "runs[0].tasks[0].runtime.containers[0].volumes[0].path",
+            "which the container has already",
+        )
+        for path in ("/", "/proc", "/proc/sys", "//sys/", "/a/../dev", "")
+    ),
+    *(
+        (
+            runtime(f"{{containers: [{{image: a, resources: {{memory: {memory}}}}}]}}"),
+            "runs[0].tasks[0].runtime.containers[0].resources.memory",
+            "less than a container engine gives",
+        )
+        for memory in ("1", "5Mi", "6291455")
+    ),
     # depends
     (task("depends: t"), "runs[0].tasks[0].depends", "expected a list"),
     (tasks("1"), "runs[0].tasks[0].depends[0]", "unsupported depend entry format"),

@@ -76,9 +76,11 @@ class RunGraph:
     """A run as a rich renderable."""
 
     run: Run
+    now: datetime | None = None
+    """The time as of which it is shown; None for that of showing it."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        now = datetime.now(UTC)
+        now = self.now or datetime.now(UTC)
         yield headline(self.run, now)
         yield from graph_lines(self.run, options.max_width, now)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -234,7 +236,8 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
         if output == "json":
             print_json(found)
         else:
-            print_run(found, await load_run_name(client, found.restart.run_id) if found.restart is not None else "")
+            restarted = await load_run_name(client, found.restart.run_id) if found.restart is not None else ""
+            print_run(found, restarted, _moment(at, found) if at else None)
             if not at:
                 await _print_failures(client, found)
 
@@ -250,10 +253,23 @@ def follow_run(run: RunName, /) -> int:
     return with_client(work, reads_on=True)
 
 
-def print_run(run: Run, restarted: str) -> None:
-    """Print a run with its tasks and steps; `restarted` is the name of the run that it restarts."""
+def _moment(at: str, run: Run) -> datetime:
+    """Return the time as of which a run is shown: for a position of the log, the last one that the run has."""
+    with contextlib.suppress(ValueError):
+        return min(datetime.fromisoformat(at).astimezone(), datetime.now(UTC))
+    attempts: list[Attempt | Task] = []
+    for task in run.tasks.values():
+        attempts += (*task.attempts, task)
+    steps = [step for attempt in attempts for step in (attempt.setup_step, *attempt.steps)]
+    timed = (run, *attempts, *steps)
+    times = [run.enqueue_time, *(each.start_time for each in timed), *(each.end_time for each in timed)]
+    return max(filter(None, times), default=datetime.now(UTC))
+
+
+def print_run(run: Run, restarted: str, now: datetime | None = None) -> None:
+    """Print a run as of `now`; None for this moment."""
     out = console()
-    out.print(RunGraph(run))
+    out.print(RunGraph(run, now))
     for error in run.setup_errors:
         say(f"setup error: {error}")
     for warning in warnings(run):
@@ -264,7 +280,7 @@ def print_run(run: Run, restarted: str) -> None:
         for attempt in attempts:
             name = f"{task.name} ({attempt.attempt})" if len(attempts) > 1 else task.name
             for index, step in [("setup", attempt.setup_step), *enumerate(attempt.steps)]:
-                steps.append((name, str(index), *_step_cells(step)))
+                steps.append((name, str(index), *_step_cells(step, now)))
     if steps:
         say("")
         print_rows(out, _STEP_COLUMNS, steps)
@@ -304,10 +320,10 @@ async def _print_failures(client: Client, run: Run) -> None:
         say(f"\n{more} failed: {program_command()} log get {run_name(run)} --failed")
 
 
-def _step_cells(step: Step) -> tuple[Cell, ...]:
+def _step_cells(step: Step, now: datetime | None) -> tuple[Cell, ...]:
     status = "" if step.exit_status is None else str(step.exit_status)
     name = step.name.splitlines()[0][:60] if step.name else ""
-    return name, styled(step.phase), status, duration(step.start_time, step.end_time)
+    return name, styled(step.phase), status, duration(step.start_time, step.end_time, now)
 
 
 def why(run: RunName, /, *, output: Output = "table") -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import get_args
@@ -34,6 +35,8 @@ REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 MAX_RETRIES = 10
 MAX_BACKOFF = 24 * 3_600_000_000_000
 """Nanoseconds."""
+_LEAST_MEMORY = 6 << 20
+"""The least memory limit that Docker accepts, in bytes."""
 _MAX_CYCLE_NAMES = 5
 """Tasks of a cycle that a hint names."""
 _DEPEND_HINT = "write a task's name, {task: NAME, conditions: [...]} or {NAME: [conditions]}"
@@ -216,7 +219,10 @@ def _resources(fields: Fields) -> Resources:
     if place is None:
         return Resources()
     found = place.fields(RESOURCES)
-    return Resources(found.processors("cpu"), found.size("memory"))
+    memory = found.size("memory")
+    if 0 < memory < _LEAST_MEMORY and (given := found.get("memory")) is not None:
+        given.error(f"{memory} bytes are less than a container engine gives", "at least 6Mi; without it, no limit")
+    return Resources(found.processors("cpu"), memory)
 
 
 def _volume(place: Cursor) -> Volume:
@@ -224,11 +230,20 @@ def _volume(place: Cursor) -> Volume:
         place.error("the volume is empty")
         return Volume("", 0)
     fields = place.fields(VOLUME)
+    path = fields.text("path")
+    if (given := fields.get("path")) is not None and _is_taken(path):
+        given.error(f"a volume cannot be at {quoted(path)}, which the container has already", "such as /scratch")
     tmpfs = fields.get("tmpfs")
     if tmpfs is None:
         place.error("the volume has no tmpfs", "tmpfs is the only kind of volume; `tmpfs: {}` has no limit")
-        return Volume(fields.text("path"), 0)
-    return Volume(fields.text("path"), tmpfs.fields(TMPFS).size("size"))
+        return Volume(path, 0)
+    return Volume(path, tmpfs.fields(TMPFS).size("size"))
+
+
+def _is_taken(path: str) -> bool:
+    """Return whether a path is the root of a container, or a place that its engine mounts itself."""
+    normal = posixpath.normpath(f"/{path.strip('/')}")
+    return normal in ("/", "/proc", "/sys", "/dev") or normal.startswith("/proc/")
 
 
 def _depends(fields: Fields) -> list[tuple[Cursor, DependSpec]]:

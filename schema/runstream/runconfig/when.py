@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol, cast
 
+from runstream.expressions import expression_fault
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import PATTERNS, WHEN
 from runstream.runconfig.foreign import FOREIGN_PATTERNS, FOREIGN_WHEN, FOREIGN_WHEN_TEXTS
@@ -187,5 +188,4 @@ def compile_expression(expression: str, max_memory: int) -> Expression:
     try:
         return cast("Expression", re2.compile(expression, options))
     except re2.error as error:
-        reason = error.args[0] if error.args else error
-        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from error
+        raise ValueError(expression_fault(error, expression)) from error
