@@ -264,7 +264,7 @@ class DockerDriver:
 
     def _described(self) -> str:
         """Return the line of the setup log with the limits that each container has, and those that it has not."""
-        limits, disk = self._rules.limits, self._rules.disk_bytes
+        limits, disk_bytes = self._rules.limits, self._rules.disk_bytes
         if "nofile" in self._lower:
             limits = replace(limits, open_files=0)
         if "fsize" in self._lower:
@@ -273,7 +273,7 @@ class DockerDriver:
         held += [f"{text}, the engine's own lower limit" for name, text in _LIMITED.items() if name in self._lower]
         return " ".join(
             [f"Limits of each container: {'; '.join(held)}."] * bool(held)
-            + [f"Not enforced in containers: {disk} bytes of disk."] * bool(disk)
+            + [f"Not enforced in containers: {disk_bytes} bytes of disk."] * bool(disk_bytes)
         )
 
     def _heard(self, event: EngineEvent) -> None:
