@@ -44,7 +44,7 @@ from runstream.executor.steps.archives import (
     unmet,
     until,
 )
-from runstream.executor.steps.names import Names, require_few
+from runstream.executor.steps.names import EntryNames, require_few
 from runstream.executor.task import StoppedError
 
 _PIPE_BYTES = 1 << 20
@@ -157,7 +157,7 @@ class ContainerFiles:
         """Write a tar of the files that `contents` select."""
         with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
             tar.copybufsize = COPY_BYTES  # type: ignore[attr-defined]
-            with contextlib.closing(Names()) as names:
+            with contextlib.closing(EntryNames()) as names:
                 packing = _Packing(tar, stopped, names, compares=len(contents) > 1)
                 for content in contents:
                     source = self.path(content.source_dir or ".", folder)
@@ -305,7 +305,7 @@ class _Kept:
 class _Packing:
     """An archive in the making, read from streams of `tar`."""
 
-    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event, names: Names, *, compares: bool) -> None:
+    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event, names: EntryNames, *, compares: bool) -> None:
         self._names = names
         self.warnings: list[str] = []
         self._tar = tar

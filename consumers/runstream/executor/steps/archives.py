@@ -32,7 +32,7 @@ from runstream.executor.extents import (
     write,
 )
 from runstream.executor.globs import Glob
-from runstream.executor.steps.names import Names, require_few
+from runstream.executor.steps.names import EntryNames, require_few
 from runstream.executor.task import StoppedError
 from runstream.executor.task_root import TaskRoot
 from runstream.open_files import out_of_files
@@ -72,7 +72,7 @@ def pack(
     """
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
         tar.copybufsize = COPY_BYTES  # type: ignore[attr-defined]  # larger than its default, for fewer calls
-        names = Names()
+        names = EntryNames()
         packing = _TarPacking(tar, stopped, names)
         try:
             for content in contents:
@@ -127,7 +127,7 @@ class _Origin:
 class _TarPacking:
     """An archive in the making."""
 
-    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event, names: Names) -> None:
+    def __init__(self, tar: tarfile.TarFile, stopped: threading.Event, names: EntryNames) -> None:
         self._names = names
         self._sources: list[FolderCursor] = []
         self.warnings: list[str] = []

@@ -16,7 +16,7 @@ MAX_ENTRIES = 2_000_000
 _CACHE_KIB = 4096
 
 
-class Names:
+class EntryNames:
     """What is known of each entry, by its name. Any thread may use it, one at a time."""
 
     def __init__(self) -> None:
