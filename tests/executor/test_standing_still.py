@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from runstream.events.executor_task import ExecutorTaskInterrupted, ExecutorTask
 from runstream.executor.process_tree import readable
 from runstream.executor.task import EndReason
 from runstream.leases import open_leases
+from tests.docker_engine import IMAGE, DockerEngine
 from tests.executor.rig import SETTINGS, rig, run_step, task_of
 from tests.executor.test_life import appears
 from tests.leases.test_leases import until
@@ -39,42 +42,68 @@ async def silent(pipe: int) -> None:
             return
 
 
+@contextlib.asynccontextmanager
+async def executing(folder: Path, url: str, namespace: str, *words: str) -> AsyncIterator[tuple[Process, Path]]:
+    """Yield an executor's process and the folder of its task, whose sandbox, command and engine are given."""
+    arguments = ("-m", "tests.executor.standing_still", str(folder), url, namespace, str(LEASE_SECONDS), *words)
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = b""
+        while not line.startswith(b"/"):
+            line = await process.stdout.readline()
+        yield process, Path(line.decode().strip())
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def end_while_it_stands_still(
+    process: Process, url: str, namespace: str, end: Coroutine[None, None, object]
+) -> None:
+    """Stop an executor's process, wait for the end of its task before that of its lease, and let it go on."""
+    async with contextlib.AsyncExitStack() as closing:
+        nc = await closing.enter_async_context(connected(url))
+        board = await open_leases(nc, f"{namespace}_executors", seconds=LEASE_SECONDS)
+        watch = await closing.enter_async_context(board.watching())
+        process.send_signal(signal.SIGSTOP)
+        expiry = asyncio.create_task(until(watch, "expired"))
+        ending = asyncio.create_task(end)
+        await asyncio.wait({expiry, ending}, return_when=asyncio.FIRST_COMPLETED)
+        in_time = not expiry.done()
+        process.send_signal(signal.SIGCONT)
+        expiry.cancel()
+        await asyncio.wait({expiry, ending})
+    assert in_time
+    assert process.stdout is not None
+    output = (await process.stdout.read()).decode().splitlines()
+    assert {EndReason.LEASE.value, ExecutorTaskInterrupted.__name__} <= set(output)
+
+
 @SANDBOXES
 async def test_the_task_of_a_stopped_executor_ends_before_its_lease(
     tmp_path: Path, nats_url: str, namespace: str, sandbox: str
 ) -> None:
-    arguments = (str(tmp_path), nats_url, namespace, str(LEASE_SECONDS), sandbox, BEATS)
-    async with connected(nats_url) as nc, contextlib.AsyncExitStack() as closing:
-        board = await open_leases(nc, f"{namespace}_executors", seconds=LEASE_SECONDS)
-        watch = await closing.enter_async_context(board.watching())
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.executor.standing_still", *arguments),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-        )
+    async with executing(tmp_path, nats_url, namespace, sandbox, BEATS) as (process, folder):
+        await appears(folder / "home" / "ready")
+        pipe = os.open(folder / "home" / "beats", os.O_RDONLY | os.O_NONBLOCK)
         try:
-            assert process.stdout is not None
-            line = b""
-            while not line.startswith(b"/"):
-                line = await process.stdout.readline()
-            home = Path(line.decode().strip()) / "home"
-            await appears(home / "ready")
-            pipe = os.open(home / "beats", os.O_RDONLY | os.O_NONBLOCK)
-            closing.callback(os.close, pipe)
             await readable(pipe)
-            process.send_signal(signal.SIGSTOP)
-            expiry = asyncio.create_task(until(watch, "expired"))
-            silence = asyncio.create_task(silent(pipe))
-            await asyncio.wait({expiry, silence}, return_when=asyncio.FIRST_COMPLETED)
-            assert not expiry.done()
-            expiry.cancel()
-            process.send_signal(signal.SIGCONT)
-            output = (await process.stdout.read()).decode().splitlines()
+            await end_while_it_stands_still(process, nats_url, namespace, silent(pipe))
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    assert {EndReason.LEASE.value, ExecutorTaskInterrupted.__name__} <= set(output)
+            os.close(pipe)
+
+
+async def test_the_container_of_a_stopped_executor_ends_before_its_lease(
+    tmp_path: Path, nats_url: str, namespace: str, docker_engine: DockerEngine
+) -> None:
+    words = ("off", "while :; do sleep 0.05; done", docker_engine.url, IMAGE)
+    async with executing(tmp_path, nats_url, namespace, *words) as (process, folder):
+        await appears(folder / "0.log")
+        (container,) = await asyncio.to_thread(docker_engine.containers, taskid=folder.name)
+        ends = asyncio.to_thread(docker_engine.cli, "wait", container["ID"])
+        await end_while_it_stands_still(process, nats_url, namespace, ends)
 
 
 @SANDBOXES

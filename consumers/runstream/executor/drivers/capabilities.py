@@ -37,7 +37,7 @@ class Capabilities(Protocol):
         """Call `changed` each time that `engine` or `engine_away` has changed."""
 
     def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
-        """Let host tasks run until this time of the monotonic clock, even if this process stands still.
+        """Let tasks run until this time of the monotonic clock, even if this process stands still.
 
         Then they are ended from outside, and `lapsed` is called once this process notices.
         """

@@ -7,6 +7,7 @@
     socket ->  "t"                                        the next task begins; nothing of the last one is left
     socket ->  "n"                                        the namespaces of the sandbox are wanted
     socket <-  {"namespaces": n} and their descriptors
+    socket ->  "k" and a connection                       cut it at the end
 
 When the executor's end of the socket is closed, or the executor stands still for longer than it may trust its lease
 (`runstream.executor.spawner.trust`), everything that the task started is killed. The agent adopts orphans of the task:
@@ -39,6 +40,7 @@ from runstream.executor.spawner import kernel
 from runstream.executor.spawner.namespaces import NAMESPACES, Boundary, describe, join, new_namespaces
 from runstream.executor.spawner.plan import (
     COMMAND,
+    CONNECTION,
     LARGE,
     NAMESPACES_WANTED,
     NEXT_TASK,
@@ -115,6 +117,7 @@ class Agent:
         self._until = read_trust(trust)
         """The time up to which the executor need not be heard, as read last."""
         self._group = group
+        self._connections: list[socket.socket] = []
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._orphans = orphans
         self._command = 0
@@ -160,6 +163,8 @@ class Agent:
             kernel.leave_keyring()
         elif kind == NAMESPACES_WANTED:
             self._send_namespaces()
+        elif kind == CONNECTION:
+            self._connections += [socket.socket(fileno=each) for each in descriptors]
         elif packet:
             try:
                 if flags & socket.MSG_CTRUNC:  # this process cannot open the descriptors that were sent
@@ -276,6 +281,9 @@ class Agent:
 
     def _end(self) -> NoReturn:
         """Kill all remaining processes of the task, and exit."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # the other side has closed it
+                connection.shutdown(socket.SHUT_RDWR)  # for the executor's descriptor of it, too
         with contextlib.suppress(ChildProcessError):  # no child is left
             while self._orphans:
                 os.waitpid(-1, os.WNOHANG)

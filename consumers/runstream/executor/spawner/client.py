@@ -19,6 +19,7 @@ from runstream.errors import InternalError
 from runstream.executor.spawner.namespaces import NAMESPACES
 from runstream.executor.spawner.plan import (
     COMMAND,
+    CONNECTION,
     LARGE,
     NAMESPACES_WANTED,
     NEXT_TASK,
@@ -133,6 +134,13 @@ class AgentProxy:
             close_all(descriptors)
             raise OpenFilesError
         return descriptors
+
+    def cut_at_end(self, connection: int) -> None:
+        """Have the agent shut down this connection when it ends. Raises InternalError."""
+        try:
+            socket.send_fds(self._channel, [CONNECTION], [connection])
+        except OSError as error:
+            raise _failure(error) from error
 
     def next_task(self) -> None:
         """Announce that the following commands belong to another task."""

@@ -6,7 +6,7 @@ import marshal  # trusted input from the executor; a JSON decoder would be copie
 import os
 from typing import Any, NamedTuple
 
-COMMAND, LARGE, NEXT_TASK, NAMESPACES_WANTED = b"c", b"m", b"t", b"n"
+COMMAND, LARGE, NEXT_TASK, NAMESPACES_WANTED, CONNECTION = b"c", b"m", b"t", b"n", b"k"
 """First byte of a packet to the spawner or to an agent; see `runstream.executor.spawner.agent`."""
 PACKET_BYTES = 1 << 15
 """Maximum size of a packet; a larger one goes in a file in memory (`LARGE`)."""

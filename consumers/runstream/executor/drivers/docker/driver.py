@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 from aiodocker.containers import DockerContainer
+from aiodocker.stream import Stream
 
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import Container
@@ -40,6 +41,8 @@ from runstream.executor.drivers.registries import PullPolicy
 from runstream.executor.drivers.shell import SHELL, SLEEPER
 from runstream.executor.limits import Limits
 from runstream.executor.sandbox import Visible
+from runstream.executor.spawner.client import AgentProxy, Spawner
+from runstream.executor.spawner.plan import Plan
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.workdir import TaskFolder
 from runstream.ids import new_id
@@ -92,6 +95,7 @@ class DockerDriver:
         self._removing: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._changed: Callable[[], None] = lambda: None
+        self._spawner = Spawner()
 
     @property
     def engine(self) -> str:
@@ -108,7 +112,8 @@ class DockerDriver:
         self._changed = changed
 
     def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
-        """Do nothing: a container lives on while its executor stands still."""
+        """Let agents cut the inputs of sleepers then, which ends their containers."""
+        self._spawner.act_until(until, lapsed)
 
     async def setup(self) -> None:
         """Begin to watch the engine, and wait a moment for it."""
@@ -188,17 +193,24 @@ class DockerDriver:
     async def _hold(self, state: PodState, handle: DockerContainer, service: Output | None) -> None:
         """Attach to a container that is not started yet: to the output of a service, else to the sleeper's input.
 
-        The input is held open for as long as this process lives: its end ends the container.
+        The input is held open for as long as this process lives: its end ends the container. While this process stands
+        still, an agent ends it.
         """
         out = service is not None
         held = asyncio.Event()
 
         async def hold() -> None:
-            with contextlib.suppress(EngineUnreachableError, EngineRefusedError):
+            with contextlib.suppress(EngineUnreachableError, EngineRefusedError), contextlib.ExitStack() as closing:
+                agent: AgentProxy | None = None
+                if service is None:
+                    agent = await self._spawner.open(Plan(None, None, (), "", ""))
+                    closing.callback(agent.close)
                 async with (
                     self._engine.asked(None),
                     handle.attach(stdin=service is None, stdout=out, stderr=out) as stream,
                 ):
+                    if agent is not None:
+                        agent.cut_at_end(_connection(stream))
                     held.set()
                     while (message := await stream.read_out()) is not None:
                         if service is not None:
@@ -209,6 +221,8 @@ class DockerDriver:
         waiting = asyncio.ensure_future(held.wait())
         await asyncio.wait({holding, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        if holding.done() and not holding.cancelled():
+            holding.result()  # there is no agent; what the engine refuses, it refuses at the start, too
 
     def _config(
         self, state: PodState, index: int, container: Container, environment: Mapping[str, str]
@@ -355,6 +369,15 @@ class DockerDriver:
             await asyncio.wait({self._watching})
             self._watching = None
         await self._engine.close()
+        await asyncio.to_thread(self._spawner.close)
+
+
+def _connection(stream: Stream) -> int:
+    """Return the descriptor of a stream's connection; the library gives no other access to it."""
+    response = stream._resp  # noqa: SLF001
+    if response is None or response.connection is None or response.connection.transport is None:
+        raise EngineUnreachableError("the engine has closed the connection to a container")
+    return int(response.connection.transport.get_extra_info("socket").fileno())
 
 
 def _refused_limits(reason: str) -> frozenset[str]:
