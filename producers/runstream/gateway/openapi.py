@@ -64,6 +64,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.SessionView,
     api.LoginLink,
     api.LoginView,
+    api.AuditEntry,
 )
 _OPTIONAL = frozenset({("Why", "omitted"), ("ErrorEntry", "chain"), ("Part", "under_way"), ("Maintenance", "tag")})
 """Fields that a service may leave out."""
