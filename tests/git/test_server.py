@@ -170,7 +170,6 @@ async def test_a_fetch_creates_no_repository(service: Service, clone: Path) -> N
         "..%2f..",
         f"{OWNER}/--upload-pack=touch",
         f"--exec=x/{CLONE}",
-        f"{OWNER}/{CLONE}%00",
         f"{OWNER}/{CLONE}.git/x",
         f"{OWNER}",
         f"{OWNER}/{CLONE.replace('3', 'A')}",

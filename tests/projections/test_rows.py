@@ -138,6 +138,7 @@ def test_a_row_has_the_columns_of_its_table() -> None:
         tables.executors: tables.ExecutorRow._fields,
         tables.run_configs: tables.RunConfigRow._fields,
         tables.counters: tables.CounterRow._fields,
+        tables.config: tables.ConfigRow._fields,
         tables.parked: tables.ParkedRow._fields,
     }
     assert len(names) == len(get_args(Row))
