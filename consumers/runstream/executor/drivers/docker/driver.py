@@ -160,7 +160,7 @@ class DockerDriver:
     async def _start(
         self, state: PodState, index: int, container: Container, environment: Mapping[str, str], service: Output | None
     ) -> None:
-        config = self._config(state, index, container, environment)
+        config, lower = self._config(state, index, container, environment), self._lower
 
         async def create() -> DockerContainer:
             async with self._engine.tried() as docker:
@@ -182,7 +182,7 @@ class DockerDriver:
             async with self._engine.asked():
                 await handle.start()
         except EngineRefusedError as error:
-            refused = _refused_limits(error.reason) - self._lower
+            refused = _refused_limits(error.reason) - lower  # another start may have learnt it meanwhile
             if not refused:
                 raise _not_started(container, error.reason) from error
             self._lower |= refused
