@@ -190,8 +190,7 @@ def _git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
 
 def _found_git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
     inside = repository / ".git"
-    for path in (repository, inside):
-        context.pod.require_visible(path)
+    context.pod.require_visible(inside)  # alone, so that a clone of this project can have its data directory in it
     needed: tuple[Path, ...] = ()
     if inside.is_file():
         common = _common_directory(repository, inside)
