@@ -70,7 +70,3 @@ class Projects:
         """
         path = api_path("projects", project, "createrun")
         await self._session.write("POST", path, commit, type(None), idempotency_key=idempotency_key)
-
-    async def reconfigure(self, project: str) -> None:
-        """Set up the project at its remote source again: deploy key and webhook. Raises ClientError."""
-        await self._session.write("PUT", api_path("projects", project, "reconfig"), None, type(None))
