@@ -50,7 +50,7 @@ class ConfigStoreComponent(Component):
     database: Database
     peers: ConfigPeers
     questions: Questions | None = None
-    """Answers how far the rows are, and what holds them up; None answers nobody."""
+    """The answers about the progress of the rows and what holds them up; without it, such questions get no answer."""
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from runstream.config import tokens
 from runstream.config.store import ConfigStore
 from runstream.domain.config.state import ConfigState
 from runstream.errors import UnauthorizedError
-from runstream.gateway.sender import HOLDER, NOBODY, Sender
+from runstream.gateway.sender import HOLDER, NO_SENDER, Sender
 from runstream.gateway.sessions import Sessions
 
 
@@ -36,7 +36,7 @@ class Authenticator:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def sender(self, method: str, headers: Headers) -> Sender:
-        """Return the sender of a request; NOBODY for a request without credentials.
+        """Return the sender of a request; NO_SENDER for a request without credentials.
 
         Raises UnauthorizedError for a token that is not valid, ForbiddenError for a request that changes something with
         the cookies of another site's visitor, InternalError while users are not loaded.
@@ -45,7 +45,7 @@ class Authenticator:
             return self._holder_of(authorization)
         cookies = headers.get("cookie", "")
         if self.sessions is None or not cookies:
-            return NOBODY
+            return NO_SENDER
         return await self.sessions.sender(cookie_parser(cookies), method, headers)
 
     def _holder_of(self, authorization: str) -> Sender:

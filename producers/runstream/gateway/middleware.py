@@ -25,7 +25,7 @@ from runstream.errors import BadRequestError, InternalError, Kind
 from runstream.gateway.access import PREFIX, WITHOUT_LOGIN
 from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
-from runstream.gateway.sender import NOBODY, SENDER
+from runstream.gateway.sender import NO_SENDER, SENDER
 from runstream.lifecycle import Component
 from runstream.log import patience
 from runstream.telemetry import span_from
@@ -62,7 +62,7 @@ class RequestMiddleware:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         started = False
-        sender = NOBODY
+        sender = NO_SENDER
         begun = time.perf_counter()
 
         async def noting(message: Message) -> None:

@@ -36,12 +36,12 @@ class Sender:
         return self.author if self.actor.user_id else "user:admin"
 
 
-NOBODY = Sender(ANONYMOUS, "")
+NO_SENDER = Sender(ANONYMOUS, "")
 HOLDER = Sender(ADMIN_TOKEN, "admin")
 """The holder of the admin token."""
 
 
 def sender_of(request: Request) -> Sender:
     """Return the sender of a request."""
-    sender: Sender = request.scope.get(SENDER, NOBODY)
+    sender: Sender = request.scope.get(SENDER, NO_SENDER)
     return sender

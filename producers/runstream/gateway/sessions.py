@@ -23,7 +23,7 @@ from cachetools import TTLCache
 from runstream.config.store import ConfigStore
 from runstream.domain.config.permissions import ADMIN_TOKEN, Actor
 from runstream.errors import BadRequestError, ForbiddenError, UnauthorizedError
-from runstream.gateway.sender import HOLDER, NOBODY, Sender
+from runstream.gateway.sender import HOLDER, NO_SENDER, Sender
 from runstream.ids import new_id
 
 LINK_SECONDS = 600
@@ -170,7 +170,7 @@ class Sessions:
         return session, self._cookies(session, primary, secondary)
 
     async def sender(self, cookies: Mapping[str, str], method: str, headers: Mapping[str, str]) -> Sender:
-        """Return the sender of a request with cookies; NOBODY without a valid session.
+        """Return the sender of a request with cookies; NO_SENDER without a valid session.
 
         Raises UnauthorizedError if the user was deleted, ForbiddenError for a request that changes something and comes
         from another site, or without the CSRF token.
@@ -178,7 +178,7 @@ class Sessions:
         primary, secondary = cookies.get(self._name("session"), ""), cookies.get("secondarysession", "")
         found = await self._find(primary, secondary) if primary and secondary else None
         if found is None:
-            return NOBODY
+            return NO_SENDER
         session, revision = found
         if method not in SAFE_METHODS:
             self._require_own_site(session, headers)

@@ -27,7 +27,7 @@ class Actor(Struct, frozen=True):
     """The sender of a request, as authenticated."""
 
     user_id: str = ""
-    """Empty for nobody, and for the admin token."""
+    """Empty for a request without credentials, and for the admin token."""
     admin: bool = False
     """True for the admin token, and for a user who is an administrator."""
     scope: TokenScope = "admin"
