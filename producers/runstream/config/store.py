@@ -61,6 +61,9 @@ class ConfigStore:
         self._moved = asyncio.Event()
         """Replaced when it is set, so that each step wakes all waiters once."""
         self._writing = asyncio.Lock()
+        self._applying = asyncio.Lock()
+        """Held by the follower while it applies commits, and by a change from its decision to its answer: no commit of
+        another process comes between them."""
         self.trail = AuditTrail(log)
         """Who changed what, from the same log."""
 
@@ -138,43 +141,49 @@ class ConfigStore:
             ) from error
 
     async def change(
-        self, decide: Callable[[ConfigState], Decision], *, actor: str, cause: str = "", trace: str = ""
+        self,
+        decide: Callable[[ConfigState], Decision],
+        *,
+        actor: str,
+        cause: str = "",
+        trace: str = "",
+        show: Callable[[ConfigState], None] = lambda _: None,
     ) -> AppendedChange:
         """Decide on the current state and append the decision as one atomic batch; the state then includes it.
 
-        `decide` is pure and may be called again, with a newer state. `actor` is the author, such as `user:<name>`. A
+        `decide` is pure and may be called again, with a newer state. `show` reads the state that ends with the
+        decision, before a later commit of another process is applied. `actor` is the author, such as `user:<name>`. A
         decision of more than MAX_BATCH_COMMITS changes takes several batches, in its order. Raises what `decide`
         raises, ConflictError after ATTEMPTS, InternalError while the log cannot be reached.
         """
         done: list[NewCommit] = []
         async with self._writing:
             for attempt in range(1, ATTEMPTS + 1):
-                fold = self._loaded()
-                decision = decide(fold.state)
-                self._require_readable(fold, decision)
                 try:
-                    for start in range(0, len(decision), MAX_BATCH_COMMITS):
-                        batch = decision[start : start + MAX_BATCH_COMMITS]
-                        time = self._clock()
-                        commits = [
-                            fold.commit_of(one, time=time, actor=actor, cause=cause, trace=trace) for one in batch
-                        ]
-                        await self._append(fold, commits)
-                        done += commits
+                    async with self._applying:
+                        fold = self._loaded()
+                        decision = decide(fold.state)
+                        self._require_readable(fold, decision)
+                        for start in range(0, len(decision), MAX_BATCH_COMMITS):
+                            batch = decision[start : start + MAX_BATCH_COMMITS]
+                            time = self._clock()
+                            commits = [
+                                fold.commit_of(one, time=time, actor=actor, cause=cause, trace=trace) for one in batch
+                            ]
+                            await self._append(fold, commits)
+                            done += commits
+                        show(fold.state)
+                        return AppendedChange(tuple(done), self.position if done else None)
                 except LogMovedError as moved:
                     if attempt == ATTEMPTS:
                         raise
                     await self.reached(Position(self._log.epoch, PARTITION, moved.following))
-                    continue
-                return AppendedChange(tuple(done), self.position if done else None)
         raise AssertionError("unreachable")
 
     async def _append(self, fold: ConfigFold, commits: list[NewCommit]) -> None:
         positions = await self._log.append_batch(commits, fold.after)
         for commit, position in zip(commits, positions, strict=True):
-            # The follower may have been faster.
-            if fold is self._fold and position.sequence == fold.after + 1:
-                fold.apply(_stored(commit, position))
+            fold.apply(_stored(commit, position))
         self._wake()
 
     def _require_readable(self, fold: ConfigFold, decision: Decision) -> None:
@@ -194,18 +203,22 @@ class ConfigStore:
         """Fold the log from its beginning, and follow it until another commit is skipped."""
         end = await self._log.end(PARTITION)
         fold = ConfigFold(await self._skips(end))
-        if fold.after >= end:
-            self._take_over(fold)
+        if not end:
+            async with self._applying:
+                self._take_over(fold)
         async with self._log.read(PARTITION, 0) as reader:
             while True:
-                for message in await reader.next_batch(1000):
-                    if message.position.sequence <= fold.after:
-                        continue  # appended by this process, and applied already
-                    if fold is self._fold and self._ready and message.subject.split(".")[4:5] == ["skip"]:
-                        return
-                    fold.take(message)
-                if fold.after >= end:
-                    self._take_over(fold)
+                batch = await reader.next_batch(1000)
+                async with self._applying:
+                    for message in batch:
+                        if message.position.sequence <= fold.after:
+                            continue  # appended by this process, and applied already
+                        if fold is self._fold and self._ready and message.subject.split(".")[4:5] == ["skip"]:
+                            return
+                        fold.take(message)
+                    # The state that is available does not go back.
+                    if fold.after >= max(end, self._fold.after if self._ready else 0):
+                        self._take_over(fold)
 
     async def _skips(self, end: int) -> Skips:
         skips, fold = Skips(), ConfigFold()

@@ -13,13 +13,14 @@ from urllib.parse import unquote
 from fastapi import Path
 from pydantic import AfterValidator
 from starlette.requests import Request
+from starlette.responses import Response
 
 from runstream.commits import Position
 from runstream.config.store import AppendedChange
 from runstream.domain.config.permissions import Action, Actor, Thing, require
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.gateway.config_bodies import decoded_leniently
-from runstream.gateway.context import GatewayContext
+from runstream.gateway.context import GatewayContext, json_response
 from runstream.gateway.requests import read_content
 from runstream.gateway.sender import Sender, sender_of
 from runstream.limits import MAX_WORD_BYTES
@@ -68,9 +69,22 @@ class ConfigRequest:
         """Decode the body. Raises BadRequestError."""
         return decoded_leniently(await read_content(self._request, self._context.settings.max_body_bytes), kind)
 
-    async def change(self, decide: Callable[[ConfigState], Decision]) -> dict[str, str]:
-        """Append a change with the sender as its author; return the headers of the response."""
+    async def change(
+        self, decide: Callable[[ConfigState], Decision], show: Callable[[ConfigState], None] = lambda _: None
+    ) -> dict[str, str]:
+        """Append a change with the sender as its author; return the headers of the response.
+
+        `show` reads the state that ends with the change.
+        """
         changed: AppendedChange = await self._context.config.change(
-            decide, actor=self.sender.author, trace=current_traceparent()
+            decide, actor=self.sender.author, trace=current_traceparent(), show=show
         )
         return {POSITION_HEADER: str(changed.position)} if changed.position else {}
+
+    async def changed(
+        self, decide: Callable[[ConfigState], Decision], view: Callable[[ConfigState], object], *, status: int = 200
+    ) -> Response:
+        """Append a change, and return a response with the view of the state that ends with it."""
+        views: list[object] = []
+        headers = await self.change(decide, lambda state: views.append(view(state)))
+        return json_response(views[-1], status=status, headers=headers)

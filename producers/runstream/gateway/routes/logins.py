@@ -23,6 +23,7 @@ from runstream.gateway.config_bodies import LoginLinkBody, LoginTokenBody
 from runstream.gateway.config_requests import ConfigRequest
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.requests import read_content
+from runstream.gateway.routes.users import own_user
 from runstream.gateway.sender import sender_of
 from runstream.gateway.sessions import ADMIN, BrowserSession, Sessions
 from runstream.limits import MAX_WORD_BYTES
@@ -111,7 +112,7 @@ def _owner(asked: ConfigRequest, name: str) -> str:
         # A token that only reads makes no logins that do more.
         asked.require(asked.state, Action.ADMINISTER)
         return ADMIN
-    user = find_user(asked.state, name) if name else asked.state.users[asked.actor.user_id]
+    user = find_user(asked.state, name) if name else own_user(asked, asked.state)
     asked.require(asked.state, Action.USER_TOKENS, user)
     return user.id
 

@@ -98,8 +98,7 @@ def _organization_routes(router: APIRouter, context: GatewayContext) -> None:
                 creator=state.users.get(asked.actor.user_id),
             )
 
-        headers = await asked.change(decide)
-        return json_response(organization_view(asked.state.organizations[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: organization_view(state.organizations[key]), status=201)
 
     @router.put("/orgs/{org}", openapi_extra=documented(UpdateOrganizationBody, api.OrganizationView))
     async def update_organization(request: Request, org: Ref) -> Response:
@@ -114,8 +113,7 @@ def _organization_routes(router: APIRouter, context: GatewayContext) -> None:
                 return []
             return decide_change_organization(found, cast("Visibility", body.visibility))
 
-        headers = await asked.change(decide)
-        return json_response(organization_view(find_organization(asked.state, org)), headers=headers)
+        return await asked.changed(decide, lambda state: organization_view(find_organization(state, org)))
 
     @router.delete("/orgs/{org}", status_code=204)
     async def delete_organization(request: Request, org: Ref) -> Response:
@@ -156,11 +154,11 @@ def _member_routes(router: APIRouter, context: GatewayContext) -> None:
             asked.require(state, adding_member(direct=direct), organization)
             return decide_set_member(organization, find_user(state, user), cast("MemberRole", body.role))
 
-        headers = await asked.change(decide)
-        state = asked.state
-        organization, found = find_organization(state, org), find_user(state, user)
-        shape = api.AddedMemberView(organization_view(organization), user_view(found), body.role)
-        return json_response(shape, headers=headers)
+        def view(state: ConfigState) -> api.AddedMemberView:
+            organization, found = find_organization(state, org), find_user(state, user)
+            return api.AddedMemberView(organization_view(organization), user_view(found), body.role)
+
+        return await asked.changed(decide, view)
 
     @router.delete("/orgs/{org}/members/{user}", status_code=204)
     async def remove_member(request: Request, org: Ref, user: Ref) -> Response:
@@ -207,11 +205,11 @@ def _invitation_routes(router: APIRouter, context: GatewayContext) -> None:
                 organization, find_user(state, body.user_ref), invitation_id=key, role=cast("MemberRole", body.role)
             )
 
-        headers = await asked.change(decide)
-        state = asked.state
-        organization = find_organization(state, org)
-        invitation = find_invitation(organization, find_user(state, body.user_ref))
-        return json_response(invitation_view(organization, invitation), status=201, headers=headers)
+        def view(state: ConfigState) -> api.InvitationView:
+            organization = find_organization(state, org)
+            return invitation_view(organization, find_invitation(organization, find_user(state, body.user_ref)))
+
+        return await asked.changed(decide, view, status=201)
 
     @router.get("/orgs/{org}/invitations/{user}", openapi_extra=documented(None, api.InvitationView))
     async def get_invitation(request: Request, org: Ref, user: Ref) -> Response:

@@ -31,7 +31,7 @@ def own_or_named_group(asked: ConfigRequest, state: ConfigState, reference: str,
 
     Raises NotExistError, BadRequestError, and the refusal if the sender may not create it there.
     """
-    if not reference and not asked.actor.user_id:
+    if not reference and asked.actor.user_id not in state.users:
         asked.require(state, action)
     group = find_parent_group(state, reference) if reference else state.root_group(asked.actor.user_id)
     asked.require(state, action, group)
@@ -94,9 +94,7 @@ def _changing_routes(router: APIRouter, context: GatewayContext) -> None:
                 state, group_id=key, name=body.name, parent=parent, visibility=cast("Visibility", body.visibility)
             )
 
-        headers = await asked.change(decide)
-        state = asked.state
-        return json_response(project_group_view(state, state.groups[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: project_group_view(state, state.groups[key]), status=201)
 
     @router.put(
         "/projectgroups/{group}",
@@ -126,9 +124,7 @@ def _changing_routes(router: APIRouter, context: GatewayContext) -> None:
                 visibility=cast("Visibility | None", body.visibility),
             )
 
-        headers = await asked.change(decide)
-        state = asked.state
-        return json_response(project_group_view(state, state.groups[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: project_group_view(state, state.groups[key]), status=201)
 
     @router.delete("/projectgroups/{group}", status_code=204)
     async def delete_group(request: Request, group: Ref) -> Response:

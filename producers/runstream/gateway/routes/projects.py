@@ -82,9 +82,7 @@ def project_routes(context: GatewayContext) -> APIRouter:
                 webhook_secret=sealed,
             )
 
-        headers = await asked.change(decide)
-        state = asked.state
-        return json_response(project_view(state, state.projects[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: project_view(state, state.projects[key]), status=201)
 
     @router.put(
         "/projects/{project}",
@@ -118,9 +116,7 @@ def project_routes(context: GatewayContext) -> APIRouter:
                 members_can_perform_run_actions=body.members_can_perform_run_actions,
             )
 
-        headers = await asked.change(decide)
-        state = asked.state
-        return json_response(project_view(state, state.projects[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: project_view(state, state.projects[key]), status=201)
 
     @router.delete("/projects/{project}", status_code=204)
     async def delete_project(request: Request, project: Ref) -> Response:

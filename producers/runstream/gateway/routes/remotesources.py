@@ -75,8 +75,7 @@ def _changing_routes(router: APIRouter, context: GatewayContext) -> None:
             asked.require(state, Action.CHANGE_REMOTE_SOURCES)
             return decide_create_remote_source(state, source_id=key, name=body.name, settings=_settings(body, secret))
 
-        headers = await asked.change(decide)
-        return json_response(remote_source_view(asked.state.remote_sources[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: remote_source_view(state.remote_sources[key]), status=201)
 
     @router.put(
         "/remotesources/{source}",
@@ -97,8 +96,7 @@ def _changing_routes(router: APIRouter, context: GatewayContext) -> None:
             settings = _changed(context.keyring, found, body)
             return decide_change_remote_source(state, found, name=body.name, settings=settings)
 
-        headers = await asked.change(decide)
-        return json_response(remote_source_view(asked.state.remote_sources[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: remote_source_view(state.remote_sources[key]), status=201)
 
     @router.delete("/remotesources/{source}", status_code=204)
     async def delete_source(request: Request, source: Ref) -> Response:

@@ -91,8 +91,7 @@ def _secret_routes(router: APIRouter, context: GatewayContext, kind: _Kind) -> N
             data = seal_secret(context.keyring, key, place, body.data)
             return decide_create_secret(state, secret_id=key, parent=place, name=body.name, data=data)
 
-        headers = await asked.change(decide)
-        return json_response(api.SecretView(key, body.name, ""), status=201, headers=headers)
+        return await asked.changed(decide, lambda _: api.SecretView(key, body.name, ""), status=201)
 
     @router.put(f"{path}/{{name}}", openapi_extra=documented(SecretBody, api.SecretView))
     async def update_secret(request: Request, ref: Ref, name: Ref) -> Response:
@@ -111,9 +110,7 @@ def _secret_routes(router: APIRouter, context: GatewayContext, kind: _Kind) -> N
             data = seal_secret(context.keyring, secret.id, place, body.data)
             return decide_change_secret(state, secret, name=body.name, data=data)
 
-        headers = await asked.change(decide)
-        state = asked.state
-        return json_response(secret_view(state, state.secrets[key]), headers=headers)
+        return await asked.changed(decide, lambda state: secret_view(state, state.secrets[key]))
 
     @router.delete(f"{path}/{{name}}", status_code=204)
     async def delete_secret(request: Request, ref: Ref, name: Ref) -> Response:
@@ -147,8 +144,7 @@ def _variable_routes(router: APIRouter, context: GatewayContext, kind: _Kind) ->
             place = _changed(asked, state, kind, ref)
             return decide_create_variable(state, variable_id=key, parent=place, name=body.name, values=values)
 
-        headers = await asked.change(decide)
-        return json_response(_shown(asked.state, key), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: _shown(state, key), status=201)
 
     @router.put(f"{path}/{{name}}", openapi_extra=documented(VariableBody, api.VariableView))
     async def update_variable(request: Request, ref: Ref, name: Ref) -> Response:
@@ -163,8 +159,7 @@ def _variable_routes(router: APIRouter, context: GatewayContext, kind: _Kind) ->
             key = variable.id
             return decide_change_variable(state, variable, name=body.name, values=values)
 
-        headers = await asked.change(decide)
-        return json_response(_shown(asked.state, key), headers=headers)
+        return await asked.changed(decide, lambda state: _shown(state, key))
 
     @router.delete(f"{path}/{{name}}", status_code=204)
     async def delete_variable(request: Request, ref: Ref, name: Ref) -> Response:

@@ -111,8 +111,7 @@ def _changing_routes(router: APIRouter, context: GatewayContext) -> None:
             asked.require(state, Action.CHANGE_USERS)
             return decide_create_user(state, user_id=key, root_group_id=root, name=body.username)
 
-        headers = await asked.change(decide)
-        return json_response(user_view(asked.state.users[key]), status=201, headers=headers)
+        return await asked.changed(decide, lambda state: user_view(state.users[key]), status=201)
 
     @router.put("/users/{user}", openapi_extra=documented(UpdateUserBody, api.UserView))
     async def update_user(request: Request, user: Ref) -> Response:
@@ -131,8 +130,7 @@ def _changing_routes(router: APIRouter, context: GatewayContext) -> None:
                 [*renamed, *(decide_set_admin(found, admin=body.admin) if body.admin is not None else [])]
             )
 
-        headers = await asked.change(decide)
-        return json_response(user_view(asked.state.users[key]), headers=headers)
+        return await asked.changed(decide, lambda state: user_view(state.users[key]))
 
     @router.delete("/users/{user}", status_code=204)
     async def delete_user(request: Request, user: Ref) -> Response:

@@ -198,9 +198,14 @@ RUNNING = READING | {
 
 
 def relations(state: ConfigState, actor: Actor, thing: Thing) -> list[Relation]:
-    """Return what an actor is to a thing, the strongest last; an administrator may also be a member or owner."""
+    """Return what an actor is to a thing, the strongest last; an administrator may also be a member or owner.
+
+    A user who was deleted since the request was authenticated is anonymous.
+    """
     if not actor.user_id:
         return ["admin token"] if actor.admin else ["anonymous"]
+    if actor.user_id not in state.users:
+        return ["anonymous"]
     found = _relation(state, actor.user_id, thing)
     return [found, "admin"] if actor.admin else [found]
 
