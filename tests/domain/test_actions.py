@@ -13,12 +13,13 @@ from runstream.domain.actions import (
     NotAllowed,
     decide_annotate,
     decide_approve,
+    decide_approve_ahead,
     decide_cancel,
     decide_pause,
     decide_resume,
     decide_stop,
 )
-from runstream.domain.advance import tasks_to_run
+from runstream.domain.advance import advance, tasks_to_run
 from runstream.domain.executor import (
     Demand,
     ExecutorState,
@@ -46,7 +47,7 @@ from runstream.events.run import (
     RunTaskApprovalRequested,
     RunTaskApproved,
 )
-from runstream.events.run_config import Container, Runtime
+from runstream.events.run_config import Container, Depend, Runtime
 from runstream.run_states import RunPhase
 from tests.factories import executor_registered, run_created
 
@@ -131,6 +132,28 @@ def test_a_waiting_task_is_approved_once_and_remembers_by_whom() -> None:
     assert (run.tasks["a"].approvers, run.tasks["a"].approved_at) == (("user:ann",), AT)
     with pytest.raises(NotAllowed, match="approved already"):
         decide_approve(run, run.tasks["a"])
+
+
+def test_a_task_approved_ahead_does_not_wait_later() -> None:
+    content = config(task("a"), task("b", Depend("a", ("on_success",)), needs_approval=True))
+    run = run_of(content)
+    assert decide_approve_ahead(run.tasks["b"], "user:ann") == (RunTaskApproved("b"),)
+    run = evolve_run(run, RunTaskApproved("b"), AT, "user:ann")
+    waiting = run.tasks["b"]
+    assert (waiting.approved, waiting.approvers, waiting.approved_at) == (False, ("user:ann",), None)
+    with pytest.raises(NotAllowed, match="already"):
+        decide_approve_ahead(run.tasks["b"], "user:ann")
+    assert decide_approve_ahead(run.tasks["b"], "user:bob") == (RunTaskApproved("b"),)
+    done = replace(run, tasks={**run.tasks, "a": replace(run.tasks["a"], status=RunTaskStatus.SUCCESS)})
+    later = AT + timedelta(seconds=1)
+    run, events = advance(done, content, later)
+    assert events == [RunTaskApprovalRequested("b")]
+    assert (run.tasks["b"].approved, run.tasks["b"].waiting_approval, run.tasks["b"].approved_at) == (
+        True,
+        False,
+        later,
+    )
+    assert tasks_to_run(run, content, later) == ["b"]
 
 
 def test_annotations_are_noted_once_at_any_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -13,6 +14,8 @@ from urllib.parse import quote
 import pytest
 
 from runstream.api import RunSummary
+from runstream.codec import decode
+from runstream.database.runs import MAX_LIMIT
 from runstream.domain.config.permissions import RELATIONS
 from runstream.events.run import (
     RunArchived,
@@ -191,6 +194,59 @@ async def test_pages_of_runs(owners: Owners) -> None:
             assert (await http.get(f"{base}?{wrong}")).status_code == 400
 
 
+async def test_without_a_limit_all_runs_are_listed(owners: Owners) -> None:
+    _, token = await owners.user("ann")
+    project = await owners.project("user/ann", "/x")
+    most = 2 * MAX_LIMIT + 1
+    await asyncio.gather(*(made(owners, f"/project/{project}", number) for number in range(1, most + 1)))
+    async with owners.http(token) as http:
+        for query, numbers in (
+            ("limit=0", range(most, 0, -1)),
+            ("limit=0&sortdirection=asc&start=3", range(4, most + 1)),
+        ):
+            listed = await http.get(f"/projects/{project}/runs?{query}")
+            assert [one["number"] for one in listed.json()] == list(numbers)
+            assert listed.headers["X-Agola-Cursor"] == ""
+
+
+async def test_a_task_that_does_not_wait_is_approved_too(owners: Owners) -> None:
+    ann, token = await owners.user("ann")
+    project = await owners.project("user/ann", "/x")
+    address = await made(owners, f"/project/{project}", 1)
+    build = run_task_id(address.id, "build")
+    path, approve = f"/projects/{project}/runs/1/tasks/{build}", {"action_type": "approve"}
+    async with owners.http(token) as http:
+        approved = await http.put(f"{path}/actions", json=approve)
+        assert (approved.status_code, approved.content) == (200, b"")
+        shown = (await http.get(path)).json()
+        assert shown["approval_annotations"] == {"approvers": json.dumps([ann.id])}
+        assert (shown["approved"], shown["waiting_approval"]) == (False, False)
+        refused(await http.put(f"{path}/actions", json=approve), 400, "runTaskAlreadyApproved")
+        refused(await http.put(f"{path}/actions", json={"action_type": "reject"}), 400, "invalidBody")
+
+
+async def test_the_response_to_a_restart_has_the_number_that_a_scheduler_gives(
+    owners: Owners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned_runs, "NUMBER_SECONDS", 60.0)
+    _, token = await owners.user("ann")
+    project = await owners.project("user/ann", "/x")
+    address = await made(owners, f"/project/{project}", 1)
+    await owners.world.append(address, RunCancelled(""), RunArchived())
+    log = owners.world.log
+    end = await log.end(address.partition)
+    async with owners.http(token) as http, asyncio.TaskGroup() as group:
+        body = {"action_type": "restart", "from_start": True}
+        restart = group.create_task(http.put(f"/projects/{project}/runs/1/actions", json=body))
+        async with log.read(address.partition, end) as reader:
+            created: list[Address] = []
+            while not created:
+                addresses = [decode(message).commit.address for message in await reader.next_batch()]
+                created = [one for one in addresses if one.kind == "run"]
+        await owners.world.append(created[0], RunNumbered(7, 70))
+        assert (await restart).json()["number"] == 7
+
+
 def refused(response: Any, status: int, code: str) -> None:
     assert (response.status_code, response.json()[0]["code"]) == (status, code), response.text
 
@@ -215,7 +271,6 @@ async def test_bad_requests_about_runs(owners: Owners) -> None:
         refused(await http.put(f"{base}/1/actions", json={"action_type": "stop"}), 400, "runNotRunning")
         refused(await http.put(f"{base}/1/actions", json={"action_type": "restart"}), 400, "runCannotBeRestarted")
         approve = {"action_type": "approve"}
-        refused(await http.put(f"{base}/1/tasks/{build}/actions", json=approve), 400, "runTaskNotWaitingApproval")
         refused(await http.put(f"{base}/1/tasks/gone/actions", json=approve), 404, "runTaskDoesNotExist")
         refused(await http.delete(logs, params={"step": "0"}), 400, "logNotStored")
 

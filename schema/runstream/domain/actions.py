@@ -78,6 +78,13 @@ def decide_approve(run: RunState, task: RunTask) -> tuple[RunEvent, ...]:
     return (RunTaskApproved(task.name),)
 
 
+def decide_approve_ahead(task: RunTask, author: str) -> tuple[RunEvent, ...]:
+    """Approve a task in any state; one that does not wait yet will not wait. An author approves a task once."""
+    if author in task.approvers:
+        raise NotAllowed(f"you have approved task {task.name!r} already", "runTaskAlreadyApproved", "nothing more")
+    return (RunTaskApproved(task.name),)
+
+
 def decide_annotate(task: RunTask, annotations: dict[str, str]) -> tuple[RunEvent, ...]:
     """Replace the annotations of a task; do nothing if it has exactly these already."""
     return () if annotations == task.annotations else (RunTaskAnnotated(task.name, annotations),)

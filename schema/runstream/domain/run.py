@@ -274,7 +274,7 @@ def evolve(run: RunState, event: RunEvent, at: datetime, actor: str = "") -> Run
         case RunTasksCancelled(tasks):
             return with_tasks(run, tasks, status=RunTaskStatus.CANCELLED)
         case RunTaskApprovalRequested(task):
-            return with_tasks(run, (task,), waiting_approval=True)
+            return _approval_requested(run, task, at)
         case RunTaskApproved(task):
             return _approved(run, task, at, actor)
         case RunTaskAnnotated(task, annotations):
@@ -308,10 +308,18 @@ def _stopped(run: RunState, at: datetime) -> RunState:
     return replace(with_tasks(run, waiting, waiting_approval=False), stop=True)
 
 
+def _approval_requested(run: RunState, task: str, at: datetime) -> RunState:
+    if run.tasks[task].approvers:
+        return with_tasks(run, (task,), approved=True, approved_at=at)
+    return with_tasks(run, (task,), waiting_approval=True)
+
+
 def _approved(run: RunState, task: str, at: datetime, actor: str) -> RunState:
-    approvers = (*run.tasks[task].approvers, actor)
-    changes = {"waiting_approval": False, "approved": True, "approvers": approvers, "approved_at": at}
-    return with_tasks(run, (task,), **changes)
+    """Return the run after an approval; one of a task that does not wait counts once it would."""
+    run = with_tasks(run, (task,), approvers=(*run.tasks[task].approvers, actor))
+    if not run.tasks[task].waiting_approval:
+        return run
+    return with_tasks(run, (task,), waiting_approval=False, approved=True, approved_at=at)
 
 
 def _resumed(run: RunState, at: datetime) -> RunState:

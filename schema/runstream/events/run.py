@@ -122,13 +122,13 @@ class RunTasksCancelled(DomainEvent, frozen=True):
 
 
 class RunTaskApprovalRequested(DomainEvent, frozen=True):
-    """A task could run, but needs an approval."""
+    """A task could run, but needs an approval, which it may have already."""
 
     task: str
 
 
 class RunTaskApproved(DomainEvent, frozen=True):
-    """The commit's actor approved a waiting task."""
+    """The commit's actor approved a task, which waits for that, or begins without waiting."""
 
     task: str
 

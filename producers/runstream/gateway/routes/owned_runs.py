@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,11 +17,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runstream.api import OwnedRun, OwnedTask, RunSummary
-from runstream.backoff import Backoff
+from runstream.api import OwnedRun, OwnedTask
+from runstream.codec import decode
 from runstream.commits import Position
 from runstream.database.runs import MAX_LIMIT, ReadRun, RunQuery
-from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
+from runstream.domain.actions import NotAllowed, decide_approve_ahead, decide_cancel, decide_stop
 from runstream.domain.config.permissions import Action, acting_on_runs, reading_runs, require
 from runstream.domain.config.project import Project
 from runstream.domain.config.references import find_project, find_user
@@ -29,26 +29,26 @@ from runstream.domain.config.state import ConfigState
 from runstream.domain.config.user import User
 from runstream.domain.run import RunState, RunTask
 from runstream.errors import BadRequestError, NotExistError
-from runstream.events.run import RunEvent
+from runstream.events.run import RunEvent, RunNumbered
 from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
 from runstream.gateway.cursors import CURSOR_HEADER
+from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.requests import CreateRunBody, OwnedRunActionBody, OwnedTaskActionBody
 from runstream.gateway.routes.logs import WantedLog, delete_log, send_log, step_number
 from runstream.gateway.routes.runs import Phases, Results
 from runstream.gateway.run_views import run_view, summary_view, task_view
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.sender import Sender, sender_of
+from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.limits import MAX_WORD_BYTES
-from runstream.log.runs import find_run, locate_run, task_of
+from runstream.log.runs import find_run, task_of
 from runstream.run_states import RunPhase, RunResult
+from runstream.subjects import Address
 
 DEFAULT_RUNS = 30
-MAX_RUNS = 1000
-"""Maximum number of runs of a request without limit; a cursor continues."""
 NUMBER_SECONDS = 2.0
 """Maximum wait for the number of a new run."""
-_POLLS = Backoff(0.02, 0.5)
 _MAX_DIGITS = 18
 
 
@@ -112,10 +112,13 @@ def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
                 )
             direction: Literal["asc", "desc"] = "asc" if sortdirection == "asc" else "desc"
             wanted = _RunCursor(run_number(start) if start else 0, direction, subgroup, phase or None, result or None)
-        runs, more = await _page(context, _root(owner), wanted, _limit(limit), at_least)
-        following = msgspec.structs.replace(wanted, start_run_counter=runs[-1].counter) if more else None
+        if not (most := _limit(limit)):
+            return await _all_runs(context, _root(owner), wanted, at_least)
+        page = await context.reads.runs(_query(_root(owner), wanted, most), at_least)
+        more = page.next_start is not None
+        following = msgspec.structs.replace(wanted, start_run_counter=page.runs[-1].counter) if more else None
         headers = {CURSOR_HEADER: base64.b64encode(msgspec.json.encode(following)).decode() if following else ""}
-        return json_response([summary_view(run) for run in runs], headers=headers)
+        return json_response([summary_view(run) for run in page.runs], headers=headers)
 
     @router.get(f"{of.prefix}/{{ref}}/runs/{{number}}", openapi_extra=documented(None, OwnedRun))
     async def get_run(request: Request, ref: Ref, number: str, at_least: AtLeast) -> Response:
@@ -151,14 +154,16 @@ def _acting(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
         f"{of.prefix}/{{ref}}/runs/{{number}}/tasks/{{task}}/actions", openapi_extra=documented(OwnedTaskActionBody)
     )
     async def on_task(request: Request, ref: Ref, number: str, task: str) -> Response:
-        """Approve a task that waits for approval."""
+        """Approve a task; one that does not wait for it yet will not wait."""
         sender, state = sender_of(request), context.config.state
         owner = of.find(state, ref)
         require(state, sender.actor, Action.APPROVE, owner)
         await context.body(request, OwnedTaskActionBody)
         read = await _run(context, owner, number, ())
         approved = _task(read.record.run, task).id
-        position = await _act(context, sender, read.record.run, lambda run: decide_approve(run, task_of(run, approved)))
+        position = await _act(
+            context, sender, read.record.run, lambda run: decide_approve_ahead(task_of(run, approved), sender.author)
+        )
         done = no_content([position] if position else [])
         done.status_code = 200
         return done
@@ -229,14 +234,14 @@ def _user_ids(context: GatewayContext) -> dict[str, str]:
 
 
 def _limit(text: str) -> int:
-    """Return the number of runs of a page. Raises BadRequestError `invalidLimit`."""
+    """Return the number of runs of a page, 0 for all runs. Raises BadRequestError `invalidLimit`."""
     if not text:
         return DEFAULT_RUNS
     if not text.isascii() or not text.isdigit():
         raise BadRequestError(
             f"limit must be a number from 0 (got {text!r})", code="invalidLimit", hint="0 gives all runs"
         )
-    return min(int(text), DEFAULT_RUNS) or MAX_RUNS
+    return min(int(text), DEFAULT_RUNS)
 
 
 def _decoded(cursor: str) -> _RunCursor:
@@ -253,29 +258,35 @@ def _decoded(cursor: str) -> _RunCursor:
     return found
 
 
-async def _page(
-    context: GatewayContext, root: str, wanted: _RunCursor, limit: int, at_least: Sequence[Position]
-) -> tuple[list[RunSummary], bool]:
-    """Return the runs of a page, and whether more follow."""
-    group = f"{root}/{wanted.sub_group.strip('/')}" if wanted.sub_group else root
-    found: list[RunSummary] = []
-    start = wanted.start_run_counter
-    while True:
-        page = await context.reads.runs(
-            RunQuery(
-                groups=(group,),
-                phases=tuple(wanted.phase_filter or ()),
-                results=tuple(wanted.result_filter or ()),
-                start_counter=start,
-                limit=min(limit - len(found), MAX_LIMIT),
-                ascending=wanted.sort_direction == "asc",
-            ),
-            at_least,
-        )
-        found += page.runs
-        if page.next_start is None or not page.runs or len(found) >= limit:
-            return found, page.next_start is not None
-        start = page.runs[-1].counter
+def _query(root: str, wanted: _RunCursor, limit: int) -> RunQuery:
+    return RunQuery(
+        groups=(f"{root}/{wanted.sub_group.strip('/')}" if wanted.sub_group else root,),
+        phases=tuple(wanted.phase_filter or ()),
+        results=tuple(wanted.result_filter or ()),
+        start_counter=wanted.start_run_counter,
+        limit=limit,
+        ascending=wanted.sort_direction == "asc",
+    )
+
+
+async def _all_runs(
+    context: GatewayContext, root: str, wanted: _RunCursor, at_least: Sequence[Position]
+) -> LiveResponse:
+    """Return all runs. There can be any number of them, so they are read and sent page by page."""
+    query = _query(root, wanted, MAX_LIMIT)
+    first = await context.reads.runs(query, at_least)
+
+    async def write(send: SendBytes) -> None:
+        page, begin = first, b"["
+        while page.runs:
+            await send(begin + msgspec.json.encode([summary_view(run) for run in page.runs])[1:-1])
+            begin = b","
+            if page.next_start is None:
+                break
+            page = await context.reads.runs(replace(query, start_counter=page.runs[-1].counter), ())
+        await send(b"[]" if begin == b"[" else b"]")
+
+    return LiveResponse(write, media_type=JSON_TYPE, headers={CURSOR_HEADER: ""}, stopping=context.stopping)
 
 
 async def _act(
@@ -298,15 +309,16 @@ async def _restarted(context: GatewayContext, sender: Sender, read: ReadRun, *, 
 
 async def _numbered(context: GatewayContext, created: CreatedRun) -> RunState:
     """Return a new run with its number, which clients need to find it; without, when no scheduler gives it in time."""
-    run = created.run
+    at = created.position
+    address = Address(at.partition, "run", created.run.id)
     try:
-        async with asyncio.timeout(NUMBER_SECONDS):
-            address = await locate_run(context.log, run.id)
-            for delay in _POLLS.delays():
-                run = (await find_run(context.log, address)).run
-                if run.counter:
-                    break
-                await asyncio.sleep(delay)
+        async with (
+            asyncio.timeout(NUMBER_SECONDS),
+            context.log.read(at.partition, at.sequence - 1, filters=(context.log.subjects.of(address),)) as reader,
+        ):
+            while True:
+                for message in await reader.next_batch():
+                    if any(isinstance(event, RunNumbered) for event in decode(message).commit.events):
+                        return (await find_run(context.log, address)).run
     except TimeoutError:
-        pass  # it follows later, as that of any run
-    return run
+        return created.run  # the number follows later, as that of any run
