@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 
+from runstream.gateway.failed_logins import MAX_FAILURES
 from tests.gateway.config_world import V1, ConfigWorld, config_world
 
 HALF_DAY = timedelta(hours=12)
@@ -171,11 +172,15 @@ async def test_a_session_of_the_admin_has_no_user_and_that_of_a_deleted_user_end
 
 
 async def test_failed_logins_are_limited(w: ConfigWorld) -> None:
-    statuses = [(await Browser(w).send("POST", "/auth/session", {"token": f"x{n}.y"})).status_code for n in range(11)]
-    assert statuses == [401] * 10 + [429]
-    refused = await Browser(w).send("POST", "/auth/session", {"token": await link(w)})
+    statuses = [
+        (await Browser(w).send("POST", "/auth/session", {"token": f"x{n}.y"})).status_code
+        for n in range(MAX_FAILURES + 1)
+    ]
+    assert statuses == [401] * MAX_FAILURES + [429]
+    refused = await Browser(w).send("POST", "/auth/session", {"token": "x.y"})
     assert (refused.status_code, refused.json()[0]["code"]) == (429, "tooManyFailedLogins")
     assert refused.headers["retry-after"] == "300"
+    assert (await Browser(w).send("POST", "/auth/session", {"token": await link(w, "ada")})).status_code == 201
 
 
 async def test_other_sites_use_the_api_as_the_settings_allow(w: ConfigWorld) -> None:

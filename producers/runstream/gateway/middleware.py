@@ -25,6 +25,7 @@ from runstream.errors import BadRequestError, InternalError, Kind
 from runstream.gateway.access import PREFIX, WITHOUT_LOGIN
 from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
+from runstream.gateway.failed_logins import address_of
 from runstream.gateway.sender import NO_SENDER, SENDER
 from runstream.lifecycle import Component
 from runstream.log import patience
@@ -62,7 +63,7 @@ class RequestMiddleware:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         started = False
-        sender = NO_SENDER
+        sender, address = NO_SENDER, address_of(scope)
         begun = time.perf_counter()
 
         async def noting(message: Message) -> None:
@@ -77,12 +78,13 @@ class RequestMiddleware:
         try:
             _require_no_nul(scope)
             if (scope["method"], scope["path"]) not in WITHOUT_LOGIN and not scope["path"].startswith(REPOSITORIES):
-                sender = scope[SENDER] = await self._authenticator.sender(scope["method"], headers)
+                sender = scope[SENDER] = await self._authenticator.sender(scope["method"], headers, address)
             with patience.of_request():
                 await self._app(scope, receive, noting)
         except ClientDisconnect:
             log.info("the client has left", action="client_left", method=scope["method"], path=scope["path"])
-        except Exception as error:  # noqa: BLE001 - every error becomes one response and one log record
+        except Exception as raised:  # noqa: BLE001 - every error becomes one response and one log record
+            error = self._authenticator.failures.answer(address, raised)
             _record(error, scope)
             if not started:
                 detailed = sender.actor.admin and headers.get(DETAILED) == "1"

@@ -13,24 +13,20 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
-from cachetools import TTLCache
 
 from runstream.config.store import ConfigStore
 from runstream.domain.config.permissions import ADMIN_TOKEN, Actor
-from runstream.errors import BadRequestError, ForbiddenError, UnauthorizedError
+from runstream.errors import ForbiddenError, UnauthorizedError
 from runstream.gateway.sender import HOLDER, NO_SENDER, Sender
 from runstream.ids import new_id
 
 LINK_SECONDS = 600
 """Time for which a login link works."""
-MAX_FAILURES = 10
-"""Failed logins from one address, in FAILURE_SECONDS, after which further ones are refused."""
-FAILURE_SECONDS = 300
 CSRF_HEADER = "X-Csrf-Token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ADMIN = "admin"
@@ -115,7 +111,6 @@ class Sessions:
     origins: Collection[str] = ()
     """Origins of other sites that may change something with the cookies of their users."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _failures: TTLCache[str, int] = field(default_factory=lambda: TTLCache(10_000, FAILURE_SECONDS))
 
     async def link(self, user_id: str) -> tuple[str, datetime]:
         """Return the text of a login link for a user (empty: the holder of the admin token), and when it ends."""
@@ -125,23 +120,16 @@ class Sessions:
         await self.records.keep(f"link.{key}", msgspec.json.encode(record), LINK_SECONDS)
         return f"{key}.{secret}", ends
 
-    async def redeem(self, text: str, address: str, user_agent: str) -> tuple[BrowserSession, list[tuple[str, str]]]:
+    async def redeem(self, text: str, user_agent: str) -> tuple[BrowserSession, list[tuple[str, str]]]:
         """Return a new session for a login link, which then does not work again, and the headers with its cookies.
 
-        Raises UnauthorizedError for a link that is not valid, BadRequestError after too many of them.
+        Raises UnauthorizedError for a link that is not valid.
         """
-        if self._failures.get(address, 0) >= MAX_FAILURES:
-            raise BadRequestError(
-                "too many logins failed from this address",
-                code="tooManyFailedLogins",
-                hint=f"try again in {FAILURE_SECONDS // 60} minutes",
-            )
         key, _, secret = text.partition(".")
         found = await self.records.read(f"link.{key}") if key.isalnum() and key.isascii() and len(key) <= 32 else None
         link = msgspec.json.decode(found.value, type=_Link) if found is not None else None
         valid = link is not None and _same(secret, link.secret) and link.expires_at > self.now()
         if found is None or link is None or not valid or not await self.records.remove(f"link.{key}", found.revision):
-            self._failures[address] = self._failures.get(address, 0) + 1
             raise UnauthorizedError(
                 "the login link is not valid",
                 code="invalidLoginLink",
@@ -172,7 +160,8 @@ class Sessions:
     async def sender(self, cookies: Mapping[str, str], method: str, headers: Mapping[str, str]) -> Sender:
         """Return the sender of a request with cookies; NO_SENDER without a valid session.
 
-        Raises UnauthorizedError if the user was deleted, ForbiddenError for a request that changes something and comes
+        Raises UnauthorizedError if the user was deleted, or if the cookies have the id of a session and not its
+        secrets, ForbiddenError for a request that changes something and comes
         from another site, or without the CSRF token.
         """
         primary, secondary = cookies.get(self._name("session"), ""), cookies.get("secondarysession", "")
@@ -198,7 +187,9 @@ class Sessions:
             return None
         session = msgspec.json.decode(found.value, type=BrowserSession)
         if not (_same(secret, session.primary) and _same(secondary, session.secondary)):
-            return None
+            raise UnauthorizedError(
+                "the cookies are not those of a session", code="invalidSession", hint="delete them, and log in again"
+            )
         if session.expires_at <= self.now() or (
             not session.user_id and not _same(self.admin_token, session.admin_token)
         ):

@@ -124,8 +124,7 @@ async def _redeemed(
         raise ForbiddenError(
             "a page of another site may not log you in", code="crossSiteRequest", hint="open the link itself"
         )
-    address = request.client.host if request.client is not None else ""
-    return await _sessions(context).redeem(token, address, request.headers.get("user-agent", ""))
+    return await _sessions(context).redeem(token, request.headers.get("user-agent", ""))
 
 
 def _with_headers(response: Response, headers: list[tuple[str, str]]) -> Response:
