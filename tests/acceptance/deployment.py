@@ -25,6 +25,7 @@ from runstream.client import Client
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.embedded.process import ServerProcess
 from tests.forkserver import PIPE, SERVICE, Forked, forked
+from tests.prepared import prepare
 
 RUNSTREAM = Path(sys.executable).with_name("runstream")
 TOKEN = "open-sesame"
@@ -213,6 +214,7 @@ async def servers(folder: Path, objects: Mapping[str, str] | None = None) -> Asy
     """A NATS and a Postgres, without any process of ours; objects are in the same folder if nothing else is said."""
     objects = {"RUNSTREAM_OBJECTS_DIR": str(folder / "objects")} if objects is None else objects
     deployment = Deployment(folder, NatsServer(folder / "nats"), PostgresServer(folder / "postgres"), objects)
+    await prepare(deployment.postgres.folder)
     try:
         await asyncio.gather(deployment.nats.start(), deployment.postgres.start())
         yield deployment

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.forkserver import PIPE, SERVICE, Forked, forked
+from tests.prepared import prepare_data_dir
 
 RUNSTREAM = Path(sys.executable).with_name("runstream")
 HELLO = """
@@ -56,7 +57,11 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def serving(data_dir: Path, *options: str, **environment: str) -> AsyncIterator[Service]:
-    """`runstream serve` on this directory, from the moment it serves; killed at the end if it is still there."""
+    """`runstream serve` on this directory, from the moment it serves; killed at the end if it is still there.
+
+    In a directory that is not there yet, it finds a database with all tables.
+    """
+    await prepare_data_dir(data_dir)
     words = ("--data-dir", str(data_dir), "serve", *options)
     process = await forked(SERVICE, words, {**os.environ, **environment}, stdout=PIPE)
     try:
