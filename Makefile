@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := .runstream-data
+WEB := producers/web
 RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 IN_CONTAINERS := $(BIN)/runstream --data-dir $(DATA)-containers
 # What the demo's tasks see of this machine beside the system: the tools of this clone, and the Python they run on.
@@ -18,7 +19,7 @@ IMAGE_PACKAGES := python3,python3-venv,ca-certificates,git,openssh-client,binuti
 WHEEL_PLATFORMS := $(foreach tag,manylinux1 manylinux2010 manylinux2014 \
   $(foreach glibc,5 12 17 24 26 27 28 31 34 35,manylinux_2_$(glibc)),$(tag)_$(shell uname -m)) any
 
-.PHONY: help setup demo demo-containers serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs lock clean
+.PHONY: help setup demo demo-containers serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs web web-check lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -95,6 +96,8 @@ smoke: setup ## build the wheel and try it in an empty environment
 	build/smoke/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.txt
 	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
 	cd build/smoke && bin/runstream --version && bin/runstream --help >/dev/null
+	# Every file of the page is in the wheel.
+	diff -r producers/runstream/gateway/page "$$(build/smoke/bin/python -c 'from importlib.resources import files; print(files("runstream.gateway") / "page")')"
 
 images: setup ## build the images runstream and runstream-servers with docker; IMAGE_BASE names the image they start from
 	rm -rf build/images/wheels && mkdir -p build/images/wheels
@@ -129,6 +132,16 @@ docs: setup ## make what is generated again, and check the documents' snippets
 	$(BIN)/python -m tests.docs.settings_reference
 	$(BIN)/runstream config schema > docs/formats/run-config.schema.json
 	$(BIN)/python -m pytest -q tests/docs
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.package-lock.json
+
+web: setup $(WEB)/node_modules/.package-lock.json ## build the page from producers/web; needs Node 20 or later
+	$(BIN)/python -m tests.page.api_types
+	cd $(WEB) && node build.mjs
+
+web-check: $(WEB)/node_modules/.package-lock.json ## types and unit tests of the page, and that the committed files are those of its sources
+	cd $(WEB) && node node_modules/typescript/bin/tsc --noEmit && node test.mjs && node build.mjs --check
 
 lock: setup ## pin the requirements again
 	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --no-strip-extras --no-emit-index-url \

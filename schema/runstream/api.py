@@ -733,10 +733,14 @@ class AuditEntry(Answer, frozen=True):
 
 
 class LoginView(Answer, frozen=True):
-    """A login; its cookies are in the headers."""
+    """A login; after POST, its cookies are in the headers."""
 
     user: UserView | None
     """None for the holder of the admin token."""
+    admin: bool = False
+    """Whether the sender administers the deployment."""
+    scope: Annotated[str, _one_of("read", "run", "admin")] = "admin"
+    """What the token allows with which the user logged in."""
 
 
 class OwnedRunSummary(Answer, frozen=True):

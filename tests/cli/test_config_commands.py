@@ -104,7 +104,7 @@ def test_users_and_their_tokens(admin: Command, refused: Command) -> None:
 def test_a_login_link_is_printed_for_a_browser(admin: Command, refused: Command, url: str) -> None:
     admin("user", "create", "-n", "linda")
     made = admin("user", "login-link", "-n", "linda")
-    assert made.out.startswith(f"{url}/login?token=")
+    assert made.out.startswith(f"{url}/ui/login#")
     assert "did you mean 'linda'?" in refused("user", "login-link", "-n", "lina").err
 
 

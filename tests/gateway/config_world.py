@@ -98,7 +98,7 @@ async def config_world(log: MemoryLog | None = None, **settings: Any) -> AsyncIt
     made = replace(world.context.settings, **settings)
     clock = Clock()
     sessions = Sessions(
-        MemoryRecords(), TOKEN, store, secure=not made.insecure_cookies, origins=made.cors_origins, now=clock.read
+        MemoryRecords(), made.token, store, secure=not made.insecure_cookies, origins=made.cors_origins, now=clock.read
     )
     world.context = replace(world.context, store=store, settings=made, sessions=sessions)
     transport = httpx2.ASGITransport(app=world.app)

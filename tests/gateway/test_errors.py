@@ -61,16 +61,6 @@ async def test_a_token_has_either_scheme_in_any_case(scheme: str) -> None:
         assert (await http.get("/runs")).status_code == 200
 
 
-async def test_the_root_page_says_what_the_service_is_without_a_token() -> None:
-    world = World.make()
-    async with world.http() as http:
-        http.headers.pop("Authorization")
-        answer = await http.get("http://gateway/")
-    assert answer.status_code == 200
-    assert "no web interface" in answer.text
-    assert "runstream --url http://gateway/ --token TOKEN run list" in answer.text
-
-
 async def test_version_health_and_description_need_no_token() -> None:
     world = World.make()
     async with world.http() as http:
@@ -217,15 +207,6 @@ async def test_the_description_is_complete() -> None:
             assert operation.get("description"), f"{method} {path}"
             assert method not in ("post", "put") or "requestBody" in operation, f"{method} {path}"
             assert {"400", "500", "503"} <= operation["responses"].keys() or path in ("/healthz", "/readyz"), path
-
-
-async def test_a_browser_at_the_root_gets_a_description() -> None:
-    async with World.make().http() as http:
-        http.headers.pop("Authorization")
-        answer = await http.get("http://gateway/")
-    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/plain")
-    assert "There is no web interface yet" in answer.text
-    assert "runstream --url http://gateway/" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,16 @@ def _checksum(text: str) -> str:
 
 def authenticate(state: ConfigState, token: str, now: datetime) -> Actor:
     """Return the user of a token as an actor. Raises UnauthorizedError for an unknown, revoked or expired one."""
-    found = state.token(digest_of(token)) if is_token(token) else None
+    if not is_token(token):
+        raise _invalid("the text is not a token")
+    return authenticate_digest(state, digest_of(token), now)
+
+
+def authenticate_digest(state: ConfigState, digest: str, now: datetime) -> Actor:
+    """Return the user of the token with this digest. Raises UnauthorizedError as `authenticate` does."""
+    found = state.token(digest)
     if found is None:
-        raise UnauthorizedError(
-            "the token is unknown" if is_token(token) else "the text is not a token",
-            code="invalidToken",
-            hint="was it revoked, or copied in part? `runstream user token create` makes one",
-        )
+        raise _invalid("the token is unknown")
     user, own = found
     if own.expires_at is not None and own.expires_at <= now:
         raise UnauthorizedError(
@@ -70,3 +73,11 @@ def authenticate(state: ConfigState, token: str, now: datetime) -> Actor:
             hint="create another one: `runstream user token create`",
         )
     return Actor(user.id, user.admin, own.scope)
+
+
+def _invalid(message: str) -> UnauthorizedError:
+    return UnauthorizedError(
+        message,
+        code="invalidToken",
+        hint="was it revoked, or copied in part? `runstream user token create` makes one",
+    )

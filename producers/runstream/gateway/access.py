@@ -81,6 +81,7 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("GET", "/audit"): LoginNeed.REQUIRED,
     ("POST", "/auth/loginlink"): LoginNeed.REQUIRED,
     ("POST", "/auth/session"): LoginNeed.NONE,
+    ("GET", "/auth/session"): LoginNeed.REQUIRED,
     ("DELETE", "/auth/session"): LoginNeed.REQUIRED,
     ("GET", "/auth/sessions"): LoginNeed.REQUIRED,
     ("DELETE", "/auth/sessions/{session_id}"): LoginNeed.REQUIRED,
@@ -155,8 +156,6 @@ WITHOUT_LOGIN = frozenset(
         ("GET", "/healthz"),
         ("GET", "/readyz"),
         ("GET", "/metrics"),
-        ("GET", "/login"),
-        ("POST", "/login"),
         *((method, f"{PREFIX}{path}") for (method, path), login in LOGIN.items() if login is LoginNeed.NONE),
     }
 )

@@ -30,6 +30,7 @@ from runstream.gateway.config_requests import POSITION_HEADER as CONFIG_POSITION
 from runstream.gateway.context import CacheStore, GatewayContext, GitRepositories, Sightings, StepLogSource
 from runstream.gateway.cursors import CURSOR_HEADER
 from runstream.gateway.errors import route_error, unknown_parameters, validation_error
+from runstream.gateway.failed_logins import FailedLogins
 from runstream.gateway.git_access import GitAccess
 from runstream.gateway.git_http import GitHttp
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
@@ -40,7 +41,7 @@ from runstream.gateway.routes.badges import badge_routes
 from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.commit_runs import commit_run_routes
 from runstream.gateway.routes.events import event_routes
-from runstream.gateway.routes.logins import login_page, login_routes
+from runstream.gateway.routes.logins import login_routes
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.organizations import organization_routes
 from runstream.gateway.routes.owned_runs import owned_run_routes
@@ -56,13 +57,14 @@ from runstream.gateway.routes.runs import (
     why_routes,
 )
 from runstream.gateway.routes.secrets import secret_routes
-from runstream.gateway.routes.service import executor_routes, front_route, service_routes
+from runstream.gateway.routes.service import executor_routes, service_routes
 from runstream.gateway.routes.users import user_routes
 from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation, SharedData
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Asker, Explainer
 from runstream.gateway.sessions import CSRF_HEADER, Records, Sessions
+from runstream.gateway.web_page import page_routes
 from runstream.git.cleaning import RepositoryCleaning
 from runstream.lifecycle import Component
 from runstream.log.port import Log
@@ -144,13 +146,11 @@ def gateway_app(
     if context.git is not None:
         access = GitAccess(context, partial(datetime.now, UTC))
         app.mount("/repos", GitHttp(context.git.server, access.authorize))
-    app.router.routes.extend([front_route, login_page(context), *health_routes(telemetry, checks, facts)])
+    app.router.routes.extend([*page_routes(), *health_routes(telemetry, checks, facts)])
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     if gate is not None:
         app.add_middleware(gate.around)
-    app.add_middleware(
-        RequestMiddleware, authenticator=Authenticator(context.settings.token, context.store, context.sessions)
-    )
+    app.add_middleware(RequestMiddleware, authenticator=_authenticator(context))
     if context.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -161,6 +161,11 @@ def gateway_app(
             allow_credentials=True,
         )
     return app
+
+
+def _authenticator(context: GatewayContext) -> Authenticator:
+    failures = context.sessions.failures if context.sessions is not None else FailedLogins()
+    return Authenticator(context.settings.token, context.store, context.sessions, failures=failures)
 
 
 async def _require_known_parameters(request: Request) -> None:

@@ -224,7 +224,7 @@ class LoginTokenBody(ConfigBody, frozen=True):
     """POST /auth/session."""
 
     token: Word = ""
-    """The token of a login link."""
+    """The secret of a login link, or a token."""
 
 
 BODIES: tuple[type[ConfigBody], ...] = (

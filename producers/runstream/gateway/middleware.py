@@ -3,9 +3,9 @@
 Routes raise; here, and nowhere else, an error becomes a response and one log record. A failure after the headers are
 sent is logged and ends the connection.
 
-In maintenance the gate passes health, maintenance, export and import. Everything else is 503, but for the question why
-a run waits, since maintenance is the answer. When the gate closes, requests inside run to their end, streams end as if
-their client had left, and a request whose body is still to come is refused.
+In maintenance the gate passes the page, health, maintenance, export and import. Everything else is 503, but for the
+question why a run waits, since maintenance is the answer. When the gate closes, requests inside run to their end,
+streams end as if their client had left, and a request whose body is still to come is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runstream.errors import BadRequestError, InternalError, Kind
+from runstream.gateway import web_page
 from runstream.gateway.access import PREFIX, WITHOUT_LOGIN
 from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 
 REPOSITORIES = "/repos/"
 """Prefix of the paths that git asks for, with a user and a password; `GitHttp` authorizes these requests."""
+_PAGE = f"{web_page.PREFIX}/"
 _WITH_REFERENCES = tuple(
     f"{PREFIX}/{first}/".encode()
     for first in ("badges", "orgs", "projectgroups", "projects", "remotesources", "user", "users")
@@ -77,7 +79,7 @@ class RequestMiddleware:
 
         try:
             _require_no_nul(scope)
-            if (scope["method"], scope["path"]) not in WITHOUT_LOGIN and not scope["path"].startswith(REPOSITORIES):
+            if not _without_login(scope["method"], scope["path"]):
                 sender = scope[SENDER] = await self._authenticator.sender(scope["method"], headers, address)
             with patience.of_request():
                 await self._app(scope, receive, noting)
@@ -90,6 +92,10 @@ class RequestMiddleware:
                 detailed = sender.actor.admin and headers.get(DETAILED) == "1"
                 to_git = headers.get("user-agent", "").startswith("git/")
                 await error_response(error, detailed=detailed, to_git=to_git)(scope, receive, noting)
+
+
+def _without_login(method: str, path: str) -> bool:
+    return (method, path) in WITHOUT_LOGIN or path == web_page.PREFIX or path.startswith((_PAGE, REPOSITORIES))
 
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:
@@ -139,8 +145,11 @@ def _record(error: BaseException, scope: Scope) -> None:
     )
 
 
-ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})
-ALWAYS_BELOW = ("/api/v1alpha/maintenance", "/api/v1alpha/export", "/api/v1alpha/import", "/api/v1alpha/epochs")
+ALWAYS = frozenset({"/", "/healthz", "/readyz", "/metrics"})
+ALWAYS_BELOW = (
+    web_page.PREFIX,
+    *(f"{PREFIX}/{service}" for service in ("maintenance", "export", "import", "epochs")),
+)
 _DISCONNECT: Message = {"type": "http.disconnect"}
 
 

@@ -13,19 +13,22 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
+from runstream.config import tokens
 from runstream.config.store import ConfigStore
 from runstream.domain.config.permissions import ADMIN_TOKEN, Actor
+from runstream.domain.config.state import ConfigState
 from runstream.errors import ForbiddenError, UnauthorizedError
+from runstream.gateway.failed_logins import GUESSABLE_LENGTH, FailedLogins
 from runstream.gateway.sender import HOLDER, NO_SENDER, Sender
 from runstream.ids import new_id
 
-LINK_SECONDS = 600
+LINK_SECONDS = 300
 """Time for which a login link works."""
 CSRF_HEADER = "X-Csrf-Token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -77,6 +80,8 @@ class BrowserSession(msgspec.Struct, frozen=True):
     user_agent: str
     admin_token: str = ""
     """Digest of the admin token at the login: another token ends the session."""
+    user_token: str = ""
+    """Digest of the user's token at the login, which limits the session and ends it; empty after a link."""
 
 
 class _Link(msgspec.Struct, frozen=True):
@@ -111,6 +116,7 @@ class Sessions:
     origins: Collection[str] = ()
     """Origins of other sites that may change something with the cookies of their users."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    failures: FailedLogins = field(default_factory=FailedLogins)
 
     async def link(self, user_id: str) -> tuple[str, datetime]:
         """Return the text of a login link for a user (empty: the holder of the admin token), and when it ends."""
@@ -120,24 +126,35 @@ class Sessions:
         await self.records.keep(f"link.{key}", msgspec.json.encode(record), LINK_SECONDS)
         return f"{key}.{secret}", ends
 
-    async def redeem(self, text: str, user_agent: str) -> tuple[BrowserSession, list[tuple[str, str]]]:
-        """Return a new session for a login link, which then does not work again, and the headers with its cookies.
+    async def log_in(self, text: str, address: str, user_agent: str) -> tuple[Actor, list[tuple[str, str]]]:
+        """Begin a session; return its user, and the headers with its cookies.
 
-        Raises UnauthorizedError for a link that is not valid.
+        `text` is the secret of a login link, which then does not work again, or a token: the admin token, or one of a
+        user. Raises UnauthorizedError for one that is not valid.
         """
+        guessable = len(self.admin_token) < GUESSABLE_LENGTH and self.failures.limited(address)
+        if not guessable and _same(text, _digest(self.admin_token)):
+            return await self._begin("", user_agent)
+        if tokens.is_token(text):
+            user_id = tokens.authenticate(self._state, text, self.now()).user_id
+            return await self._begin(user_id, user_agent, tokens.digest_of(text))
+        return await self._begin(await self._redeem(text), user_agent)
+
+    async def _redeem(self, text: str) -> str:
+        """Return the user of a login link, and remove it."""
         key, _, secret = text.partition(".")
         found = await self.records.read(f"link.{key}") if key.isalnum() and key.isascii() and len(key) <= 32 else None
         link = msgspec.json.decode(found.value, type=_Link) if found is not None else None
         valid = link is not None and _same(secret, link.secret) and link.expires_at > self.now()
         if found is None or link is None or not valid or not await self.records.remove(f"link.{key}", found.revision):
             raise UnauthorizedError(
-                "the login link is not valid",
+                "the login link or token is not valid",
                 code="invalidLoginLink",
-                hint="it works once, for 10 minutes: `runstream user login-link NAME` makes another one",
+                hint="a link works once, for 5 minutes: `runstream user login-link` prints another one",
             )
-        return await self._begin(link.user_id, user_agent)
+        return link.user_id
 
-    async def _begin(self, user_id: str, user_agent: str) -> tuple[BrowserSession, list[tuple[str, str]]]:
+    async def _begin(self, user_id: str, user_agent: str, user_token: str = "") -> tuple[Actor, list[tuple[str, str]]]:
         primary, secondary, now = (
             secrets.token_urlsafe(_SECRET_BYTES),
             secrets.token_urlsafe(_SECRET_BYTES),
@@ -153,9 +170,11 @@ class Sessions:
             now + timedelta(seconds=self.seconds),
             _shown_agent(user_agent),
             "" if user_id else _digest(self.admin_token),
+            user_token,
         )
+        actor, _ = self._actor(session)
         await self.records.keep(_key(session), msgspec.json.encode(session), self.seconds)
-        return session, self._cookies(session, primary, secondary)
+        return actor, self._cookies(session, primary, secondary)
 
     async def sender(self, cookies: Mapping[str, str], method: str, headers: Mapping[str, str]) -> Sender:
         """Return the sender of a request with cookies; NO_SENDER without a valid session.
@@ -215,10 +234,18 @@ class Sessions:
     def _actor(self, session: BrowserSession) -> tuple[Actor, str]:
         if not session.user_id:
             return ADMIN_TOKEN, HOLDER.author
-        user = self.store.state.users.get(session.user_id) if self.store is not None else None
+        user = self._state.users.get(session.user_id)
         if user is None:
             raise UnauthorizedError("the user of this session was deleted", code="sessionEnded", hint="log in again")
-        return Actor(user.id, user.admin), f"user:{user.name}"
+        if session.user_token:
+            actor = tokens.authenticate_digest(self._state, session.user_token, self.now())
+        else:
+            actor = Actor(user.id, user.admin)
+        return actor, f"user:{user.name}"
+
+    @property
+    def _state(self) -> ConfigState:
+        return self.store.state if self.store is not None else ConfigState()
 
     async def _renewed(
         self, session: BrowserSession, revision: int, primary: str, secondary: str

@@ -1,44 +1,33 @@
-"""Logins of browsers: /auth/loginlink, /auth/session, /auth/sessions, and the page /login of a link.
+"""Logins of browsers: /auth/loginlink, /auth/session, /auth/sessions.
 
-The page has a button, since programs that look at links (chats, mail) would use the link up.
+The secret of a link is in its fragment, which a browser does not send: no log of a server or proxy has it, and programs
+that look at links (chats, mail) do not use it up.
 """
 
 from __future__ import annotations
 
-from html import escape
 from typing import Annotated
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
 from runstream import api
-from runstream.domain.config.permissions import Action
+from runstream.domain.config.permissions import Action, Actor
 from runstream.domain.config.references import find_user
 from runstream.domain.config.refusals import missing
 from runstream.errors import BadRequestError, ForbiddenError
 from runstream.gateway.config_bodies import LoginLinkBody, LoginTokenBody
 from runstream.gateway.config_requests import ConfigRequest
 from runstream.gateway.context import GatewayContext, documented, json_response
-from runstream.gateway.requests import read_content
+from runstream.gateway.failed_logins import address_of
 from runstream.gateway.routes.users import own_user
 from runstream.gateway.sender import sender_of
 from runstream.gateway.sessions import ADMIN, BrowserSession, Sessions
 from runstream.limits import MAX_WORD_BYTES
 
 _User = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="a user, by name or id; the sender without it")]
-_MAX_FORM = 4096
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Runstream</title></head>
-<body><form method="post" action="/login"><input type="hidden" name="token" value="{token}">
-<button autofocus>Log in to Runstream</button></form></body></html>
-"""
-_PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
-}
 
 
 def login_routes(context: GatewayContext) -> APIRouter:
@@ -49,24 +38,27 @@ def login_routes(context: GatewayContext) -> APIRouter:
         "/auth/loginlink", status_code=201, openapi_extra=documented(LoginLinkBody, api.LoginLink, statuses=(201,))
     )
     async def create_link(request: Request) -> Response:
-        """Make a link that logs a user in once, within ten minutes; without a name, the sender."""
+        """Make a link that logs a user in once, within five minutes; without a name, the sender."""
         asked = ConfigRequest(context, request)
         body, sessions = await asked.body(LoginLinkBody), _sessions(context)
         asked_for = _owner(asked, body.username or "")
         text, ends = await sessions.link("" if asked_for == ADMIN else asked_for)
-        link = api.LoginLink(f"{request.base_url}login?token={quote(text)}", ends)
+        link = api.LoginLink(login_url(str(request.base_url), text), ends)
         return json_response(link, status=201, headers={"Cache-Control": "no-store"})
 
     @router.post(
         "/auth/session", status_code=201, openapi_extra=documented(LoginTokenBody, api.LoginView, statuses=(201,))
     )
     async def log_in(request: Request) -> Response:
-        """Log in with the token of a login link; the response sets the cookies of a session."""
+        """Log in with the secret of a login link, or with a token; the response sets the cookies of a session."""
         body = await ConfigRequest(context, request).body(LoginTokenBody)
-        session, headers = await _redeemed(context, request, body.token)
-        user = context.config.state.users.get(session.user_id)
-        shape = api.LoginView(api.UserView(user.id, user.name) if user is not None else None)
-        return _with_headers(json_response(shape, status=201), headers)
+        actor, headers = await _logged_in(context, request, body.token)
+        return _with_headers(json_response(_login(context, actor), status=201), headers)
+
+    @router.get("/auth/session", openapi_extra=documented(None, api.LoginView))
+    async def get_login(request: Request) -> Response:
+        """Return who sends the request: by a session's cookies, or a token."""
+        return json_response(_login(context, sender_of(request).actor), headers={"Cache-Control": "no-store"})
 
     @router.delete("/auth/session", status_code=204)
     async def log_out(request: Request) -> Response:
@@ -117,14 +109,23 @@ def _owner(asked: ConfigRequest, name: str) -> str:
     return user.id
 
 
-async def _redeemed(
-    context: GatewayContext, request: Request, token: str
-) -> tuple[BrowserSession, list[tuple[str, str]]]:
+def login_url(base: str, secret: str, then: str = "") -> str:
+    """Return a login link below the URL of a gateway, which leads to the path `then` of the page."""
+    return f"{base.rstrip('/')}/ui/login{f'?next={quote(then)}' if then else ''}#{quote(secret)}"
+
+
+def _login(context: GatewayContext, actor: Actor) -> api.LoginView:
+    user = context.config.state.users[actor.user_id] if actor.user_id else None
+    shown = api.UserView(user.id, user.name) if user is not None else None
+    return api.LoginView(shown, actor.admin, actor.scope)
+
+
+async def _logged_in(context: GatewayContext, request: Request, token: str) -> tuple[Actor, list[tuple[str, str]]]:
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise ForbiddenError(
             "a page of another site may not log you in", code="crossSiteRequest", hint="open the link itself"
         )
-    return await _sessions(context).redeem(token, request.headers.get("user-agent", ""))
+    return await _sessions(context).log_in(token, address_of(request.scope), request.headers.get("user-agent", ""))
 
 
 def _with_headers(response: Response, headers: list[tuple[str, str]]) -> Response:
@@ -132,17 +133,3 @@ def _with_headers(response: Response, headers: list[tuple[str, str]]) -> Respons
         response.headers.append(name, value)
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def login_page(context: GatewayContext) -> Route:
-    """Return the page of login links."""
-
-    async def page(request: Request) -> Response:
-        if request.method != "POST":
-            token = request.query_params.get("token", "")[:_MAX_FORM]
-            return HTMLResponse(_PAGE.format(token=escape(token, quote=True)), headers=_PAGE_HEADERS)
-        form = parse_qs((await read_content(request, _MAX_FORM)).decode("latin-1"))
-        _, headers = await _redeemed(context, request, form.get("token", [""])[0])
-        return _with_headers(RedirectResponse("/", 303), headers)
-
-    return Route("/login", page, methods=["GET", "POST"])

@@ -1,11 +1,10 @@
-"""The deployment: its executors (rules executor-13 and executor-14), its version, and the page at the root."""
+"""The deployment: its executors (rules executor-13 and executor-14), and its version."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
 from runstream.api import ExecutorList, Service
 from runstream.gateway.context import AtLeast, GatewayContext, documented, json_response, no_content
@@ -53,23 +52,3 @@ def service_routes(context: GatewayContext) -> APIRouter:
         return json_response(Service("gateway", version(), context.settings.namespace, log.epoch, log.partitions))
 
     return router
-
-
-_TEXT = """\
-Runstream {version}: a CI/CD service.
-
-There is no web interface yet. Use the command line:
-
-    runstream --url {url} --token TOKEN run list
-
-API       {url}api/v1alpha/openapi.json
-health    {url}readyz
-metrics   {url}metrics
-"""
-
-
-async def _front(request: Request) -> Response:
-    return PlainTextResponse(_TEXT.format(version=version(), url=request.base_url))
-
-
-front_route = Route("/", _front)

@@ -1,0 +1,6 @@
+// Every page and its path. A page has a folder of its own in pages/; the first pattern that matches is shown.
+import type { Route } from "./router";
+import { loginRoutes } from "../pages/login";
+import { runsRoutes } from "../pages/runs";
+
+export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes];

@@ -1,0 +1,48 @@
+"""The committed page is that of its sources, as far as one can tell without Node; `make web-check` compares bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.page.api_types import TYPES, WEB, types
+
+PAGE = WEB.parent / "runstream" / "gateway" / "page"
+_SOURCES = ("build.mjs", "package.json", "package-lock.json", "tsconfig.json", "src")
+
+
+def sources() -> Iterator[Path]:
+    for name in _SOURCES:
+        path = WEB / name
+        yield from (path for path in ([path] if path.is_file() else path.rglob("*")) if path.is_file())
+
+
+def test_the_page_was_built_from_the_sources_that_are_here() -> None:
+    digests = {path.relative_to(WEB).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sources()}
+    lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    built_from = (PAGE / "sources.sha256").read_text().strip()
+    assert built_from == hashlib.sha256(lines.encode()).hexdigest(), "run `make web`"
+
+
+def test_the_types_of_the_page_are_those_of_the_api() -> None:
+    assert TYPES.read_text() == types(), "run `make web`"
+
+
+def test_the_document_names_files_that_are_there() -> None:
+    document = (PAGE / "index.html").read_text()
+    there = {path.name for path in (PAGE / "assets").iterdir()}
+    named = {part.split('"')[0] for part in document.split("/ui/assets/")[1:]}
+    assert len(named) == 3
+    assert named <= there
+
+
+def test_the_lock_file_names_hashes_and_no_registry() -> None:
+    lock = json.loads((WEB / "package-lock.json").read_text())
+    manifest = json.loads((WEB / "package.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+    assert not any("resolved" in package for package in packages.values())
+    wanted = {**manifest["dependencies"], **manifest["devDependencies"]}
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
