@@ -171,6 +171,42 @@ class Run(RunSummary, frozen=True, kw_only=True):
         return found or next((task for task in self.tasks.values() if task.name == name_or_id), None)
 
 
+class RunEvent(Answer, frozen=True):
+    """An event of a commit."""
+
+    type: str
+    data: Any
+
+
+class RunCommit(Answer, frozen=True, kw_only=True):
+    """A commit of a run, of an executor task of the run, or a decision to skip one of these."""
+
+    number: int
+    """Its number in the history of the run, from 1."""
+    position: str
+    """EPOCH/PARTITION/SEQUENCE."""
+    time: datetime
+    actor: str
+    """Who decided: `user:NAME`, `scheduler`, `executor:ID` …"""
+    commit: str
+    """The id of the commit."""
+    cause: str
+    """The id of the commit that caused it; empty for a request, and for a cause outside of the log."""
+    aggregate: str
+    """`run/ID`, `task/ID` or `skip/…`."""
+    version: int
+    """The number of the commit in its aggregate; 0 for one that cannot be read."""
+    task: str
+    """The name of the task whose executor task changes; empty for a commit of the run."""
+    events: tuple[RunEvent, ...]
+    changes: tuple[tuple[tuple[str | int, ...], Any], ...]
+    """Paths in the answer of `GET /runs/{run_id}` before the commit, and their values after it."""
+    removals: tuple[tuple[str | int, ...], ...] = ()
+    """Paths of the answer that the commit removes."""
+    error: str = ""
+    """Why the commit is set aside, and changes nothing; empty if it is not."""
+
+
 class SkippedRun(Answer, frozen=True):
     """A run of a configuration file that was not created."""
 

@@ -66,6 +66,7 @@ async def w() -> AsyncIterator[Runs]:
 
 READS = (
     "/runs/{run}",
+    "/runs/{run}/history",
     "/runs/{run}/failures",
     "/logs?runid={run}&taskid={task}&step=0",
     "/logs/lines?runid={run}&taskid={task}&step=0",

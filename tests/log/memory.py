@@ -91,6 +91,10 @@ class MemoryLog:
         """The aggregate's last commit (see the port)."""
         return next(reversed(self._history(self._of(address)[-1:], address)), None)
 
+    async def first(self, address: Address) -> StoredCommit | None:
+        """The aggregate's first commit (see the port)."""
+        return next(iter(self._history(self._of(address)[:1], address)), None)
+
     async def history(self, address: Address) -> list[StoredCommit]:
         """All commits of the aggregate, in order (see the port)."""
         return self._history(self._of(address), address)

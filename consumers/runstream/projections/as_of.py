@@ -24,9 +24,10 @@ from runstream.feed import classify, commits_of, fold_or_park, read_up_to
 from runstream.folding import UnfitCommitError, executor_task_of
 from runstream.glance import made_after
 from runstream.log.port import Log, RawMessage
-from runstream.log.runs import config_of
-from runstream.log.tail import TailScope, resolve_position, scope_of_run, scope_of_tasks
+from runstream.log.runs import find_created, locate_run
+from runstream.log.tail import TailScope, executions_of, resolve_position, scope_of_tasks
 from runstream.projections.fold import PartitionFold
+from runstream.projections.replay import RunReplay, is_decision
 from runstream.skips import Skips
 
 Point: TypeAlias = LogPosition | Position | datetime
@@ -39,14 +40,27 @@ class RunsAsOf:
     def __init__(self, log: Log) -> None:
         self._log = log
 
+    async def history(self, run_id: str) -> RunReplay:
+        """Return the history of a run, also of a deleted one. Raises NotExistError."""
+        found = await find_created(self._log, await locate_run(self._log, run_id))
+        partition, executions = found.address.partition, executions_of(found)
+        messages = await self._messages(
+            partition, scope_of_tasks(self._log, partition, [*executions], run=found.address)
+        )
+        decisions = [message for message in messages if is_decision(message)]
+        kept = await self._kept(partition, found.run, Skips.of(commits_of(classify(decisions, set(), Skips()))))
+        return RunReplay(self._log, found, messages, executions, kept)
+
     async def run(self, run_id: str, point: Point) -> ReadRun:
         """Return the run as it was. Raises NotExistError before its creation, BadRequestError for a foreign point."""
-        scope = await scope_of_run(self._log, run_id)
-        ((partition, _),) = scope.filters.items()
+        found = await find_created(self._log, await locate_run(self._log, run_id))
+        partition = found.address.partition
         bound = await self._bound(partition, point)
-        decisions, messages = await self._messages(partition, scope)
+        scope = scope_of_tasks(self._log, partition, [*executions_of(found)], run=found.address)
+        messages = await self._messages(partition, scope)
+        decisions = [message for message in messages if is_decision(message)]
         skips = Skips.of(_until(commits_of(classify(decisions, set(), Skips())), bound))
-        commits = commits_of(classify(messages, set(), skips))
+        commits = commits_of(classify([one for one in messages if not is_decision(one)], set(), skips))
         past = _until(commits, bound)
         created = next(iter(past[0].commit.events), None) if past else None
         if not isinstance(created, RunCreated):
@@ -54,7 +68,7 @@ class RunsAsOf:
                 f"run {run_id} did not exist at {_point_text(point)}", code="runDidNotExist", details={"run": run_id}
             )
         fold = PartitionFold(partition, self._log.epoch)
-        fold.configs[created.run_config] = config = await config_of(self._log, partition, created.run_config)
+        fold.configs[created.run_config] = found.config
         for _ in fold_or_park(fold, past, self._log.subjects):
             pass  # an aggregate stays as it was from its first unfit commit on, as in the projection
         if run_id not in fold.runs:
@@ -62,33 +76,32 @@ class RunsAsOf:
         tracked = fold.runs[run_id]
         present = {key: tracked.state for key, tracked in fold.executor_tasks.items()}
         present |= await self._kept(partition, tracked.state, skips)
-        return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, present), config)
+        return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, present), found.config)
 
     async def _kept(self, partition: int, run: RunState, skips: Skips) -> dict[str, ExecutorTask]:
         """Return the executor tasks of tasks kept from earlier runs, which ended before this run began."""
         ids = [task.executor_task_id for task in run.tasks.values() if task.kept and task.executor_task_id]
         if not ids:
             return {}
-        _, messages = await self._messages(partition, scope_of_tasks(self._log, partition, ids))
+        messages = await self._messages(partition, scope_of_tasks(self._log, partition, ids))
         histories: dict[str, list[StoredCommit]] = {}
-        for stored in commits_of(classify(messages, set(), skips)):
+        for stored in commits_of(classify([one for one in messages if not is_decision(one)], set(), skips)):
             histories.setdefault(stored.commit.address.id, []).append(stored)
         found = {key: executor_task_of(history) for key, history in histories.items()}
         return {key: task for key, task in found.items() if task is not None}
 
-    async def _messages(self, partition: int, scope: TailScope) -> tuple[list[RawMessage], list[RawMessage]]:
-        """Return the skip decisions of the partition and the messages of the run."""
+    async def _messages(self, partition: int, scope: TailScope) -> list[RawMessage]:
+        """Return the messages of the run, and all decisions to skip commits of the partition."""
         filters = (*scope.filters[partition], self._log.subjects.skips(partition))
-        decisions: list[RawMessage] = []
         messages: list[RawMessage] = []
         async with self._log.read(partition, 0, filters=filters) as reader:
             while batch := await reader.next_batch(wait=False):
-                for message in batch:
-                    if message.subject.split(".", 5)[4] == "skip":
-                        decisions.append(message)
-                    elif not scope.ids or message.subject.rpartition(".")[2] in scope.ids:
-                        messages.append(message)
-        return decisions, messages
+                messages += [
+                    message
+                    for message in batch
+                    if is_decision(message) or not scope.ids or message.subject.rpartition(".")[2] in scope.ids
+                ]
+        return messages
 
     async def _bound(self, partition: int, point: Point) -> int | datetime:
         """Return the last included sequence, or the time. Raises BadRequestError."""

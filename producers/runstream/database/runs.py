@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, fun
 
 from runstream import tables
 from runstream.api import RunSummary
-from runstream.commits import Head, Position
+from runstream.commits import Head, Position, StoredCommit
 from runstream.database.rows import any_of, executor_of, executor_task_of, run_config_of, run_of
 from runstream.database.transaction import Transaction
 from runstream.domain.executor import ExecutorState, RegisteredExecutor
@@ -18,6 +18,7 @@ from runstream.domain.executor_task import OPEN_PHASES, ExecutorTask
 from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run_config import RunConfig
+from runstream.log.port import RawMessage
 from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import group_root
 from runstream.tables import ExecutorRow, ExecutorTaskRow, RunRow, RunTaskRow
@@ -43,6 +44,22 @@ class ReadRun:
 
     record: RunRecord
     config: RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RunMoment:
+    """A run as one message of its history left it."""
+
+    number: int
+    """The number of the message in the history of the run, from 1."""
+    raw: RawMessage
+    commit: StoredCommit | None
+    """None for a commit that is parked."""
+    reason: str
+    """Why the commit is parked; empty if it is not."""
+    task: str
+    """The name of the task whose executor task the commit is of; empty for the commits of others."""
+    read: ReadRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

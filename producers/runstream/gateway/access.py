@@ -116,6 +116,7 @@ _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("GET", "/runs/group/{escaped_group:path}"): LoginNeed.OPTIONAL,
     ("GET", "/runs/{run_id}"): LoginNeed.OPTIONAL,
     ("DELETE", "/runs/{run_id}"): LoginNeed.REQUIRED,
+    ("GET", "/runs/{run_id}/history"): LoginNeed.OPTIONAL,
     ("GET", "/runs/{run_id}/why"): LoginNeed.OPTIONAL,
     ("GET", "/runs/{run_id}/failures"): LoginNeed.OPTIONAL,
     ("PUT", "/runs/{run_id}/actions"): LoginNeed.REQUIRED,

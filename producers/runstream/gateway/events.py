@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 import structlog
@@ -22,7 +22,7 @@ from runstream.gateway.reads import PastRuns
 from runstream.gateway.responses import run_answer
 from runstream.gateway.streaming import SendBytes
 from runstream.log.port import Log
-from runstream.log.tail import TailedMessage, TailScope, Take, tail
+from runstream.log.tail import TailedMessage, TailScope, tail
 from runstream.run_states import RunPhase, RunResult
 
 log = structlog.get_logger()
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 HEARTBEAT_SECONDS = 15.0
 _KNOWN_RUNS = 10_000
 
+T = TypeVar("T")
 Formatter = Callable[[TailedMessage], Awaitable[bytes]]
 
 
@@ -44,13 +45,14 @@ async def write_events(
         async with tail(source, scope, position) as take:
             await send(f": from {position}\n\n".encode())
             while True:
-                await send(b"".join([await format_message(seen) for seen in await _next(take, send)]))
+                await send(b"".join([await format_message(seen) for seen in await next_or_comment(take, send)]))
     except Exception as error:
         log.exception("an event stream failed", action="event_stream_failed")
-        await send(b"event: error\ndata: " + orjson.dumps([error_entry(error, detailed=False)]) + b"\n\n")
+        await send(sent_event("error", orjson.dumps([error_entry(error, detailed=False)])))
 
 
-async def _next(take: Take, send: SendBytes) -> list[TailedMessage]:
+async def next_or_comment(take: Callable[[], Awaitable[T]], send: SendBytes) -> T:
+    """Return what `take` returns; send a comment now and then until it does."""
     waiting = asyncio.ensure_future(take())
     try:
         while True:
@@ -84,11 +86,12 @@ async def commit_event(seen: TailedMessage) -> bytes:
 
 
 def _sse(position: LogPosition, kind: str, body: object) -> bytes:
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (
-        str(position).encode(),
-        kind.encode(),
-        orjson.dumps(body, default=asdict),
-    )
+    return sent_event(kind, orjson.dumps(body, default=asdict), str(position))
+
+
+def sent_event(kind: str, data: bytes, place: str = "") -> bytes:
+    """Return a server-sent event; `place` is its id, from which a client resumes."""
+    return (f"id: {place}\n" if place else "").encode() + b"event: %s\ndata: %s\n\n" % (kind.encode(), data)
 
 
 @dataclass(slots=True)

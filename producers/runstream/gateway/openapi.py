@@ -33,6 +33,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.OwnedRun,
     api.OwnedTask,
     responses.RunAnswer,
+    responses.RunHistoryAnswer,
     responses.RunsCreatedAnswer,
     api.Page,
     api.ExecutorList,

@@ -5,7 +5,8 @@ A cursor says where the next page begins, and which runs the list is of. It is o
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -20,6 +21,7 @@ from runstream.database.freshness import Freshness
 from runstream.database.runs import (
     ExecutorRecord,
     ReadRun,
+    RunMoment,
     RunPage,
     RunQuery,
     RunRecord,
@@ -35,8 +37,30 @@ from runstream.log.port import Log
 from runstream.log.runs import locate_run, require_not_deleted
 
 
+class RunHistory(Protocol):
+    """The history of one run up to now, and on from there."""
+
+    partition: int
+
+    @property
+    def count(self) -> int:
+        """The number of commits read so far."""
+
+    def number_of(self, position: Position) -> int | None:
+        """Return the number of the commit at a position, from 1; None for the position of another commit."""
+
+    def moments(self) -> Iterator[RunMoment]:
+        """Yield the run as each of the commits read so far left it, from the first one on."""
+
+    def following(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[list[RunMoment]]]]:
+        """Follow the run behind `moments`: each call waits for the next commits, at least one."""
+
+
 class PastRuns(Protocol):
-    """Runs as they were at an earlier point of the log."""
+    """Runs as they were at earlier points of the log."""
+
+    async def history(self, run_id: str) -> RunHistory:
+        """Return the history of a run, also of a deleted one. Raises NotExistError."""
 
     async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:
         """Return the run as it was. Raises NotExistError, BadRequestError for a point that is not in this log."""

@@ -112,6 +112,20 @@ class RunsCreatedAnswer(Answer, frozen=True):
     warnings: tuple[api.ConfigWarning, ...]
 
 
+class RunHistoryAnswer(Answer, frozen=True):
+    """A part of the history of a run."""
+
+    answer: RunAnswer
+    """The run after the first of these commits; after its last one, if there are none."""
+    commits: tuple[api.RunCommit, ...]
+    next: int | None
+    """The number of the next commit; None behind the last one."""
+    count: int
+    """Number of commits that the run has now."""
+    ended: bool
+    """Whether the run has ended and everything of it is stored: only retention and deletion can follow."""
+
+
 class ActionAnswer(Answer, frozen=True):
     """The position of an action in the log; empty when there was nothing to do."""
 
@@ -148,16 +162,20 @@ APPROVERS = "approvers"
 
 def run_answer(run: RunState, config: RunConfig, executions: Mapping[str, ExecutorTask]) -> RunAnswer:
     """Return the response for a run and its config; `executions` are its executor tasks, by id."""
-    tasks = {task.id: _task(run, task, config.tasks[task.name], executions) for task in run.tasks.values()}
+    tasks = {task.id: task_answer(run, task, config, executions) for task in run.tasks.values()}
+    return RunAnswer(run_with(run, config, tasks), _run_config(run, config))
+
+
+def run_with(run: RunState, config: RunConfig, tasks: dict[str, api.Task]) -> api.Run:
+    """Return the run with these tasks, by id; only the fields beside them follow from its state."""
     waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
-    shape = api.Run(
+    return api.Run(
         **msgspec.structs.asdict(summary_of(run, tuple(waiting))),
         tasks=tasks,
         restart=converted(run.restart, api.Restart) if run.restart is not None else None,
         can_restart_from_scratch=_can_restart(run, config, "all"),
         can_restart_from_failed_tasks=_can_restart(run, config, "failed"),
     )
-    return RunAnswer(shape, _run_config(run, config))
 
 
 def _can_restart(run: RunState, config: RunConfig, scope: Literal["all", "failed"]) -> bool:
@@ -191,7 +209,11 @@ def step_name(step: Step) -> str:
     return step.name or (step.command.strip()[:100] if step.type == "run" else step.type)
 
 
-def _task(run: RunState, task: RunTask, config: RunConfigTask, executions: Mapping[str, ExecutorTask]) -> api.Task:
+def task_answer(
+    run: RunState, task: RunTask, run_config: RunConfig, executions: Mapping[str, ExecutorTask]
+) -> api.Task:
+    """Return a task of a run; `executions` are the executor tasks of its attempts, by id."""
+    config = run_config.tasks[task.name]
     execution = executions.get(task.executor_task_id)
     approvers = {APPROVERS: msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
     return converted(

@@ -112,14 +112,22 @@ class LogReader:
 
     async def last(self, address: Address) -> StoredCommit | None:
         """Return the aggregate's last commit, from the leader (see the port)."""
-        stream, epoch = self._stream(address), self.epoch
-        found = await last_message(self._nc, stream, self.subjects.guard(address))
+        stream, subject = self._stream(address), self.subjects.guard(address)
+        return await self._skippable(address, await last_message(self._nc, stream, subject))
+
+    async def first(self, address: Address) -> StoredCommit | None:
+        """Return the aggregate's first commit, from the leader (see the port)."""
+        stream, subject = self._stream(address), self.subjects.guard(address)
+        return await self._skippable(address, await next_message(self._nc, stream, subject, 0))
+
+    async def _skippable(self, address: Address, found: StreamMessage | None) -> StoredCommit | None:
+        """Return a message of an aggregate as a commit, without events if it is skipped. Raises as `last` does."""
         if found is None:
             return None
-        message = of_stream(found, epoch, address.partition)
-        skips = Skips()
-        if await last_message(self._nc, stream, self.subjects.skips_of(address)) is not None:
-            skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
+        message, skips = of_stream(found, self.epoch, address.partition), Skips()
+        subject = self.subjects.skips_of(address)
+        if await last_message(self._nc, self._stream(address), subject) is not None:
+            skips = Skips.of(map(decode, await self._messages(address.partition, subject)))
         return skips.find(message) or decode(message)
 
     async def history(self, address: Address) -> list[StoredCommit]:

@@ -124,6 +124,9 @@ class Log(ReadableLog, Protocol):
         cannot be read.
         """
 
+    async def first(self, address: Address) -> StoredCommit | None:
+        """Return the aggregate's first commit, as `last` returns the last one. Raises as `last` does."""
+
     async def history(self, address: Address) -> list[StoredCommit]:
         """Return all commits of the aggregate, in order; skipped ones have no events. Raises as `last` does."""
 

@@ -90,6 +90,16 @@ async def find_run(log: Log, address: Address, *, also_deleted: bool = False) ->
     return FoundRun(address, run, config, head_of(history))
 
 
+async def find_created(log: Log, address: Address) -> FoundRun:
+    """Return the run as its first commit made it, whatever followed. Raises NotExistError."""
+    stored = await log.first(address)
+    first = next(iter(stored.commit.events), None) if stored is not None else None
+    if stored is None or not isinstance(first, RunCreated):
+        raise run_does_not_exist(address.id)
+    config = await config_of(log, address.partition, first.run_config)
+    return FoundRun(address, fold_run(address, first, config, [stored]), config, head_of([stored]))
+
+
 def fold_run(address: Address, first: RunCreated, config: RunConfig, history: Iterable[StoredCommit]) -> RunState:
     """Fold a history. Raises UnfitCommitError for a commit that does not fit, which is parked."""
     run: RunState | None = None

@@ -19,7 +19,7 @@ from runstream.events.run_config import RunConfigTask
 from runstream.ids import executor_task_id
 from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log, RawMessage
-from runstream.log.runs import find_run, locate_run
+from runstream.log.runs import FoundRun, find_created, locate_run
 from runstream.subjects import Address
 
 BUFFERED_MESSAGES = 512
@@ -57,14 +57,18 @@ async def scope_of_run(log: Log, run_id: str) -> TailScope:
     """Return the scope of one run with its executor tasks; of everything without `run_id`. Raises NotExistError."""
     if not run_id:
         return TailScope(dict.fromkeys(range(log.partitions), ()))
-    found = await find_run(log, await locate_run(log, run_id), also_deleted=True)
-    ids = [
-        executor_task_id(run_id, task.id, number + 1)
+    found = await find_created(log, await locate_run(log, run_id))
+    return scope_of_tasks(log, found.address.partition, [*executions_of(found)], run=found.address)
+
+
+def executions_of(found: FoundRun) -> dict[str, str]:
+    """Return the names of the tasks of a run by the ids of the executor tasks that their attempts have or may get."""
+    return {
+        executor_task_id(found.run.id, task.id, number + 1): name
         for name, task in found.run.tasks.items()
         for number in range(_attempts(found.config.tasks[name]))
         if not task.kept
-    ]
-    return scope_of_tasks(log, found.address.partition, ids, run=found.address)
+    }
 
 
 def scope_of_tasks(log: Log, partition: int, ids: Sequence[str], *, run: Address | None = None) -> TailScope:
