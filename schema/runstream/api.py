@@ -405,6 +405,10 @@ class ImportReport(Answer, frozen=True):
     """Commits that could not be applied where the snapshot was exported."""
     older: str = ""
     """A later snapshot of the same log that was imported or exported at the service; empty without one."""
+    service: str = "runs"
+    """The service whose log is replaced."""
+    also: tuple[ImportReport, ...] = ()
+    """The reports of the other services of the file, whose logs are replaced in the same step."""
 
 
 class Stall(Answer, frozen=True):

@@ -1,4 +1,4 @@
-"""Imports killed with SIGKILL at random moments: the service starts in the whole old or the whole new state."""
+"""Imports killed with SIGKILL at random moments: both services start in the whole old or the whole new state."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from tests.acceptance.deployment import Deployment, environment, in_one_process
 from tests.acceptance.test_imports import a_run, compared, exported
 from tests.chaos.kills import Chaos, Victim, kills, say
 from tests.importing.rig import Rig
+from tests.importing.test_config import ConfigRig
 from tests.log.servers import connected
 from tests.maintenance.test_processes import until
 from tests.projections.test_rebuild import schemas
-from tests.snapshots.files import generated, written
+from tests.snapshots.files import generated, users_log, written
 
 ORDINARILY = 2
 
 
 @dataclass
 class Sides:
-    """Two states of one service, each as a snapshot; one of them is there, the other one is imported, and killed."""
+    """Two states of both services, each a file; one of them is there, the other one is imported, and killed."""
 
     deployment: Deployment
     rig: Rig
+    config: ConfigRig
     chaos: Chaos
     here: Path
     there: Path
@@ -56,28 +58,32 @@ class Sides:
         await self.deployment.gateway.kill()
         await self.deployment.gateway.start()
         async with self.deployment.client() as client:
-            await until(client, lambda status: status.parked and status.current)
+            for service in ("runs", "config"):
+                await until(client, lambda status: status.parked and status.current, service)
 
     async def are_whole(self) -> None:
         """Check that one of the two states is there as a whole, that fsck agrees, and that nothing else is left."""
-        now = await self.rig.export(self.deployment.folder / "now")
+        now = await exported(self.deployment, self.deployment.folder / "now")
         is_new = compared(self.there, now).equal
         assert is_new or compared(self.here, now).equal
         self.switched += is_new
         assert (await self.rig.fsck()).lines()[:-1] == []
-        ready = {number for number, epoch in (await self.rig.epochs()).items() if epoch.state == "ready"}
-        assert await epochs_in_nats(self.rig.place) == ready
+        assert await self.config.differences() == []
+        for place in (self.rig.place, self.config.place):
+            ready = {number for number, epoch in (await Rig(place).epochs()).items() if epoch.state == "ready"}
+            assert await epochs_in_nats(place) == ready
         assert schema_beside("runstream") not in await schemas(self.rig.database)
 
     async def repeated(self) -> None:
         """The import is done again, once the lease of the killed one has ended, and succeeds."""
         board = LeaseBucket(self.rig.place.nats, "runstream_instances", INSTANCE_SECONDS)
-        async with board.watching(lock_key("runs")) as watch, asyncio.timeout(10 * INSTANCE_SECONDS):
-            while watch.held:
-                await anext(watch)
+        for service in ("runs", "config"):
+            async with board.watching(lock_key(service)) as watch, asyncio.timeout(10 * INSTANCE_SECONDS):
+                while watch.held:
+                    await anext(watch)
         done = await self.deployment.beside("import", str(self.there))
         assert done.code == 0, done.err
-        assert compared(self.there, await self.rig.export(self.deployment.folder / "now")).equal
+        assert compared(self.there, await exported(self.deployment, self.deployment.folder / "now")).equal
         self.here, self.there = self.there, self.here
 
 
@@ -88,16 +94,19 @@ async def two_sides(folder: Path) -> AsyncIterator[Sides]:
         await a_run(client)
         one = await exported(deployment, folder / "one")
         two = folder / "two"
-        await written(two, generated(400, 4))
-        assert (await deployment.run("maintenance", "enable", "--wait")).code == 0
+        await written(two, generated(400, 4), also=await users_log("ada", "bob"))
+        assert (await deployment.run("maintenance", "enable", "--service", "all", "--wait")).code == 0
         database = Database(deployment.postgres.url, "runstream")
         try:
             async with connected(deployment.nats.url) as nats:
-                place = ServicePlace(nats, deployment.nats.url, database, "runstream", "runs", 1)
-                yield Sides(deployment, Rig(place), Chaos(11, ORDINARILY), one, two)
+                runs, config = (
+                    ServicePlace(nats, deployment.nats.url, database, "runstream", service, 1)
+                    for service in ("runs", "config")
+                )
+                yield Sides(deployment, Rig(runs), ConfigRig(config), Chaos(11, ORDINARILY), one, two)
         finally:
             await database.close()
-        assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
+        assert (await deployment.run("maintenance", "disable", "--service", "all", "--wait")).code == 0
         await a_run(client)
         assert (await deployment.fsck()).code == 0
 

@@ -46,10 +46,10 @@ def compared(first: Path, second: Path) -> Comparison:
 
 @contextlib.asynccontextmanager
 async def maintenance(deployment: Deployment) -> AsyncIterator[None]:
-    done = await deployment.run("maintenance", "enable", "--wait")
+    done = await deployment.run("maintenance", "enable", "--service", "all", "--wait")
     assert done.code == 0, done.err
     yield
-    done = await deployment.run("maintenance", "disable", "--wait")
+    done = await deployment.run("maintenance", "disable", "--service", "all", "--wait")
     assert done.code == 0, done.err
 
 
@@ -96,7 +96,7 @@ async def test_while_an_instance_drains_it_is_refused_and_names_it(open_path: Pa
         waits = task("waits", f"while [ ! -e {gate} ]; do sleep 0.1; done")
         run = await client.runs.create(NewRun("/project/a/branch/main", "run", {"waits": waits}))
         await run_until(client, run.id, lambda run: only(run).steps[0].phase == "running")
-        assert (await deployment.run("maintenance", "enable")).code == 0
+        assert (await deployment.run("maintenance", "enable", "--service", "all")).code == 0
         (instance,) = (await until(client, lambda status: status.instances[0].state == "draining")).instances
         for refused in (
             await deployment.beside("import", str(snapshot)),
@@ -111,10 +111,10 @@ async def test_while_an_instance_drains_it_is_refused_and_names_it(open_path: Pa
         listed = json.loads((await deployment.beside("epochs", "list", "-o", "json")).out)
         assert [one["epoch"] for one in listed] == [1]
         gate.touch()
-        assert (await deployment.run("maintenance", "status", "--wait")).code == 0
+        assert (await deployment.run("maintenance", "status", "--service", "all", "--wait")).code == 0
         done = await deployment.beside("import", str(snapshot))
         assert done.code == 0, done.err
-        assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
+        assert (await deployment.run("maintenance", "disable", "--service", "all", "--wait")).code == 0
         assert (await client.runs.page()).runs == ()
         assert (await deployment.fsck()).code == 0
 
@@ -128,7 +128,7 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
         lost = deployment.processes["executor0"]
         pid = lost.pid
         await lost.kill()
-        assert (await deployment.run("maintenance", "enable")).code == 0
+        assert (await deployment.run("maintenance", "enable", "--service", "all")).code == 0
         status = await client.maintenance.status()
         while not any(one.pid == pid and one.state == "lost" for one in status.instances):
             status = await client.maintenance.status(unlike=status.tag)
@@ -136,7 +136,7 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
         assert refused.code == 1
         assert "not every instance is parked: executor" in refused.err
         await lost.start()
-        assert (await deployment.run("maintenance", "status", "--wait")).code == 0
+        assert (await deployment.run("maintenance", "status", "--service", "all", "--wait")).code == 0
         broken = open_path / "broken"
         broken.write_bytes(snapshot.read_bytes()[:-2000])
         assert "it ends" in (await deployment.run("import", str(broken))).err
@@ -152,7 +152,7 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
             assert opened.header.epoch == 2
         dry = await deployment.run("import", str(snapshot), "--dry-run")
         assert (dry.code, dry.err.count("was exported here before")) == (0, 1), dry.err
-        assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
+        assert (await deployment.run("maintenance", "disable", "--service", "all", "--wait")).code == 0
         assert (await client.runs.get(await a_run(client))).counter == 2
         assert (await deployment.fsck()).code == 0
 

@@ -72,7 +72,7 @@ async def test_an_export_too_many_is_refused_before_its_answer_begins() -> None:
     world = World.make()
 
     async def log() -> Any:
-        return world.log
+        return [world.log]
 
     exports = LogExports(log, None, lambda: datetime.now(UTC))  # type: ignore[arg-type]
     opened = [await exports.open("", "") for _ in range(AT_ONCE)]

@@ -141,9 +141,9 @@ async def test_each_part_of_the_deployment_is_killed_once_and_nothing_is_lost(
             moving = time.monotonic()
             service = {"RUNSTREAM_URL": deployment.gateways[0], "RUNSTREAM_TOKEN": TOKEN}
             for words in (
-                ("maintenance", "enable", "--wait"),
+                ("maintenance", "enable", "--service", "all", "--wait"),
                 ("import", str(images.folder / SNAPSHOT)),
-                ("maintenance", "disable", "--wait"),
+                ("maintenance", "disable", "--service", "all", "--wait"),
             ):
                 code, out, err = await runstream(*words, **service)
                 assert code == 0, (words, out, err)

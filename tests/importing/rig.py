@@ -18,7 +18,7 @@ from runstream.database.epochs import Epoch, list_epochs, remember_export
 from runstream.datamanager.startup import record_epoch
 from runstream.errors import RunstreamError
 from runstream.importing.epochs import ServicePlace
-from runstream.importing.importer import import_snapshot, verify_file
+from runstream.importing.importer import ImportPart, import_snapshot, of_services, verify_file
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -76,8 +76,12 @@ class Rig:
             await rebuild(self.place.nats_url, log, self.database, silent)
 
     async def run_import(self, path: Path, storage: ObjectStorage | None = None) -> ImportReport:
-        snapshot = verify_file(path, "", silent)
-        return await import_snapshot(self.place, snapshot, self.parked.hold, storage, silent)
+        return await import_snapshot(self.parts(path), storage, silent)
+
+    def parts(self, path: Path) -> list[ImportPart]:
+        """Verify a snapshot, and return what an import of it replaces."""
+        (snapshot,) = of_services(verify_file(path, "", silent), [self.place.service])
+        return [ImportPart(self.place, self.parked.hold, snapshot)]
 
     async def export(self, path: Path, until: LogPosition | None = None, *, remembered: bool = False) -> Path:
         with path.open("wb") as file:

@@ -22,7 +22,7 @@ from runstream.domain.config.references import find_user
 from runstream.errors import BadRequestError
 from runstream.ids import new_id
 from runstream.importing.epochs import ServicePlace, activate, delete, epochs_in_nats, remove_killed
-from runstream.importing.importer import import_snapshot, preview_import, verify_file
+from runstream.importing.importer import ImportPart, import_snapshot, of_services, verify_file
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -84,7 +84,8 @@ class ConfigRig:
                 return await export(log, send, planned, parked=lambda _, positions: parked_as_of(log, positions))
 
     async def run_import(self, path: Path) -> ImportReport:
-        return await import_snapshot(self.place, verify_file(path, "", silent), self.parked.hold, None, silent)
+        (snapshot,) = of_services(verify_file(path, "", silent), ["config"])
+        return await import_snapshot([ImportPart(self.place, self.parked.hold, snapshot)], None, silent)
 
     async def differences(self) -> list[str]:
         report = FsckReport()
@@ -167,16 +168,12 @@ async def test_a_failure_before_the_switch_changes_nothing(servers: Servers, tmp
 async def test_a_snapshot_of_another_service_is_refused(servers: Servers, tmp_path: Path) -> None:
     await written(tmp_path / "runs", generated(3))
     async with config_rig(servers) as rig:
-        snapshot = verify_file(tmp_path / "runs", "", silent)
         with pytest.raises(BadRequestError, match="of the service runs, not of config") as caught:
-            await preview_import(rig.place, snapshot)
+            of_services(verify_file(tmp_path / "runs", "", silent), ["config"])
         assert (caught.value.code, caught.value.hint) == ("otherService", "import it with --service runs")
-        with pytest.raises(BadRequestError, match="of the service runs, not of config"):
-            await rig.run_import(tmp_path / "runs")
         await rig.export(tmp_path / "config")
-        runs = ServicePlace(rig.place.nats, servers.nats_url, rig.place.database, servers.namespace, "runs", 1)
         with pytest.raises(BadRequestError, match="of the service config, not of runs"):
-            await preview_import(runs, verify_file(tmp_path / "config", "", silent))
+            of_services(verify_file(tmp_path / "config", "", silent), ["runs"])
         async with rig.log() as log:
             with pytest.raises(BadRequestError, match="have no logs and no archives"):
                 await plan(log, datetime.now(UTC), objects=("logs",))

@@ -189,7 +189,7 @@ def test_only_a_snapshot_of_a_trusted_key_is_taken(tmp_path: Path) -> None:
     write(tmp_path / "signed", key=SigningKey.read(tmp_path / "own.pem"))
     write(tmp_path / "unsigned")
     for trusted in ([], [str(own)], [str(other), str(own)]):
-        assert verify_file(tmp_path / "signed", "", silent, trusted=trusted).signer
+        assert verify_file(tmp_path / "signed", "", silent, trusted=trusted)[0].signer
     for name, trusted in (("signed", [str(other)]), ("unsigned", [str(own)])):
         with pytest.raises(SnapshotError, match="takes only what is signed") as raised:
             verify_file(tmp_path / name, "", silent, trusted=trusted)
@@ -202,17 +202,17 @@ async def test_an_import_that_does_not_know_the_gateways_settings_requires_their
     trusted = fingerprint(read_public_key(make_keys(tmp_path / "own.pem")))
     await written(tmp_path / "signed", key=SigningKey.read(tmp_path / "own.pem"))
     await written(tmp_path / "unsigned")
-    signed, unsigned = (verify_file(tmp_path / name, "", silent) for name in ("signed", "unsigned"))
     async with rig(servers) as around:
+        signed, unsigned = (around.parts(tmp_path / name) for name in ("signed", "unsigned"))
         nats, namespace = around.place.nats, around.place.namespace
         await announce_trusted_keys(nats, namespace, "runs", [trusted])
-        for taking_in in (preview_import(around.place, unsigned), around.run_import(tmp_path / "unsigned")):
+        for taking_in in (preview_import(unsigned), around.run_import(tmp_path / "unsigned")):
             with pytest.raises(SnapshotError, match="takes only what is signed"):
                 await taking_in
         assert len(await around.epochs()) == 1
-        assert (await preview_import(around.place, signed)).signer == trusted
+        assert (await preview_import(signed)).signer == trusted
         await announce_trusted_keys(nats, namespace, "runs", [])
-        assert (await preview_import(around.place, unsigned)).signer == ""
+        assert (await preview_import(unsigned)).signer == ""
 
 
 async def test_an_older_snapshot_than_one_before_is_named(servers: Servers, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ async def test_an_older_snapshot_than_one_before_is_named(servers: Servers, tmp_
         await around.rebuild()
         old, new = await around.export(tmp_path / "old"), await around.export(tmp_path / "new")
         for path, named in ((old, False), (new, False), (old, True), (new, False)):
-            snapshot = verify_file(path, "", silent)
+            (snapshot,) = verify_file(path, "", silent)
             assert bool(await older_than(around.place, snapshot)) == named, path
             await around.run_import(path)
 
@@ -233,10 +233,11 @@ async def test_an_older_snapshot_than_one_that_was_exported_is_named(servers: Se
             await append(around.place.nats_url, log, 2)
         await around.rebuild()
         names = ("old", "new")
-        old, new = [verify_file(await around.export(tmp_path / name, remembered=True), "", silent) for name in names]
+        parts = [around.parts(await around.export(tmp_path / name, remembered=True)) for name in names]
+        old, new = (snapshots[0].snapshot for snapshots in parts)
         later = f"of {new.header.created:%Y-%m-%d %H:%M:%S} UTC, was exported here before"
         assert later in await older_than(around.place, old)
-        assert later in (await preview_import(around.place, old)).older
+        assert later in (await preview_import(parts[0])).older
         assert later in (await around.run_import(old.path)).older
         assert await older_than(around.place, new) == ""
         await remember_export(around.database, old.header.service, old.header.namespace, old.header.created)

@@ -19,7 +19,7 @@ from runstream.client import Client, ClientError, ImportProgress
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import import_routes
-from runstream.importing.importer import ServedImports
+from runstream.importing.importer import ImportedService, ServedImports
 from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot
 from runstream.telemetry.http_server import HttpServer
@@ -66,9 +66,10 @@ class Service:
 async def serving(servers: Servers, storage: ObjectStorage, folder: Path) -> AsyncIterator[Service]:
     async with rig(servers) as around:
         service = Service(around, "", Waiting())
-        imports = ServedImports(around.place, service.parked.hold, service.require_parked, storage, folder / "spool")
+        imported = ImportedService(around.place, service.parked.hold, service.require_parked)
+        imports = ServedImports([imported], storage, folder / "spool")
         app = FastAPI(exception_handlers={RunstreamError: _told})
-        app.include_router(import_routes({"runs": imports}), prefix="/api/v1alpha")
+        app.include_router(import_routes({"": imports, "runs": imports}), prefix="/api/v1alpha")
         server = HttpServer(app)
         await server.start()
         try:

@@ -27,11 +27,11 @@ from tests.log.servers import connected
 LOST_SECONDS = 15
 
 
-async def until(client: Client, reached: Callable[[Maintenance], bool]) -> Maintenance:
+async def until(client: Client, reached: Callable[[Maintenance], bool], service: str = "runs") -> Maintenance:
     """The status as soon as it is as asked for, told by changes."""
-    status = await client.maintenance.status()
+    status = await client.maintenance.status(service)
     while not reached(status):
-        status = await client.maintenance.status(unlike=status.tag)
+        status = await client.maintenance.status(service, unlike=status.tag)
     return status
 
 

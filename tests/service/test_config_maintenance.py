@@ -84,7 +84,7 @@ async def through_the_api(url: str, token: str, file: Path) -> None:
         assert status == code, told
         return out + told
 
-    await command("export", "-o", f"{file}.runs")
+    await command("export", "--service", "runs", "-o", f"{file}.runs")
     assert "exported 4 commits" in await command("export", "--service", "config", "-o", str(file))
     assert "the snapshot is good: 4 commits" in await command("snapshot", "verify", str(file))
     words = ("import", str(file), "--service", "config")

@@ -17,12 +17,15 @@ from backports import zstd
 from benchmarks.generate import GeneratedLog
 
 from runstream.commits import LogPosition
+from runstream.config.store import ConfigFollower, ConfigStore
+from runstream.domain.config.decisions.users import decide_create_user
+from runstream.ids import derived_id
 from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.snapshots import manifest as m
 from runstream.snapshots import segments
 from runstream.snapshots.container import END, header, padding
-from runstream.snapshots.export import ParkedAt, Resumed, export, plan
+from runstream.snapshots.export import FurtherLog, ParkedAt, Resumed, export, plan_all
 from runstream.snapshots.manifest import Manifest, ObjectKind, SnapshotHeader
 from runstream.snapshots.objects import object_writer
 from runstream.snapshots.segments import SegmentDraft
@@ -61,17 +64,41 @@ async def written(
     kinds: Sequence[ObjectKind] = (),
     parked: ParkedAt | None = None,
     resumed: Resumed | None = None,
+    also: ReadableLog | None = None,
 ) -> Manifest:
     """Export to a new file; or to the end of one that is resumed."""
     source = log or generated()
-    planned = resumed.header if resumed is not None else await plan(source, CREATED, until, kinds)
+    further: Sequence[FurtherLog] = ()
+    if resumed is not None:
+        planned = resumed.header
+    else:
+        logs = [source] if also is None else [source, also]
+        planned, further = await plan_all(logs, CREATED, until, kinds)
     with path.open("ab" if resumed is not None else "wb") as file:
 
         async def send(content: bytes) -> None:
             file.write(content)
 
         writer = object_writer(objects, planned.objects) if objects is not None else None
-        return await export(source, send, planned, key=key, objects=writer, parked=parked, resumed=resumed)
+        return await export(
+            source, send, planned, further=further, key=key, objects=writer, parked=parked, resumed=resumed
+        )
+
+
+async def users_log(*names: str) -> MemoryLog:
+    """A log of the config service with these users."""
+    log = MemoryLog(SUBJECTS.namespace, "config", partitions=1)
+    store = ConfigStore(log)
+    async with ConfigFollower(store).serving():
+        for name in names:
+            user, group = derived_id("user", name), derived_id("group", name)
+            await store.change(
+                lambda state, name=name, user=user, group=group: decide_create_user(  # type: ignore[misc]
+                    state, user_id=user, root_group_id=group, name=name
+                ),
+                actor="admin",
+            )
+    return log
 
 
 def write(path: Path, log: ReadableLog | None = None, **options: Any) -> Manifest:

@@ -138,9 +138,9 @@ def test_no_file_at_all(tmp_path: Path) -> None:
 def test_a_newer_format_is_reported_as_newer(good: Path, tmp_path: Path) -> None:
     files = parts(good)
     for name in (m.SNAPSHOT, m.MANIFEST):
-        newer = {**files, name: json.dumps({"format": 2, "unheard": "of"}).encode()}
+        newer = {**files, name: json.dumps({"format": 3, "unheard": "of"}).encode()}
         report = verify(pack(tmp_path / "x", {**newer, m.END: m.end_of(newer[m.MANIFEST])}))
-        assert str(report.problems[0]) == f"{name}: the snapshot has format 2, this Runstream knows up to 1"
+        assert str(report.problems[0]) == f"{name}: the snapshot has format 3, this Runstream knows up to 2"
 
 
 @pytest.mark.parametrize(

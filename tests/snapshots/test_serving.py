@@ -30,11 +30,12 @@ TASK = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
 
 @asynccontextmanager
 async def serving(log: GeneratedLog, storage: ObjectStorage) -> AsyncIterator[httpx2.AsyncClient]:
-    async def served() -> GeneratedLog:
-        return log
+    async def served() -> list[GeneratedLog]:
+        return [log]
 
     app = FastAPI(exception_handlers={RunstreamError: _told})
-    app.include_router(export_routes({"runs": LogExports(served, storage, lambda: CREATED)}))
+    exports = LogExports(served, storage, lambda: CREATED)
+    app.include_router(export_routes({"": exports, "runs": exports}))
     server = HttpServer(app)
     await server.start()
     try:

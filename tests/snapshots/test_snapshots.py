@@ -135,9 +135,9 @@ def test_what_is_not_an_interrupted_export_is_left_alone(tmp_path: Path) -> None
         with path.open("r+b") as file, pytest.raises(BadRequestError, match="snapshot"):
             resume(file)
         assert path.read_bytes() == content
-    newer = parts(path := pack(tmp_path / "n", {"README.md": b"", "event-types.md": b"", m.SNAPSHOT: b'{"format":2}'}))
+    newer = parts(path := pack(tmp_path / "n", {"README.md": b"", "event-types.md": b"", m.SNAPSHOT: b'{"format":3}'}))
     assert newer
-    with path.open("r+b") as file, pytest.raises(BadRequestError, match="format 2"):
+    with path.open("r+b") as file, pytest.raises(BadRequestError, match="format 3"):
         resume(file)
 
 

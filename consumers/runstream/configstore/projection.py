@@ -16,7 +16,6 @@ from runstream.database.connection import Connection
 from runstream.database.database import Database
 from runstream.database.transaction import WriterTransaction
 from runstream.errors import ConflictError
-from runstream.projections.rebuild_schema import Further
 from runstream.projections.store import as_json, storable, upsert
 from runstream.tables import ConfigRow, ParkedRow
 
@@ -54,29 +53,11 @@ class ConfigProjection:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, fold: ConfigFold, epoch: int, further: Further | None = None) -> None:
-        """Make rows, parked commits and checkpoint those of a fold. Raises InternalError when the database fails.
-
-        `further` is done in the same transaction, which is then on disk when this returns.
-        """
-        wanted, parked = config_rows(fold), parked_rows(fold.all_parked.values())
+    async def begin(self, fold: ConfigFold, epoch: int) -> None:
+        """Make rows, parked commits and checkpoint those of a fold. Raises InternalError when the database fails."""
 
         async def work(writing: WriterTransaction) -> None:
-            connection = writing.connection
-            await connection.execute(_BEGIN, PROJECTION, PARTITION, epoch, fold.after)
-            found: dict[Key, ConfigRow] = {}
-            for row in await connection.fetch(_ROWS):
-                found[row["kind"], row["id"]] = ConfigRow(**row)
-            await _write(
-                connection,
-                [row for key, row in wanted.items() if found.get(key) != row],
-                [key for key in found if key not in wanted],
-            )
-            await connection.execute(_UNPARK, PROJECTION)
-            await connection.execute(_PARK, as_json(parked))
-            if further is not None:
-                await connection.execute("SET LOCAL synchronous_commit = on")
-                await further(connection)
+            await replace_rows(writing.connection, fold, epoch)
 
         with storable():
             await self._database.write(work, timeout=WRITE_SECONDS)
@@ -100,6 +81,22 @@ class ConfigProjection:
 
         with storable():
             await self._database.write(work, timeout=WRITE_SECONDS)
+
+
+async def replace_rows(connection: Connection, fold: ConfigFold, epoch: int) -> None:
+    """Make rows, parked commits and checkpoint those of a fold, in the transaction of the connection."""
+    wanted, parked = config_rows(fold), parked_rows(fold.all_parked.values())
+    await connection.execute(_BEGIN, PROJECTION, PARTITION, epoch, fold.after)
+    found: dict[Key, ConfigRow] = {}
+    for row in await connection.fetch(_ROWS):
+        found[row["kind"], row["id"]] = ConfigRow(**row)
+    await _write(
+        connection,
+        [row for key, row in wanted.items() if found.get(key) != row],
+        [key for key in found if key not in wanted],
+    )
+    await connection.execute(_UNPARK, PROJECTION)
+    await connection.execute(_PARK, as_json(parked))
 
 
 async def _write(connection: Connection, rows: Sequence[ConfigRow], gone: Sequence[Key]) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -27,8 +27,9 @@ from nats.aio.client import Client
 
 from runstream import config_folding
 from runstream.config_folding import ConfigFold
-from runstream.configstore.projection import ConfigProjection
+from runstream.configstore.projection import replace_rows
 from runstream.configstore.reading import fold_up_to
+from runstream.database.connection import Connection
 from runstream.database.database import Database
 from runstream.database.epochs import Epoch, EpochState, current_epoch, list_epochs, make_current, mark_deleted
 from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError, RunstreamError
@@ -40,7 +41,16 @@ from runstream.maintenance.request import SERVICE
 from runstream.projections.ownership import own_all_partitions
 from runstream.projections.rebuild import OnStage, RebuildPlace, fill, rebuild_lock
 from runstream.projections.rebuild_filling import Filled
-from runstream.projections.rebuild_schema import Further, drop, exchange, make_empty, make_indexes, schema_beside
+from runstream.projections.rebuild_schema import (
+    Change,
+    apply_at_once,
+    drop,
+    exchange,
+    make_empty,
+    make_indexes,
+    schema_beside,
+)
+from runstream.projections.store import storable
 from runstream.subjects import Subjects
 
 
@@ -126,50 +136,72 @@ class EpochRows:
     """The last sequence of each partition."""
     parked: int
     """Number of parked commits."""
-    exchange: Callable[[Further], Awaitable[None]]
-    """Puts them in place and does what it takes, in one transaction that is on disk when it returns."""
+    put: Change
+    """Puts them in the place of the live ones."""
 
 
 def rows_beside(place: ServicePlace, filled: Sequence[Filled]) -> EpochRows:
     """Return rows of runs that fill the schema beside."""
     sequences = tuple(one.sequence for one in filled)
-    return EpochRows(sequences, sum(one.parked for one in filled), partial(exchange, place.database, place.beside))
+    return EpochRows(sequences, sum(one.parked for one in filled), exchange(place.database, place.beside))
 
 
-def rows_of_config(place: ServicePlace, epoch: int, fold: ConfigFold) -> EpochRows:
+def rows_of_config(epoch: int, fold: ConfigFold) -> EpochRows:
     """Return the rows of the config service, which are its fold."""
-    begin = partial(ConfigProjection(place.database).begin, fold, epoch)
-    return EpochRows((fold.after,), len(fold.all_parked), begin)
+    return EpochRows((fold.after,), len(fold.all_parked), partial(replace_rows, fold=fold, epoch=epoch))
 
 
-async def switch(
-    place: ServicePlace, old: Epoch, new: Epoch, rows: EpochRows, require: Callable[[], Awaitable[None]]
-) -> None:
-    """Switch to another epoch and its rows. All or nothing, and on disk when this returns.
+@dataclass(frozen=True, slots=True)
+class EpochSwitch:
+    """The switch of one service to another epoch and its rows."""
+
+    place: ServicePlace
+    old: Epoch
+    new: Epoch
+    rows: EpochRows
+
+    async def apply(self, connection: Connection) -> None:
+        """Make the epoch and its rows current. Raises ConflictError when the old epoch is not current any more."""
+        with storable():
+            await self.rows.put(connection)
+        await make_current(connection, self.place.service, self.new.number, self.old.number)
+
+    async def is_done(self) -> bool:
+        """Return whether the new epoch is current."""
+        return (await current_epoch(self.place.database, self.place.service)).number == self.new.number
+
+
+async def switch(switches: Sequence[EpochSwitch], require: Callable[[], Awaitable[None]]) -> None:
+    """Switch services of one deployment, that of runs first. All or nothing, and on disk when this returns.
 
     Calls `require` right before the switch; it raises when the switch must not happen any more. Raises ConflictError
-    when the old epoch is not current any more, InternalError when the database fails.
+    when an old epoch is not current any more, InternalError when the database fails.
     """
-    database = place.database
-    partitions = max(old.partitions, new.partitions)
-    async with own_all_partitions(database, place.namespace, place.service, partitions):
+    database = switches[0].place.database
+    async with AsyncExitStack() as owned:
+        for one in switches:
+            partitions = max(one.old.partitions, one.new.partitions)
+            await owned.enter_async_context(
+                own_all_partitions(database, one.place.namespace, one.place.service, partitions)
+            )
         await require()
         try:
-            numbers = (new.number, old.number)
-            await rows.exchange(lambda connection: make_current(connection, place.service, *numbers))
+            await apply_at_once(database, [one.apply for one in switches])
         except InternalError:
             # The commit may have happened and only its answer been lost.
-            if (await current_epoch(database, place.service)).number != new.number:
+            if not await switches[0].is_done():
                 raise
-    log.info("another epoch is served", action="epoch_switched", epoch=new.number, before=old.number)
-    try:
-        await publish_epoch(place.nats, database, place.namespace, place.service)
-    except RunstreamError as error:
-        log.warning(
-            "NATS names the new epoch only when maintenance ends",
-            action="epoch_untold",
-            error=str(error),
-        )
+    for one in switches:
+        place, numbers = one.place, {"epoch": one.new.number, "before": one.old.number}
+        log.info("another epoch is served", action="epoch_switched", service=place.service, **numbers)
+        try:
+            await publish_epoch(place.nats, database, place.namespace, place.service)
+        except RunstreamError as error:
+            log.warning(
+                "NATS names the new epoch only when maintenance ends",
+                action="epoch_untold",
+                error=str(error),
+            )
 
 
 async def publish_epoch(nc: Client, database: Database, namespace: str, service: str) -> None:
@@ -269,14 +301,14 @@ async def activate(place: ServicePlace, number: int, hold: HoldMaintenance, say:
         ends = [end or 0 for end in await place.ends(new)]
         if place.service == config_folding.SERVICE:
             source = LogReader(place.nats, place.subjects(new.number), new.partitions)
-            rows = rows_of_config(place, new.number, await fold_up_to(source, ends[config_folding.PARTITION]))
+            rows = rows_of_config(new.number, await fold_up_to(source, ends[config_folding.PARTITION]))
         else:
             into = place.rows_beside(new)
             indexes = await make_empty(into.database_url, into.schema)
             filled = await fill(into, ends, say)
             await make_indexes(into.database_url, into.schema, indexes)
             rows = rows_beside(place, filled)
-        await switch(place, old, new, rows, maintenance.require)
+        await switch([EpochSwitch(place, old, new, rows)], maintenance.require)
     log.info("An epoch was activated", action="epoch_activated", epoch=new.number, before=old.number)
     return rows.parked
 

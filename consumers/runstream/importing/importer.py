@@ -13,13 +13,14 @@ import contextlib
 import errno
 import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import structlog
 
 from runstream import config_folding
@@ -30,6 +31,7 @@ from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.ids import new_id
 from runstream.importing.epochs import (
     EpochRows,
+    EpochSwitch,
     HoldMaintenance,
     ListedEpoch,
     ServicePlace,
@@ -87,8 +89,10 @@ class Verified:
         return sum(listed.objects for listed in self.manifest.objects)
 
 
-def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trusted: Sequence[str] = ()) -> Verified:
-    """Verify a whole snapshot, called `name` in messages (default: the name of its file).
+def verify_file(
+    path: Path, public_key: str, say: OnStage, name: str = "", trusted: Sequence[str] = ()
+) -> tuple[Verified, ...]:
+    """Verify a whole snapshot, called `name` in messages (default: the name of its file); return it by service.
 
     With `trusted` (paths of PEM files), it must be signed with one of these keys. CPU-bound, in several processes.
     Raises SnapshotError with the first problem, BadRequestError for a key that cannot be read.
@@ -98,21 +102,44 @@ def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trust
             require_signer(snapshot.signer, fingerprints(trusted))
     report = verify(path, public_key=public_key, tell=lambda done, total: say("verifying", done, total))
     report.require_good()
-    if report.header is None or report.manifest is None:
-        raise InternalError("a good snapshot has no manifest", code="verifyFailed")
-    return Verified(path, name or path.name, report.header, report.manifest, report.signer, report.parked)
+    return tuple(
+        Verified(path, name or path.name, one.header, one.manifest, one.signer, one.parked)
+        for one in report.all
+        if one.header is not None and one.manifest is not None
+    )
 
 
-async def _require_importable(place: ServicePlace, snapshot: Verified) -> None:
-    """Raise BadRequestError for a snapshot of another service, SnapshotError unless signed as gateways require."""
-    service = snapshot.header.service
-    if service != place.service:
+def of_services(snapshots: Sequence[Verified], services: Collection[str] = SERVICES) -> tuple[Verified, ...]:
+    """Return the snapshots of these services, that of runs first. Raises BadRequestError when there is none.
+
+    An import of all services needs to know all that the file holds.
+    """
+    found = {one.header.service: one for one in snapshots}
+    unknown = sorted(found.keys() - {*SERVICES})
+    chosen = tuple(found[service] for service in SERVICES if service in services and service in found)
+    if not chosen or (unknown and {*services} == {*SERVICES}):
+        held = ", ".join(found)[:80]
         raise BadRequestError(
-            f"{snapshot.name} is a snapshot of the service {service[:80]}, not of {place.service}",
+            f"{snapshots[0].name} is a snapshot of the service {held}, not of {' or '.join(services)}",
             code="otherService",
-            hint=f"import it with --service {service}" if service in SERVICES else "which Runstream wrote it?",
+            hint="which Runstream wrote it?" if unknown else f"import it with --service {held}",
         )
-    require_signer(snapshot.signer, await announced_trusted_keys(place.nats, place.namespace, place.service))
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPart:
+    """The log of one service that an import replaces, and what replaces it."""
+
+    place: ServicePlace
+    hold: HoldMaintenance
+    snapshot: Verified
+
+
+async def _require_importable(part: ImportPart) -> None:
+    """Raise SnapshotError unless the snapshot is signed as gateways require."""
+    place = part.place
+    require_signer(part.snapshot.signer, await announced_trusted_keys(place.nats, place.namespace, place.service))
 
 
 async def older_than(place: ServicePlace, snapshot: Verified) -> str:
@@ -140,36 +167,80 @@ def _shown(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-async def preview_import(place: ServicePlace, snapshot: Verified) -> ImportReport:
+async def preview_import(parts: Sequence[ImportPart]) -> ImportReport:
     """Return what an import would change, without changing anything."""
-    await _require_importable(place, snapshot)
-    old = await current_epoch(place.database, place.service)
-    older = await older_than(place, snapshot)
-    return _report(snapshot, old, old, await place.commits(old), older, dry=True)
+    reports = []
+    for part in parts:
+        await _require_importable(part)
+        place, old = part.place, await current_epoch(part.place.database, part.place.service)
+        older = await older_than(place, part.snapshot)
+        reports.append(_report(part.snapshot, old, old, await place.commits(old), older, dry=True))
+    return _together(reports)
 
 
-async def import_snapshot(
-    place: ServicePlace, snapshot: Verified, hold: HoldMaintenance, storage: ObjectStorage | None, say: OnStage
-) -> ImportReport:
-    """Replace the log by the snapshot. All or nothing.
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """One part in a new epoch that is not served yet."""
 
-    A snapshot with objects needs `storage`. Raises BadRequestError when the service is not in maintenance,
+    part: ImportPart
+    change: EpochSwitch
+    replaced: int
+    """Number of commits of the old epoch."""
+    older: str
+    added: int
+    """Number of objects that the storage did not have."""
+
+    def report(self) -> ImportReport:
+        """Return the report once the epoch is served."""
+        change, snapshot = self.change, self.part.snapshot
+        parked = change.rows.parked
+        log.info("A snapshot was imported", action="snapshot_imported", epoch=change.new.number, parked=parked)
+        return _report(snapshot, change.old, change.new, self.replaced, self.older, added=self.added, parked=parked)
+
+
+async def import_snapshot(parts: Sequence[ImportPart], storage: ObjectStorage | None, say: OnStage) -> ImportReport:
+    """Replace the log of each part by its snapshot, all in one step. All or nothing.
+
+    A snapshot with objects needs `storage`. Raises BadRequestError when a service is not in maintenance,
     ConflictError with the instances that are not parked or the operation that runs, SnapshotError, InternalError.
     """
-    await _require_importable(place, snapshot)
-    async with hold(f"the import of {snapshot.name}") as maintenance, rebuild_lock(place.database):
-        if older := await older_than(place, snapshot):
-            log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")
-        await remove_leftovers(place)
-        old = await current_epoch(place.database, place.service)
-        replaced = await place.commits(old)
-        async with _new_epoch(place, old, snapshot) as new:
-            rows = await _loaded(place, old, new, snapshot, say)
-            added = await _stored(snapshot, storage, say)
+    for part in parts:
+        await _require_importable(part)
+    async with AsyncExitStack() as work:
+        what = f"the import of {parts[0].snapshot.name}"
+        held = [await work.enter_async_context(part.hold(what)) for part in parts]
+        await work.enter_async_context(rebuild_lock(parts[0].place.database))
+        for part in parts:
+            await remove_leftovers(part.place)
+
+        async def require() -> None:
+            for maintenance in held:
+                await maintenance.require()
+
+        async with AsyncExitStack() as epochs:  # a failure before the switch removes all of them
+            loaded = [await epochs.enter_async_context(_loaded(part, storage, say)) for part in parts]
             say("switching", 0, 0)
-            await switch(place, old, new, rows, maintenance.require)
-    log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=rows.parked)
-    return _report(snapshot, old, new, replaced, older, added=added, parked=rows.parked)
+            await switch([one.change for one in loaded], require)
+    return _together([one.report() for one in loaded])
+
+
+def _together(reports: Sequence[ImportReport]) -> ImportReport:
+    first, *others = reports
+    return msgspec.structs.replace(first, also=tuple(others))
+
+
+@contextlib.asynccontextmanager
+async def _loaded(part: ImportPart, storage: ObjectStorage | None, say: OnStage) -> AsyncIterator[_Loaded]:
+    """Load a part into a new epoch; remove it when the block fails before the switch."""
+    place, snapshot = part.place, part.snapshot
+    if older := await older_than(place, snapshot):
+        log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")
+    old = await current_epoch(place.database, place.service)
+    replaced = await place.commits(old)
+    async with _new_epoch(place, old, snapshot) as new:
+        rows = await _filled(place, old, new, snapshot, say)
+        added = await _stored(snapshot, storage, say)
+        yield _Loaded(part, EpochSwitch(place, old, new, rows), replaced, older, added)
 
 
 @contextlib.asynccontextmanager
@@ -195,13 +266,13 @@ async def _roll_back(place: ServicePlace, new: Epoch) -> None:
         await drop(place.database.url, place.beside)
 
 
-async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: OnStage) -> EpochRows:
+async def _filled(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: OnStage) -> EpochRows:
     """Fill the streams of the new epoch, and return its rows."""
     into = place.rows_beside(new)
     if place.service == config_folding.SERVICE:
         tell = adding_up(say, "loading", snapshot.manifest.commits)
         fold = await load_config(Target(snapshot.path, hash_of(snapshot.manifest), into), tell)
-        rows = rows_of_config(place, new.number, fold)
+        rows = rows_of_config(new.number, fold)
         await _require_loaded(place, new, rows)
         return rows
     indexes = await make_empty(into.database_url, into.schema)
@@ -272,6 +343,7 @@ def _report(
         parked=parked,
         parked_in_source=snapshot.parked,
         older=older,
+        service=header.service,
     )
 
 
@@ -279,14 +351,22 @@ _ROOM_BYTES = 256 << 20
 """Free bytes that an import's file leaves on the disk, so that the service's log can grow."""
 
 
-@dataclass(slots=True)
-class ServedImports:
-    """Imports of one service (see `runstream.gateway.routes.maintenance.Imports`)."""
+@dataclass(frozen=True, slots=True)
+class ImportedService:
+    """A service whose log an import can replace."""
 
     place: ServicePlace
     hold: HoldMaintenance
     require_parked: Callable[[], Awaitable[None]]
-    """Raises what `hold` would raise, before a large file is uploaded in vain."""
+    """Raises what `hold` would raise."""
+
+
+@dataclass(slots=True)
+class ServedImports:
+    """Imports of services (see `runstream.gateway.routes.maintenance.Imports`)."""
+
+    services: Sequence[ImportedService]
+    """The services whose logs an import replaces, if the file holds them."""
     storage: ObjectStorage
     spool: Path
     """The folder of uploaded files during their import; it holds nothing else."""
@@ -300,18 +380,36 @@ class ServedImports:
 
     async def run(self, content: AsyncIterator[bytes], name: str, say: OnStage, *, dry_run: bool) -> ImportReport:
         """Import an uploaded snapshot, or return what the import would change."""
-        await self.require_parked()
+        await self._require_parked()
         with self._spooled() as path:
             await _take_in(content, path)
             say("verifying", 0, 0)
-            snapshot = await asyncio.to_thread(verify_file, path, "", say, name, self.trusted_keys)
+            verified = await asyncio.to_thread(verify_file, path, "", say, name, self.trusted_keys)
+            services = {one.place.service: one for one in self.services}
+            parts = [
+                ImportPart(services[one.header.service].place, services[one.header.service].hold, one)
+                for one in of_services(verified, services)
+            ]
             if dry_run:
-                return await preview_import(self.place, snapshot)
-            return await import_snapshot(self.place, snapshot, self.hold, self.storage, say)
+                return await preview_import(parts)
+            return await import_snapshot(parts, self.storage, say)
+
+    async def _require_parked(self) -> None:
+        """Raise what the import would raise, before a large file is uploaded in vain: some service must be parked."""
+        refused: RunstreamError | None = None
+        for service in self.services:
+            try:
+                await service.require_parked()
+            except RunstreamError as error:
+                refused = refused or error
+            else:
+                return
+        if refused is not None:
+            raise refused
 
     async def epochs(self) -> list[ListedEpoch]:
-        """List all epochs that are not deleted."""
-        return await listed_epochs(self.place)
+        """List all epochs of the first service that are not deleted."""
+        return await listed_epochs(self.services[0].place)
 
     @contextmanager
     def _spooled(self) -> Iterator[Path]:

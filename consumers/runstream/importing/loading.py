@@ -91,11 +91,12 @@ async def load_config(target: Target, tell: OnDone) -> ConfigFold:
 
 @contextmanager
 def open_verified(path: Path, manifest: str) -> Iterator[Snapshot]:
-    """Open the snapshot, if it still is the verified one. Raises SnapshotError."""
-    with open_snapshot(path) as snapshot:
-        if hash_of(snapshot.manifest) != manifest:
+    """Open the verified snapshot with this manifest, if the file still has it. Raises SnapshotError."""
+    with open_snapshot(path) as opened:
+        found = next((one for one in opened.all if hash_of(one.manifest) == manifest), None)
+        if found is None:
             raise SnapshotError("the file", "it was replaced by another one while it was imported", code="otherFile")
-        yield snapshot
+        yield found
 
 
 def hash_of(manifest: Manifest) -> str:

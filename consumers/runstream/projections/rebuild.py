@@ -27,7 +27,7 @@ from runstream.log.jetstream import LogReader
 from runstream.projections.ownership import own_all_partitions
 from runstream.projections.rebuild_filling import Filled, fill_partition
 from runstream.projections.rebuild_processes import OnDone, available_cpus, run_in_processes
-from runstream.projections.rebuild_schema import exchange, make_empty, make_indexes, schema_beside
+from runstream.projections.rebuild_schema import apply_at_once, exchange, make_empty, make_indexes, schema_beside
 from runstream.subjects import Subjects
 
 ALONE_SECONDS = 5.0
@@ -121,7 +121,7 @@ async def rebuild(nats_url: str, source: LogReader, database: Database, say: OnS
         filled = await _caught_up(place, source, filled, say)
         async with own_all_partitions(database, source.subjects.namespace, source.subjects.service, source.partitions):
             filled = await fill(place, await ends_of(source), say, filled)
-            await exchange(database, beside)
+            await apply_at_once(database, [exchange(database, beside)])
     done = _rebuilt(database.schema, place, filled)
     log.info("The projection was rebuilt", action="projection_rebuilt", schema=database.schema, parked=done.parked)
     return done

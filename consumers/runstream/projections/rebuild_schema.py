@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -44,8 +44,8 @@ SELECT pg_notify($1, format('%s:%s:%s', epoch, partition, sequence)) FROM checkp
 """
 log = structlog.get_logger()
 
-Further = Callable[[Connection], Awaitable[None]]
-"""Further work in the transaction of an exchange."""
+Change = Callable[[Connection], Awaitable[None]]
+"""A change of rows, in the transaction of the connection."""
 
 
 def schema_beside(schema: str) -> str:
@@ -114,16 +114,27 @@ async def make_indexes(url: str, schema: str, statements: list[str]) -> None:
     await work(f"ANALYZE {', '.join((*EXCHANGED, *SHARED))}")
 
 
-async def exchange(database: Database, beside: str, further: Further | None = None) -> None:
-    """Replace the live projection by that of the schema `beside`, and drop that schema; all or nothing.
+def exchange(database: Database, beside: str) -> Change:
+    """Return the change that replaces the live projection by that of the schema `beside`, and drops that schema."""
 
-    Runs `further` in the same transaction, which is on disk when this returns. Raises ConflictError when readers hold
-    the tables for too long, InternalError when the database fails: the exchange may then have happened or not.
+    async def change(connection: Connection) -> None:
+        for statement in _statements(quoted(database.schema), quoted(beside)):
+            await connection.execute(statement)
+        await connection.execute(_ANNOUNCE, channel_of(database.schema), PROJECTION)
+
+    return change
+
+
+async def apply_at_once(database: Database, changes: Sequence[Change]) -> None:
+    """Make all changes in one transaction, which is on disk when this returns.
+
+    Raises ConflictError when readers hold the tables for too long, InternalError when the database fails: the changes
+    may then have happened or not.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + EXCHANGE_SECONDS
     async with hung_up(await database.connect()) as connection:
-        while not await _exchanged(connection, database.schema, beside, further, deadline):
+        while not await _applied(connection, changes, deadline):
             if loop.time() > deadline:
                 raise ConflictError(
                     f"the tables of the projection stayed in use for {EXCHANGE_SECONDS:.0f} s",
@@ -133,18 +144,13 @@ async def exchange(database: Database, beside: str, further: Further | None = No
             log.info("the tables are in use, the exchange tries again", action="exchange_waits")
 
 
-async def _exchanged(
-    connection: Connection, schema: str, beside: str, further: Further | None, deadline: float
-) -> bool:
-    """Return whether the exchange went through; False when a table stayed in use for `LOCK_MILLISECONDS`."""
+async def _applied(connection: Connection, changes: Sequence[Change], deadline: float) -> bool:
+    """Return whether the changes went through; False when a table stayed in use for `LOCK_MILLISECONDS`."""
     try:
         async with bounded(deadline + EXCHANGE_SECONDS), connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}; SET LOCAL synchronous_commit = on")
-            for statement in _statements(quoted(schema), quoted(beside)):
-                await connection.execute(statement)
-            await connection.execute(_ANNOUNCE, channel_of(schema), PROJECTION)
-            if further is not None:
-                await further(connection)
+            for change in changes:
+                await change(connection)
     except InternalError as error:
         state = sqlstate(error.__cause__) if error.__cause__ is not None else ""
         if state == _HAS_DEPENDENTS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +27,18 @@ from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.importing.epochs import HoldMaintenance, ListedEpoch, ServicePlace, activate, delete, listed_epochs
-from runstream.importing.importer import Verified, import_snapshot, older_than, preview_import, verify_file
+from runstream.importing.importer import (
+    ImportPart,
+    Verified,
+    import_snapshot,
+    of_services,
+    older_than,
+    preview_import,
+    verify_file,
+)
 from runstream.jetstream.connection import nats_connection
 from runstream.maintenance.lock import maintained_service
-from runstream.maintenance.request import SERVICE
+from runstream.maintenance.request import SERVICE, SERVICES
 from runstream.objects.open import open_objects
 from runstream.service.configuration import OfService, ServerOptions, Service, StorageOptions, settings_of
 from runstream.service.connections import migrated_database
@@ -74,15 +82,16 @@ def import_command(
     follow: Flag = False,
     dry_run: Flag = False,
     key: PublicKey = None,
-    service: Service = "runs",
+    service: Service | None = None,
     merge: Annotated[bool, Parameter(negative="", show=False)] = False,
     output: Output = "table",
     options: StorageOptions | None = None,
 ) -> None:
-    """Replace the log with a snapshot. Requires maintenance mode, with every process parked (waiting, nothing running).
+    """Replace all runs, users, projects and secrets with a snapshot. Requires maintenance mode of each service in it,
+    with every process parked (waiting, nothing running).
 
-    The whole file is verified before anything changes. It is loaded beside the current log and replaces it in one step:
-    whenever it is killed, the service has all of the old state or all of the new one, and the import can be repeated.
+    The whole file is verified before anything changes. It is loaded beside the current logs and replaces them in one
+    step: whenever it is killed, there is all of the old state or all of the new one, and the import can be repeated.
     The old log is kept: `runstream epochs activate` goes back to it, `runstream epochs delete` deletes it.
 
     Parameters
@@ -95,7 +104,7 @@ def import_command(
         Verify the snapshot and show what would change, without changing anything. With --url this requires maintenance
         mode.
     service
-        The service whose log is replaced, the one of the snapshot: runs, or config (users, projects, secrets).
+        Replace the log of this service only: runs, or config (users, projects, secrets). Default: all in the file.
     """
     if merge:
         raise BadRequestError(
@@ -108,45 +117,50 @@ def import_command(
     collect_seldom()
     options = options or StorageOptions()
     if follow:
-        _print_report(uvloop.run(_followed(service)), output, service=service)
+        _print_report(uvloop.run(_followed(service)), output)
         return
     if file is None:
         raise BadRequestError("no snapshot file is given", code="noSnapshot", hint="runstream import FILE")
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
-        _print_report(uvloop.run(_by_service(file, service, dry=dry_run, key=key)), output, service=service)
+        _print_report(uvloop.run(_by_service(file, service, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
     settings = settings_of(options)
     with name_file_in_errors(file), steps() as report:
-        snapshot = verify_file(file, public_key, report, trusted=settings.import_trusted_keys)
+        verified = verify_file(file, public_key, report, trusted=settings.import_trusted_keys)
+        snapshots = of_services(verified, SERVICES if service is None else (service,))
     with name_file_in_errors(file):
-        _print_report(
-            uvloop.run(_import(settings, snapshot, service, dry=dry_run)), output, service=service, warned=True
-        )
+        _print_report(uvloop.run(_import(settings, snapshots, dry=dry_run)), output, warned=True)
 
 
-def _print_report(done: ImportReport, output: str, *, service: Service = "runs", warned: bool = False) -> None:
-    if done.older and not warned:  # an import by this process warns before it begins
-        warn(f"warning: {done.older}")
+def _print_report(done: ImportReport, output: str, *, warned: bool = False) -> None:
+    if not warned:  # an import by this process warns before it begins
+        _warn_of_older(one.older for one in (done, *done.also))
     if output == "json":
         print_json(done)
     else:
-        say(with_program("\n".join(lines_of(done, service))))
+        say(with_program("\n".join(lines_of(done))))
 
 
-async def _by_service(file: Path, service: Service, *, dry: bool, key: Path | None) -> ImportReport:
+def _warn_of_older(texts: Iterable[str]) -> None:
+    for older in dict.fromkeys(filter(None, texts)):  # both services of one later file have the same words
+        warn(f"warning: {older}")
+
+
+async def _by_service(file: Path, service: Service | None, *, dry: bool, key: Path | None) -> ImportReport:
     if key is not None:
         with name_file_in_errors(file), open_snapshot(file, public_key=read_public_key(key)):
             pass  # only the signature: the service verifies everything else
     with service_errors(), _shown() as (step, report):
         async with connect() as client:
-            return await client.snapshots.load(_pieces(file, step), service, name=file.name, dry_run=dry, tell=report)
+            pieces = _pieces(file, step)
+            return await client.snapshots.load(pieces, service or "", name=file.name, dry_run=dry, tell=report)
 
 
-async def _followed(service: Service) -> ImportReport:
+async def _followed(service: Service | None) -> ImportReport:
     with service_errors(), steps() as report:
         async with connect() as client:
-            return await client.snapshots.follow(lambda now: report(now.step, now.done, now.total), service)
+            return await client.snapshots.follow(lambda now: report(now.step, now.done, now.total), service or "")
 
 
 @contextlib.contextmanager
@@ -175,19 +189,32 @@ async def _pieces(file: Path, step: StepCallback) -> AsyncIterator[bytes]:
         raise BadRequestError(f"{file} cannot be read: {error.strerror}", code="noSnapshot") from error
 
 
-async def _import(settings: Settings, snapshot: Verified, service: Service, *, dry: bool) -> ImportReport:
-    async with reached(settings) as (complete, _), connected_place(complete, service) as (place, hold):
-        if older := await older_than(place, snapshot):
-            warn(f"warning: {older}")
+async def _import(settings: Settings, snapshots: Sequence[Verified], *, dry: bool) -> ImportReport:
+    async with reached(settings) as (complete, _), contextlib.AsyncExitStack() as connections:
+        parts = []
+        for snapshot in snapshots:
+            service: Service = "config" if snapshot.header.service == "config" else "runs"
+            place, hold = await connections.enter_async_context(connected_place(complete, service))
+            parts.append(ImportPart(place, hold, snapshot))
+        _warn_of_older([await older_than(part.place, part.snapshot) for part in parts])
         if dry:
-            return await preview_import(place, snapshot)
-        storage = await open_objects(complete) if snapshot.objects else None
+            return await preview_import(parts)
+        storage = await open_objects(complete) if any(snapshot.objects for snapshot in snapshots) else None
         with steps() as report:
-            return await import_snapshot(place, snapshot, hold, storage, report)
+            return await import_snapshot(parts, storage, report)
 
 
-def lines_of(done: ImportReport, service: Service = "runs") -> list[str]:
+def lines_of(done: ImportReport) -> list[str]:
     """Return what was imported, or would be, as lines for people."""
+    reports = (done, *done.also)
+    lines = [line for one in reports for line in _lines_of_log(one)]
+    if done.dry:
+        return [*lines, "nothing was changed"]
+    return [*lines, *(f"next       runstream maintenance disable{_of(one.service)}" for one in reports)]
+
+
+def _lines_of_log(done: ImportReport) -> list[str]:
+    service = done.service
     where = f"{done.namespace}, {done.position}, exported {done.created}"
     signed = f", signed by {done.signer}" if done.signer else ", not signed"
     runs = f", {counted(done.runs, 'run')}" if service == SERVICE else " of users, projects and secrets"
@@ -200,16 +227,18 @@ def lines_of(done: ImportReport, service: Service = "runs") -> list[str]:
     if done.dry:
         lines.append(f"replaces   epoch {done.here_epoch} with {counted(done.replaced_commits, 'commit')}")
         lines += [f"objects    {done.objects:,}; missing ones would be stored"] if done.objects else []
-        return [*lines, "nothing was changed"]
+        return lines
     lines.append(f"imported   as epoch {done.here_epoch}, in place of {counted(done.replaced_commits, 'commit')}")
     if done.objects:
         lines.append(f"objects    {done.objects_added:,} stored, {done.objects - done.objects_added:,} were there")
     if done.parked:
-        lines.append(f"parked     {counted(done.parked, 'commit')} could not be applied: runstream parked list")
-    return [*lines, f"next       runstream maintenance disable{_of(service)}"]
+        lines.append(
+            f"parked     {counted(done.parked, 'commit')} could not be applied: runstream parked list{_of(service)}"
+        )
+    return lines
 
 
-def _of(service: Service) -> str:
+def _of(service: str) -> str:
     return "" if service == SERVICE else f" --service {service}"
 
 

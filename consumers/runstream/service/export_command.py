@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -36,7 +37,16 @@ from runstream.service.progress import progress
 from runstream.service.servers import reached
 from runstream.settings import Settings
 from runstream.snapshots.container import Send
-from runstream.snapshots.export import ExportProgress, Resumed, export, parse_kinds, parse_until, plan
+from runstream.snapshots.export import (
+    ExportProgress,
+    FurtherLog,
+    Resumed,
+    export,
+    file_name,
+    parse_kinds,
+    parse_until,
+    plan_all,
+)
 from runstream.snapshots.manifest import Manifest, ObjectKind
 from runstream.snapshots.objects import object_writer
 from runstream.snapshots.partial_file import SnapshotFile
@@ -44,6 +54,8 @@ from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import SigningKey
 from runstream.subjects import Subjects
 
+SERVICES: tuple[Service, ...] = ("runs", "config")
+"""The services of an export, that of the projects second: its log ends later."""
 STDOUT = "-"
 _CLIENT = "runstream export"
 
@@ -52,7 +64,7 @@ _CLIENT = "runstream export"
 class _Request:
     """The options of an export."""
 
-    service: Service
+    services: tuple[Service, ...]
     until: LogPosition | datetime | None
     kinds: tuple[ObjectKind, ...]
     key: SigningKey | None
@@ -61,14 +73,15 @@ class _Request:
 def export_command(
     *,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = None,
-    service: Service = "runs",
+    service: Service | None = None,
     until: str | None = None,
     include: Annotated[str, Parameter(name="--with")] = "",
     sign: Path | None = None,
     resume: Flag = False,
     options: StorageOptions | None = None,
 ) -> None:
-    """Export the log as one file that can be verified, read with tar, zstd and jq, and imported anywhere.
+    """Export all runs, users, projects and secrets as one file that can be verified, read with tar, zstd and jq, and
+    imported anywhere.
 
     It is the log as of one position of each partition, taken at the beginning; nothing stops meanwhile. With --url
     it comes from the service's API, else from the log itself.
@@ -78,9 +91,10 @@ def export_command(
     output
         File to write; - for stdout. Default: a name with the namespace and the time.
     service
-        The service to export: runs, or config (users, projects, secrets), whose secrets stay sealed.
+        Export only this service: runs, or config (users, projects, secrets), whose secrets stay sealed. Default: both.
     until
-        Export only up to a position (EPOCH:SEQUENCE,…) or a time such as 2026-11-23T02:16:40Z; local without a zone.
+        Export only up to a time such as 2026-11-23T02:16:40Z, local without a zone; or, of one service, to a position
+        (EPOCH:SEQUENCE,…).
     include
         Objects to include: logs, archives, or both separated by a comma.
     sign
@@ -90,7 +104,7 @@ def export_command(
     """
     collect_seldom()
     asked = _Request(
-        service,
+        SERVICES if service is None else (service,),
         parse_until(until or "", local=True),
         parse_kinds(include),
         SigningKey.read(sign) if sign is not None else None,
@@ -115,8 +129,7 @@ async def _from_log(settings: Settings, asked: _Request, output: str | None, *, 
         manifest = await _export(settings, asked, _stdout, None)
         _report(manifest, "stdout")
         return
-    named = settings.namespace if asked.service == SERVICE else f"{settings.namespace}-{asked.service}"
-    file = SnapshotFile(Path(output or _name(named)), resuming=resume)
+    file = SnapshotFile(Path(output or _name(settings.namespace, asked.services)), resuming=resume)
     try:
         with file:
             if file.replaced:
@@ -133,12 +146,20 @@ async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resu
     async with (
         reached(settings) as (complete, _),
         nats_connection(complete.nats_url, _CLIENT) as client,
-        await open_log(client, complete.namespace, asked.service) as log,
+        AsyncExitStack() as opened,
         Database(complete.database_url, complete.database_schema, pool_size=1, application=_CLIENT) as database,
     ):
+        logs = [
+            await opened.enter_async_context(await open_log(client, complete.namespace, service))
+            for service in asked.services
+        ]
+        log, parked = logs[0], partial(_parked, logs, database)
+        further: Sequence[FurtherLog] = ()
         if resumed is not None:
             _require_same(resumed, log.subjects == resumed.header.subjects, asked)
-        planned = resumed.header if resumed else await plan(log, datetime.now(UTC), asked.until, asked.kinds)
+            planned = resumed.header
+        else:
+            planned, further = await plan_all(logs, datetime.now(UTC), asked.until, asked.kinds, parked)
         storage = await open_objects(complete, make=False) if planned.objects else None
         writer = object_writer(storage, planned.objects) if storage is not None else None
         with progress("exporting") as step:
@@ -147,9 +168,10 @@ async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resu
                 log,
                 send,
                 planned,
+                further=further,
                 key=asked.key,
                 objects=writer,
-                parked=partial(_parked, log, database),
+                parked=parked,
                 remember=partial(remember_export, database),
                 resumed=resumed,
                 progress=state,
@@ -157,8 +179,9 @@ async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resu
 
 
 async def _parked(
-    log: ReadableLog, database: Database, _: Subjects, positions: tuple[int, ...]
+    logs: Sequence[ReadableLog], database: Database, subjects: Subjects, positions: tuple[int, ...]
 ) -> Sequence[ParkedCommit]:
+    log = next(one for one in logs if one.subjects == subjects)
     if log.subjects.service == SERVICE:
         return await parked_at(log, database, positions)
     return await parked_as_of(log, positions)
@@ -175,25 +198,25 @@ def _require_same(resumed: Resumed, same_log: bool, asked: _Request) -> None:
         )
     until = asked.until if isinstance(asked.until, datetime) else None
     begun_so = asked.until is None or until == header.until or asked.until == LogPosition(header.epoch, header.ends)
-    if not begun_so or (asked.kinds and asked.kinds != header.objects):
+    same_services = asked.services == (header.service, *header.also)
+    if not begun_so or not same_services or (asked.kinds and asked.kinds != header.objects):
         raise BadRequestError(
-            "the file was begun with another --until or --with",
+            "the file was begun with another --service, --until or --with",
             code="otherExport",
-            hint="repeat the options of the first export, or leave them out",
+            hint="repeat the options of the first export",
         )
 
 
-async def _from_service(service: Service, output: str | None, until: str, include: str) -> None:
+async def _from_service(service: Service | None, output: str | None, until: str, include: str) -> None:
     with service_errors():
         async with connect() as client:
-            chunks = client.snapshots.export(service, until=until, include=include)
+            chunks = client.snapshots.export(service or "", until=until, include=include)
             if output == STDOUT:
                 async for chunk in chunks:
                     await _stdout(chunk)
                 return
-            with SnapshotFile(
-                Path(output or _name("runstream" if service == SERVICE else f"runstream-{service}")), resuming=False
-            ) as file:
+            path = Path(output or _name("runstream", SERVICES if service is None else (service,)))
+            with SnapshotFile(path, resuming=False) as file:
                 async for chunk in chunks:
                     await file.send(chunk)
                 file.flush()
@@ -203,8 +226,8 @@ async def _from_service(service: Service, output: str | None, until: str, includ
     _report(manifest, str(file.path))
 
 
-def _name(namespace: str) -> str:
-    return f"{namespace}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.snapshot.tar"
+def _name(namespace: str, services: Sequence[Service]) -> str:
+    return file_name(namespace, services, datetime.now(UTC))
 
 
 async def _stdout(content: bytes) -> None:
@@ -221,10 +244,11 @@ def _report(manifest: Manifest, where: str) -> None:
     """Report on stderr, because stdout may be the snapshot."""
     objects = sum(found.objects for found in manifest.objects)
     more = f", {counted(objects, 'object')}" if objects else ""
+    also = " of runs, and the users, projects and secrets," if manifest.logs else ""
     if manifest.parked:
         parked = counted(len(manifest.parked), "aggregate")
         sys.stderr.write(f"exported with the parked commits of {parked}\n")
     sys.stderr.write(
-        f"exported {counted(manifest.commits, 'commit')} ({counted(manifest.event_count, 'event')}{more}) to {where}; "
-        f"left out: {'; '.join(manifest.left_out)}\n"
+        f"exported {counted(manifest.commits, 'commit')} ({counted(manifest.event_count, 'event')}{more}){also} "
+        f"to {where}; left out: {'; '.join(manifest.left_out)}\n"
     )

@@ -10,6 +10,7 @@ from runstream.cli.output import Column, Output, print_json, print_table, say
 from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
+from runstream.service.configuration import Service
 from runstream.service.progress import progress
 from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.errors import name_file_in_errors
@@ -42,7 +43,9 @@ def verify_command(file: Path, /, *, key: Path | None = None, output: Output = "
     return 0 if report.good else 1
 
 
-def show_command(file: Path, position: str = "", /, *, output: Output = "table") -> None:
+def show_command(
+    file: Path, position: str = "", /, *, service: Service | None = None, output: Output = "table"
+) -> None:
     """Show what a snapshot holds, or one commit of it.
 
     Parameters
@@ -51,14 +54,20 @@ def show_command(file: Path, position: str = "", /, *, output: Output = "table")
         The snapshot file. Only the hashes of the commit that is shown are checked.
     position
         PARTITION/SEQUENCE of a commit.
+    service
+        Show the log of this service only: runs, or config. Default: all that the file holds; of a commit, the first.
     """
     with name_file_in_errors(file), open_snapshot(file) as snapshot:
+        shown = [one for one in snapshot.all if service in (None, one.header.service)]
+        if not shown:
+            raise NotExistError(f"the snapshot has no log of the service {service}", code="otherService")
         if position:
-            say(_commit(snapshot, position))
+            say(_commit(shown[0], position))
         elif output == "json":
-            print_json({"snapshot": snapshot.header, "manifest": snapshot.manifest, "signer": snapshot.signer})
+            print_json({**_json(shown[0]), **({"also": [_json(one) for one in shown[1:]]} if shown[1:] else {})})
         else:
-            _show(snapshot)
+            for one in shown:
+                _show(one)
 
 
 def diff_command(first: Path, second: Path, /, *, output: Output = "table") -> int:
@@ -106,15 +115,17 @@ def _print_report(report: VerifyReport, *, trusted: bool) -> None:
     if report.manifest is None or not report.good:
         say(f"the snapshot is not good: {counted(report.problem_count, 'problem')}")
         return
-    if report.parked:
-        say(f"parked in the source: {counted(report.parked, 'commit')}, parked or applied where it is imported")
-    skipped = f" ({report.skipped:,} of them skipped)" if report.skipped else ""
+    if parked := sum(one.parked for one in report.all):
+        say(f"parked in the source: {counted(parked, 'commit')}, parked or applied where it is imported")
+    skips = sum(one.skipped for one in report.all)
+    skipped = f" ({skips:,} of them skipped)" if skips else ""
+    manifests = [one.manifest for one in report.all if one.manifest is not None]
     signed = "not signed"
     if report.signer:
         signed = f"signed with {report.signer}" + ("" if trusted else ", not known to be trusted (--key)")
     say(
-        f"the snapshot is good: {counted(report.commits, 'commit')}{skipped}, "
-        f"{counted(report.manifest.event_count, 'event')}, "
+        f"the snapshot is good: {counted(sum(one.commits for one in report.all), 'commit')}{skipped}, "
+        f"{counted(sum(manifest.event_count for manifest in manifests), 'event')}, "
         f"{counted(sum(found.objects for found in report.manifest.objects), 'object')}; {signed}"
     )
 
@@ -122,14 +133,18 @@ def _print_report(report: VerifyReport, *, trusted: bool) -> None:
 def _report_json(report: VerifyReport) -> dict[str, object]:
     return {
         "good": report.good,
-        "commits": report.commits,
-        "skipped": report.skipped,
-        "parked": report.parked,
-        "events": report.manifest.event_count if report.manifest is not None else 0,
+        "commits": sum(one.commits for one in report.all),
+        "skipped": sum(one.skipped for one in report.all),
+        "parked": sum(one.parked for one in report.all),
+        "events": sum(one.manifest.event_count for one in report.all if one.manifest is not None),
         "signer": report.signer,
         "problem_count": report.problem_count,
         "problems": report.problems,
     }
+
+
+def _json(snapshot: Snapshot) -> dict[str, object]:
+    return {"snapshot": snapshot.header, "manifest": snapshot.manifest, "signer": snapshot.signer}
 
 
 def _show(snapshot: Snapshot) -> None:

@@ -45,14 +45,26 @@ class Comparison:
 
 
 def compare(first: Snapshot, second: Snapshot) -> Comparison:
-    """Compare two open snapshots. Raises SnapshotError when one of them is damaged."""
+    """Compare two open snapshots, service by service. Raises SnapshotError when one of them is damaged."""
     found = Comparison()
+    sides = [{one.header.service: one for one in side.all} for side in (first, second)]
+    for service in dict.fromkeys((*sides[0], *sides[1])):
+        one, other = (side.get(service) for side in sides)
+        if one is not None and other is not None:
+            _compare_logs(one, other, found)
+        elif one is not None:
+            found.add(one.manifest.commits, 0, f"only the first has the log of {service}")
+        elif other is not None:
+            found.add(0, other.manifest.commits, f"only the second has the log of {service}")
+    return found
+
+
+def _compare_logs(first: Snapshot, second: Snapshot, found: Comparison) -> None:
     if first.header.partitions == second.header.partitions:
         for partition in range(first.header.partitions):
             _compare_partition(first, second, partition, found)
     else:
         _compare_aggregates(first, second, found)
-    return found
 
 
 def _compare_partition(first: Snapshot, second: Snapshot, partition: int, found: Comparison) -> None:
@@ -63,13 +75,13 @@ def _compare_partition(first: Snapshot, second: Snapshot, partition: int, found:
             found.add(
                 max(left[0], 0),
                 max(left[1], 0),
-                f"partition {partition}: the {which} has {counted(more, 'commit')} more",
+                f"{first.folder}partition {partition}: the {which} has {counted(more, 'commit')} more",
             )
             return
         if _content(one) == _content(other):
             found.same += 1
         else:
-            place = f"partition {partition}, commit {number}"
+            place = f"{first.folder}partition {partition}, commit {number}"
             found.add(1, 1, f"{place}: {_tail(one)} in the first, {_tail(other)} in the second")
 
 

@@ -68,9 +68,13 @@ def padding(size: int) -> bytes:
 class SnapshotStream:
     """The tar on its way out, one file at a time."""
 
-    def __init__(self, send: Send, created: datetime, sent: Callable[[int], None]) -> None:
-        self._send, self._created, self._sent_bytes = send, created, sent
+    def __init__(self, send: Send, created: datetime, sent: Callable[[int], None], folder: str = "") -> None:
+        self._send, self._created, self._sent_bytes, self._folder = send, created, sent, folder
         self._lock = asyncio.Lock()
+
+    def within(self, folder: str) -> SnapshotStream:
+        """Return a stream into a folder of the same tar, to be used while this one is not."""
+        return SnapshotStream(self._send, self._created, self._sent_bytes, folder)
 
     async def file(self, name: str, content: bytes) -> None:
         """Send a whole file."""
@@ -81,7 +85,7 @@ class SnapshotStream:
     async def open(self, name: str, size: int) -> AsyncIterator[Send]:
         """Send a file whose content, of this size, the block sends in pieces; other files wait."""
         async with self._lock:
-            await self._sent(header(name, size, self._created))
+            await self._sent(header(self._folder + name, size, self._created))
             yield self._sent
             await self._sent(padding(size))
 

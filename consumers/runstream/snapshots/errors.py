@@ -37,6 +37,24 @@ class SnapshotError(BadRequestError):
 
 
 @contextmanager
+def in_folder(folder: str) -> Iterator[None]:
+    """Make errors about a file in a folder of the snapshot name the folder."""
+    try:
+        yield
+    except SnapshotError as error:
+        if not folder or error.part == WHOLE:
+            raise
+        raise SnapshotError(
+            folder + error.part,
+            error.problem,
+            line=error.line,
+            aggregate=error.aggregate,
+            code=error.code,
+            hint=error.hint,
+        ) from error
+
+
+@contextmanager
 def name_file_in_errors(file: Path) -> Iterator[None]:
     """Make errors about the whole snapshot name its file."""
     try:

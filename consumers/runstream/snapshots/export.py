@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import get_args
@@ -91,7 +91,9 @@ MAX_PARKED = 100_000
 """Aggregates with parked commits that a manifest may name: about 30 MB."""
 _REASON = 1000
 _MADE_AGAIN = "what is made again from the log: the rows of the database, timers, leases, checkpoints"
-_LEFT_OUT = ("caches", "settings, tokens and keys", _MADE_AGAIN)
+_DATA: dict[ObjectKind, str] = {"logs": "step logs", "archives": "workspace archives"}
+_LEFT_OUT = ("caches", "users, projects and secrets", "settings, tokens and keys", _MADE_AGAIN)
+_LEFT_OUT_OF_BOTH = ("caches", "settings, and the keys that open its secrets", "repositories", _MADE_AGAIN)
 _CONFIG_LEFT_OUT = ("runs", "settings, and the keys that open its secrets", "repositories", _MADE_AGAIN)
 
 ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit]]]
@@ -107,6 +109,17 @@ class Resumed:
     header: SnapshotHeader
     texts: dict[str, str]
     segments: tuple[SegmentDescription, ...]
+    logs: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the manifest of each further service, all of which are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherLog:
+    """The log of a further service in an export."""
+
+    log: ReadableLog
+    planned: SnapshotHeader
+    parked: ParkedAt | None = None
 
 
 @dataclass(slots=True)
@@ -173,11 +186,44 @@ def _require_within(asked: LogPosition, end: LogPosition) -> tuple[int, ...]:
     return asked.sequences
 
 
+async def plan_all(
+    logs: Sequence[ReadableLog],
+    now: datetime,
+    until: LogPosition | datetime | None = None,
+    objects: Sequence[ObjectKind] = (),
+    parked: ParkedAt | None = None,
+) -> tuple[SnapshotHeader, tuple[FurtherLog, ...]]:
+    """Plan an export of one log, or of several: that of runs, which has the objects, and then further ones.
+
+    The end of the first log is read first: every run in the file has the project that it was created in. Raises as
+    `plan` does, and BadRequestError for a position of several logs.
+    """
+    first, *others = logs
+    if others and isinstance(until, LogPosition):
+        raise BadRequestError(
+            "a position is one of a single service's log",
+            code="invalidUntil",
+            hint=f"export only runs up to it (--service {first.subjects.service}), or give a time",
+        )
+    planned = await plan(first, now, until, objects)
+    further = [FurtherLog(log, await plan(log, now, until), parked) for log in others]
+    if further:
+        planned = replace(planned, format=m.FORMAT_OF_SEVERAL, also=tuple(one.planned.service for one in further))
+    return planned, tuple(further)
+
+
+def file_name(namespace: str, services: Sequence[str], at: datetime) -> str:
+    """Return a name for an export's file."""
+    named = f"{namespace}-{services[0]}" if len(services) == 1 and services[0] != "runs" else namespace
+    return f"{named}-{at:%Y%m%dT%H%M%SZ}.snapshot.tar"
+
+
 async def export(
     log: ReadableLog,
     send: Send,
     planned: SnapshotHeader,
     *,
+    further: Sequence[FurtherLog] = (),
     key: SigningKey | None = None,
     objects: ObjectWriter | None = None,
     parked: ParkedAt | None = None,
@@ -187,14 +233,19 @@ async def export(
 ) -> Manifest:
     """Send a whole snapshot, or the rest of one that was interrupted. Raises InternalError when the log fails.
 
-    `planned` comes from `plan`, or is the header of the interrupted export. A reader recognises a file without its last
-    bytes as incomplete.
+    `planned` and `further` come from `plan_all`; or `planned` is the header of the interrupted export. A reader
+    recognises a file without its last bytes as incomplete.
     """
-    work = _Export(log, planned, send, progress or ExportProgress())
+    progress = progress or ExportProgress()
+    progress.total = sum(sum(one.ends) for one in (planned, *(one.planned for one in further)))
+    stream = SnapshotStream(send, planned.created, progress.sent)
+    work = _Export(log, planned, stream, progress)
     if resumed is not None:
-        work.texts, work.segments = dict(resumed.texts), [*resumed.segments]
+        work.texts, work.segments, work.logs = dict(resumed.texts), [*resumed.segments], dict(resumed.logs)
     else:
         await work.send_texts()
+        for one in further:
+            work.logs[one.planned.service] = await _further(one, stream, progress)
     await work.send_partitions()
     if objects is not None:
         await work.send_objects(objects)
@@ -204,8 +255,21 @@ async def export(
         work.parked = _first_parked(found)
     manifest = await work.finish(key)
     if remember is not None:
-        await remember(planned.service, planned.namespace, planned.created)
+        for service in (planned.service, *planned.also):
+            await remember(service, planned.namespace, planned.created)
     return manifest
+
+
+async def _further(one: FurtherLog, stream: SnapshotStream, progress: ExportProgress) -> str:
+    """Send the log of a further service; return the hash of its manifest."""
+    work = _Export(one.log, one.planned, stream.within(m.folder_of(one.planned.service)), progress)
+    await work.send_header()
+    await work.send_partitions()
+    if one.parked is not None:
+        found = await one.parked(one.planned.subjects, m.positions_of(tuple(work.segments), one.planned.partitions))
+        await work.require_parked(found)
+        work.parked = _first_parked(found)
+    return hashlib.sha256(await work.send_manifest(work.manifest(None))).hexdigest()
 
 
 def _first_parked(commits: Sequence[ParkedCommit]) -> tuple[FirstParked, ...]:
@@ -230,13 +294,14 @@ def _first_parked(commits: Sequence[ParkedCommit]) -> tuple[FirstParked, ...]:
 class _Export:
     log: ReadableLog
     header: SnapshotHeader
-    send: Send
+    stream: SnapshotStream
     progress: ExportProgress
-    stream: SnapshotStream = field(init=False)
     texts: dict[str, str] = field(default_factory=dict)
     segments: list[SegmentDescription] = field(default_factory=list)
     objects: list[ObjectList] = field(default_factory=list)
     parked: tuple[FirstParked, ...] = ()
+    logs: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the manifest of each further service."""
     referenced: ReferencedObjects = field(init=False)
     reached: dict[int, int] = field(default_factory=dict)
     """The last sequence of each partition that is surely exported."""
@@ -245,19 +310,23 @@ class _Export:
 
     def __post_init__(self) -> None:
         self.referenced = ReferencedObjects(self.header.objects)
-        self.stream = SnapshotStream(self.send, self.header.created, self.progress.sent)
 
     async def send_texts(self) -> None:
-        contents = (readme(self.header), event_types(), m.to_json(self.header))
-        for name, content in zip(m.TEXTS, contents, strict=True):
-            await self.stream.file(name, content)
-            self.texts[name] = hashlib.sha256(content).hexdigest()
+        for name, content in ((m.README, readme(self.header)), (m.EVENT_TYPES, event_types())):
+            await self._send_text(name, content)
+        await self.send_header()
+
+    async def send_header(self) -> None:
+        await self._send_text(m.SNAPSHOT, m.to_json(self.header))
+
+    async def _send_text(self, name: str, content: bytes) -> None:
+        await self.stream.file(name, content)
+        self.texts[name] = hashlib.sha256(content).hexdigest()
 
     async def send_partitions(self) -> None:
         last: dict[int, SegmentDescription] = {segment.partition: segment for segment in self.segments}
         begins = {p: last[p].last if p in last else 0 for p in range(self.header.partitions)}
-        self.progress.commits = sum(begins.values())
-        self.progress.total = sum(self.header.ends)
+        self.progress.commits += sum(begins.values())
 
         async def work(partition: int) -> None:
             drafts: asyncio.Queue[SegmentDraft | None] = asyncio.Queue(1)
@@ -346,21 +415,23 @@ class _Export:
         self.referenced.require_all()
 
     async def finish(self, key: SigningKey | None) -> Manifest:
-        manifest = self._manifest(key)
-        content = m.to_json(manifest)
-        await self.stream.file(m.MANIFEST, content)
+        manifest = self.manifest(key)
+        content = await self.send_manifest(manifest)
         if key is not None:
             await self.stream.file(m.SIGNATURE, key.sign(content))
         await self.stream.file(m.END, m.end_of(content))
         await self.stream.close()
         return manifest
 
-    def _manifest(self, key: SigningKey | None) -> Manifest:
+    async def send_manifest(self, manifest: Manifest) -> bytes:
+        content = m.to_json(manifest)
+        await self.stream.file(m.MANIFEST, content)
+        return content
+
+    def manifest(self, key: SigningKey | None) -> Manifest:
         segments = tuple(self.segments)
-        names = {"logs": "step logs", "archives": "workspace archives"}
-        left_out = [name for kind, name in names.items() if kind not in self.header.objects]
         return Manifest(
-            format=m.FORMAT,
+            format=self.header.format,
             texts=self.texts,
             positions=m.positions_of(segments, self.header.partitions),
             commits=sum(segment.commits for segment in segments),
@@ -368,10 +439,17 @@ class _Export:
             unreadable=sum(segment.unreadable for segment in segments),
             segments=segments,
             objects=tuple(self.objects),
-            left_out=(*left_out, *_LEFT_OUT) if self.header.service != config_folding.SERVICE else _CONFIG_LEFT_OUT,
+            left_out=self._left_out(),
             public_key=key.public_key if key is not None else "",
             parked=self.parked,
+            logs=self.logs,
         )
+
+    def _left_out(self) -> tuple[str, ...]:
+        if self.header.service == config_folding.SERVICE:
+            return _CONFIG_LEFT_OUT
+        data = tuple(name for kind, name in _DATA.items() if kind not in self.header.objects)
+        return (*data, *(_LEFT_OUT_OF_BOTH if config_folding.SERVICE in self.header.also else _LEFT_OUT))
 
 
 AT_ONCE = 2
@@ -409,10 +487,10 @@ class ServedExport:
 
 @dataclass(slots=True)
 class LogExports:
-    """Exports of one log, unsigned (the gateway's `Exports`)."""
+    """Exports of one log or several, unsigned (the gateway's `Exports`)."""
 
-    served: Callable[[], Awaitable[ReadableLog]]
-    """Opens the log in its current epoch."""
+    served: Callable[[], Awaitable[Sequence[ReadableLog]]]
+    """Opens the logs in their current epochs, that of runs first."""
     objects: ObjectStorage
     now: Callable[[], datetime]
     """The time in UTC."""
@@ -431,8 +509,8 @@ class LogExports:
             )
         slot = _Slot(self)
         try:
-            log = await self.served()
-            planned = await plan(log, self.now(), *asked)
+            logs = await self.served()
+            planned, further = await plan_all(logs, self.now(), *asked, parked=self.parked)
         except BaseException:
             slot.free()
             raise
@@ -440,9 +518,17 @@ class LogExports:
         async def write(send: Send) -> None:
             objects = object_writer(self.objects, planned.objects) if planned.objects else None
             try:
-                await export(log, send, planned, objects=objects, parked=self.parked, remember=self.remember)
+                await export(
+                    logs[0],
+                    send,
+                    planned,
+                    further=further,
+                    objects=objects,
+                    parked=self.parked,
+                    remember=self.remember,
+                )
             finally:
                 slot.free()
 
-        named = planned.namespace if planned.service == "runs" else f"{planned.namespace}-{planned.service}"
-        return ServedExport(f"{named}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
+        services = (planned.service, *planned.also)
+        return ServedExport(file_name(planned.namespace, services, planned.created), write)

@@ -11,13 +11,13 @@ import hashlib
 import inspect
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import orjson
-from msgspec.structs import fields
+from msgspec.structs import fields as fields_of
 
 from runstream.counting import counted
 from runstream.events import registry
@@ -27,7 +27,9 @@ from runstream.snapshots.segments import Count, Hash, SegmentDescription, Sequen
 from runstream.subjects import MAX_PARTITIONS, Subjects, aggregate_of
 
 FORMAT = 1
-"""Version of the snapshot format, described in `docs/formats/snapshot.md`."""
+"""Version of the format of a snapshot of one service, described in `docs/formats/snapshot.md`."""
+FORMAT_OF_SEVERAL = 2
+"""Version of the format of a snapshot that holds the logs of further services, each in a folder of its own."""
 README = "README.md"
 EVENT_TYPES = "event-types.md"
 SNAPSHOT = "snapshot.json"
@@ -36,6 +38,8 @@ SIGNATURE = "signature.ed25519"
 END = "END"
 TEXTS = (README, EVENT_TYPES, SNAPSHOT)
 """The first files of a snapshot, in this order."""
+FOLDER_TEXTS = (SNAPSHOT,)
+"""The first files in the folder of a further service."""
 MAX_TEXT_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 64 << 20
 ObjectKind = Literal["logs", "archives"]
@@ -63,6 +67,8 @@ class SnapshotHeader:
     """Each partition ends before its first commit made later than this; None for no limit."""
     objects: tuple[ObjectKind, ...]
     """The kinds of objects that are included."""
+    also: tuple[_Token, ...] = ()
+    """Further services whose logs the file holds, each in the folder of its name. Runstream 0.1 did not write this."""
 
     @property
     def subjects(self) -> Subjects:
@@ -116,6 +122,8 @@ class Manifest:
     """PEM of the Ed25519 public key that checks the signature; empty without a signature."""
     parked: tuple[FirstParked, ...] = ()
     """The first parked commit of each aggregate with parked commits. Runstream 0.1 did not write this."""
+    logs: dict[_Token, Hash] = field(default_factory=dict)
+    """SHA-256 of the manifest of each further service. Runstream 0.1 did not write this."""
 
     @property
     def event_count(self) -> int:
@@ -161,7 +169,15 @@ def read_header(content: bytes) -> SnapshotHeader:
     header = _read(SNAPSHOT, content, SnapshotHeader)
     if len(header.ends) != header.partitions:
         raise SnapshotError(SNAPSHOT, f"it has {counted(header.partitions, 'partition')} and {len(header.ends)} ends")
+    services = (header.service, *header.also)
+    if len({*services}) < len(services) or (header.format == FORMAT_OF_SEVERAL) != bool(header.also):
+        raise SnapshotError(SNAPSHOT, f"format {header.format} cannot have the services {', '.join(services)}")
     return header
+
+
+def folder_of(service: str) -> str:
+    """Return the folder of a further service in a snapshot."""
+    return f"{service}/"
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -173,10 +189,10 @@ def _read(part: str, content: bytes, kind: type[T]) -> T:
     try:
         found: Mapping[str, object] = orjson.loads(content)
         number = found.get("format")
-        if isinstance(number, int) and number > FORMAT:  # before any other check
+        if isinstance(number, int) and number > FORMAT_OF_SEVERAL:  # before any other check
             raise SnapshotError(
                 part,
-                f"the snapshot has format {number}, this Runstream knows up to {FORMAT}",
+                f"the snapshot has format {number}, this Runstream knows up to {FORMAT_OF_SEVERAL}",
                 code="newerSnapshot",
                 hint="use the Runstream that wrote it, or a later one",
             )
@@ -191,7 +207,7 @@ _README = """\
 The event log of the deployment `{namespace}` (service `{service}`, epoch {epoch}, {partitions} partitions), exported on
 {created} by Runstream {runstream}. Everything that ever happened there is in these files, up to one position of each
 partition. Nothing but `tar`, `zstd` and `jq` is needed to read it.
-
+{also}
 | file | holds |
 |---|---|
 | `event-types.md` | every type of event and its fields |
@@ -217,6 +233,12 @@ the server had it.
 """
 
 
+_ALSO = """
+The log of the service `{0}` is in the folder `{0}`, with a `snapshot.json`, segments and a `manifest.json` of its own,
+whose SHA-256 is in the `manifest.json` here.
+"""
+
+
 def readme(header: SnapshotHeader) -> bytes:
     """Return the README.md of a snapshot."""
     return _README.format(
@@ -226,6 +248,7 @@ def readme(header: SnapshotHeader) -> bytes:
         partitions=header.partitions,
         created=f"{header.created:%Y-%m-%d %H:%M:%S} UTC",
         runstream=header.runstream,
+        also="".join(map(_ALSO.format, header.also)),
     ).encode()
 
 
@@ -238,5 +261,5 @@ def event_types() -> bytes:
 
 def _row(name: str, event: type[DomainEvent]) -> str:
     says = " ".join((inspect.getdoc(event) or "").split()).replace("|", "\\|")
-    names = ", ".join(f"`{field.name}`" for field in fields(event))
+    names = ", ".join(f"`{field.name}`" for field in fields_of(event))
     return f"| `{name}` | {event.SCHEMA_VERSION} | {says} | {names} |"

@@ -28,7 +28,7 @@ from runstream.objects import ObjectStorage, paths
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.objects.port import chunks as stored_chunks
 from runstream.retention.removal import release_of
-from runstream.snapshots.container import MAX_NAME, SnapshotStream, TarEntry, chunks, content, entries, is_name
+from runstream.snapshots.container import MAX_NAME, SnapshotStream, TarEntry, chunks, content, is_name
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import MANIFEST, ObjectKind, ObjectList
 from runstream.snapshots.reading import OBJECT_LISTS, OBJECTS, Snapshot
@@ -209,7 +209,7 @@ def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
     """
     lists = iter(snapshot.manifest.objects)
     waiting: list[TarEntry] = []
-    for entry in entries(snapshot.file, snapshot.size):
+    for entry in snapshot.entries():
         if entry.name.startswith(OBJECTS):
             waiting.append(entry)
             if len(waiting) > LIST_OBJECTS:

@@ -25,7 +25,7 @@ from runstream.snapshots import manifest as m
 from runstream.snapshots.container import TarEntry, content, entries
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.export import Resumed
-from runstream.snapshots.manifest import SnapshotHeader, read_header
+from runstream.snapshots.manifest import SnapshotHeader, read_header, read_manifest
 from runstream.snapshots.reading import SEGMENTS
 from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescription, describe_segment
 
@@ -59,23 +59,36 @@ def resume(file: BinaryIO) -> Resumed | None:
 class _KeptPart:
     """The part of an interrupted export that is whole, from its beginning."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: tuple[str, ...] = m.TEXTS) -> None:
         self.end = 0
         self._contents: dict[str, bytes] = {}
         self._header: SnapshotHeader | None = None
         self._segments: list[SegmentDescription] = []
         self._last: dict[int, SegmentDescription] = {}
+        self._first = first
+        self._further: dict[str, _KeptPart] = {}
+        """What is kept of further services, by service."""
+        self.manifest: bytes | None = None
+        """The manifest of a further service, when all of it is kept."""
 
     def take(self, file: BinaryIO, entry: TarEntry) -> bool:
         """Keep the next file; False when it is damaged, or when the export writes it again."""
         if self._header is None:
-            name = m.TEXTS[len(self._contents)]
+            name = self._first[len(self._contents)]
             if entry.name != name:
                 raise SnapshotError(entry.name, f"it is in the place of {name}", code="notASnapshot")
             self._contents[name] = content(file, entry, m.MAX_TEXT_BYTES)
             if name != m.SNAPSHOT:
                 return True
             self._header = read_header(self._contents[name])
+            self._further = {service: _KeptPart(m.FOLDER_TEXTS) for service in self._header.also}
+            if self._further:
+                return True  # without all of the further services, the export begins again
+        elif (service := self._missing()) is not None:
+            if not self._take_further(file, entry, service):
+                return False
+            if self._missing() is not None:
+                return True
         elif not entry.name.startswith(SEGMENTS) or not self._segment(file, entry, self._header):
             return False
         self.end = entry.end
@@ -95,12 +108,37 @@ class _KeptPart:
         self._last[kept.partition] = kept
         return True
 
+    def _missing(self) -> str | None:
+        """Return the first further service of which not all is kept."""
+        return next((service for service, kept in self._further.items() if kept.manifest is None), None)
+
+    def _take_further(self, file: BinaryIO, entry: TarEntry, service: str) -> bool:
+        """Take the next file of a further service; False when it is damaged or belongs to another one."""
+        folder, kept = m.folder_of(service), self._further[service]
+        if not entry.name.startswith(folder):
+            return False
+        within = replace(entry, name=entry.name.removeprefix(folder))
+        if within.name != m.MANIFEST:
+            return kept.take(file, within)
+        written = content(file, within, m.MAX_MANIFEST_BYTES)
+        try:
+            manifest = read_manifest(written)
+        except SnapshotError:
+            return False
+        if (manifest.segments, manifest.texts) != (tuple(kept._segments), kept._hashes()):  # noqa: SLF001
+            return False
+        kept.manifest = written
+        return True
+
+    def _hashes(self) -> dict[str, str]:
+        return {name: hashlib.sha256(text).hexdigest() for name, text in self._contents.items()}
+
     def resumed(self) -> Resumed | None:
-        """Return what is kept; None without a whole header."""
-        if self._header is None:
+        """Return what is kept; None without a whole header, or without all of the further services."""
+        if self._header is None or self._missing() is not None:
             return None
-        texts = {name: hashlib.sha256(text).hexdigest() for name, text in self._contents.items()}
-        return Resumed(self._header, texts, tuple(self._segments))
+        logs = {name: hashlib.sha256(kept.manifest or b"").hexdigest() for name, kept in self._further.items()}
+        return Resumed(self._header, self._hashes(), tuple(self._segments), logs)
 
 
 class SnapshotFile:

@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -30,7 +30,7 @@ from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.skips import Skips
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import CUT, TarEntry, content, entries
-from runstream.snapshots.errors import WHOLE, SnapshotError
+from runstream.snapshots.errors import WHOLE, SnapshotError, in_folder
 from runstream.snapshots.manifest import Manifest, SnapshotHeader, parked_from, read_header, read_manifest
 from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescription, check_chain, read_segment
 from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, fingerprint
@@ -58,6 +58,21 @@ class Snapshot:
     file: BinaryIO
     places: dict[str, TarEntry]
     """The tar entries of segments and object lists, by name."""
+    folder: str = ""
+    """Prefix of the names of its files; empty unless it is one of a further service."""
+    also: tuple[Snapshot, ...] = ()
+    """The snapshots of further services in the same file."""
+
+    @property
+    def all(self) -> tuple[Snapshot, ...]:
+        """This snapshot and those of further services."""
+        return (self, *self.also)
+
+    def entries(self) -> Iterator[TarEntry]:
+        """Yield its tar entries, by their names in its folder. Raises SnapshotError."""
+        for entry in entries(self.file, self.size):
+            if entry.name.startswith(self.folder):
+                yield replace(entry, name=entry.name.removeprefix(self.folder))
 
     def segments(self, partition: int) -> tuple[SegmentDescription, ...]:
         """Return the segments of a partition in order."""
@@ -129,29 +144,49 @@ def open_snapshot(path: Path, *, public_key: str = "") -> Iterator[Snapshot]:
 def _opened(path: Path, file: BinaryIO, public_key: str) -> Snapshot:
     size = os.fstat(file.fileno()).st_size
     found = _Walk(file).through(size)
-    header = read_header(found.texts[m.SNAPSHOT])
-    manifest = read_manifest(found.texts[m.MANIFEST])
     if found.texts[m.END] != m.end_of(found.texts[m.MANIFEST]):
         raise SnapshotError(m.MANIFEST, f"it was changed: its SHA-256 is not the one in {m.END}")
-    for name in m.TEXTS:
+    header, manifest = _checked(found)
+    if manifest.logs.keys() != {*header.also}:
+        raise SnapshotError(m.MANIFEST, f"its services differ from those in {m.SNAPSHOT}")
+    signer = _signer(manifest, found.texts, public_key)
+    further = []
+    for service in header.also:
+        folder, within = m.folder_of(service), found.further[service]
+        if manifest.logs[service] != hashlib.sha256(within.texts[m.MANIFEST]).hexdigest():
+            raise SnapshotError(folder + m.MANIFEST, "it was changed: its SHA-256 differs from the manifest")
+        with in_folder(folder):
+            its_header, its_manifest = _checked(within)
+            if (its_header.namespace, its_header.service, its_header.also) != (header.namespace, service, ()):
+                raise SnapshotError(m.SNAPSHOT, f"it is not of the service {service} of {header.namespace}")
+        further.append(Snapshot(path, its_header, its_manifest, signer, size, file, within.places, folder))
+    return Snapshot(path, header, manifest, signer, size, file, found.places, also=tuple(further))
+
+
+def _checked(found: _Walk) -> tuple[SnapshotHeader, Manifest]:
+    """Return header and manifest of a log, if they fit each other and its files."""
+    header, manifest = read_header(found.texts[m.SNAPSHOT]), read_manifest(found.texts[m.MANIFEST])
+    for name in found.first:
         if manifest.texts.get(name) != hashlib.sha256(found.texts[name]).hexdigest():
             raise SnapshotError(name, "it was changed: its SHA-256 differs from the manifest")
-    if manifest.texts.keys() != set(m.TEXTS):
+    if manifest.texts.keys() != set(found.first):
         raise SnapshotError(m.MANIFEST, "it names texts that a snapshot does not have")
-    signer = _signer(manifest, found.texts, public_key)
     _check_segments(header, manifest)
     _check_parked(header, manifest)
     _check_places(manifest, found.places)
-    return Snapshot(path, header, manifest, signer, size, file, found.places)
+    return header, manifest
 
 
 class _Walk:
-    """One pass over the files of the tar, which must come in a fixed order."""
+    """One pass over the files of a log in the tar, which must come in a fixed order."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, first: tuple[str, ...] = m.TEXTS) -> None:
         self._file = file
+        self.first = first
         self.texts: dict[str, bytes] = {}
         self.places: dict[str, TarEntry] = {}
+        self.further: dict[str, _Walk] = {}
+        """The files of further services, by service."""
 
     def through(self, size: int) -> _Walk:
         """Read all files. Raises SnapshotError."""
@@ -164,13 +199,20 @@ class _Walk:
 
     def _take(self, entry: TarEntry) -> None:
         begun = len(self.texts)
-        if begun < len(m.TEXTS):
-            self._text(entry, m.TEXTS[begun], m.MAX_TEXT_BYTES)
-            if begun == len(m.TEXTS) - 1:
-                read_header(self.texts[m.SNAPSHOT])  # report a newer format before anything that is unknown here
-        elif begun == len(m.TEXTS) and entry.name != m.MANIFEST:
+        if begun < len(self.first):
+            self._text(entry, self.first[begun], m.MAX_TEXT_BYTES)
+            if begun == len(self.first) - 1:  # report a newer format before anything that is unknown here
+                header = read_header(self.texts[m.SNAPSHOT])
+                self.further = {service: _Walk(self._file, m.FOLDER_TEXTS) for service in header.also}
+        elif (service := self._unread()) is not None:
+            folder = m.folder_of(service)
+            if not entry.name.startswith(folder):
+                raise SnapshotError(entry.name, f"it is in the place of a file in {folder}")
+            with in_folder(folder):
+                self.further[service]._take(replace(entry, name=entry.name.removeprefix(folder)))  # noqa: SLF001
+        elif begun == len(self.first) and entry.name != m.MANIFEST:
             self._place(entry)
-        elif begun == len(m.TEXTS):
+        elif begun == len(self.first):
             self._text(entry, m.MANIFEST, m.MAX_MANIFEST_BYTES)
         elif entry.name == m.SIGNATURE and m.SIGNATURE not in self.texts and m.END not in self.texts:
             self._text(entry, m.SIGNATURE, SIGNATURE_BYTES)
@@ -179,9 +221,13 @@ class _Walk:
         else:
             raise SnapshotError(entry.name, f"it comes behind {m.END}")
 
+    def _unread(self) -> str | None:
+        """Return the first further service whose files were not all read."""
+        return next((service for service, walk in self.further.items() if m.MANIFEST not in walk.texts), None)
+
     def _text(self, entry: TarEntry, name: str, limit: int) -> None:
         if entry.name != name:
-            if not self.texts:
+            if name == m.README:
                 raise SnapshotError(WHOLE, f"it is not a snapshot: it begins with {entry.name}", code="notASnapshot")
             raise SnapshotError(entry.name, f"it is in the place of {name}")
         self.texts[name] = content(self._file, entry, limit)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from heapq import nsmallest
 from itertools import count
@@ -346,6 +346,13 @@ class VerifyReport:
     problems: list[SnapshotProblem] = field(default_factory=list)
     """Problems of segments in the order of the log, then all others."""
     problem_count: int = 0
+    also: list[VerifyReport] = field(default_factory=list)
+    """Reports of the logs of further services in the file; their problems are in this one."""
+
+    @property
+    def all(self) -> tuple[VerifyReport, ...]:
+        """This report and those of further services."""
+        return (self, *self.also)
 
     @property
     def good(self) -> bool:
@@ -387,8 +394,19 @@ def verify(
     report = VerifyReport()
     try:
         with open_snapshot(path, public_key=public_key) as snapshot:
-            report.header, report.manifest, report.signer = snapshot.header, snapshot.manifest, snapshot.signer
-            _check(snapshot, report, _processes(snapshot, processes), tell)
+            report.also = [VerifyReport() for _ in snapshot.also]
+            total = sum(one.manifest.commits for one in snapshot.all)
+
+            def checked() -> None:
+                tell(sum(one.commits for one in report.all), total)
+
+            for one, found in zip(snapshot.all, report.all, strict=True):
+                found.header, found.manifest, found.signer = one.header, one.manifest, one.signer
+                _check(one, found, _processes(one, processes), checked)
+            for one, found in zip(snapshot.also, report.also, strict=True):
+                for problem in found.problems:
+                    report.add(replace(problem, part=one.folder + problem.part))
+                report.problem_count += found.problem_count - len(found.problems)
     except SnapshotError as error:
         report.add(SnapshotProblem.of(error))
     return report
@@ -401,7 +419,7 @@ def _processes(snapshot: Snapshot, asked: int | None) -> int:
     return 1 if small else min(len(os.sched_getaffinity(0)), _MAX_PROCESSES)
 
 
-def _check(snapshot: Snapshot, report: VerifyReport, processes: int, tell: OnChecked) -> None:
+def _check(snapshot: Snapshot, report: VerifyReport, processes: int, tell: Callable[[], None]) -> None:
     with bucket_files() as files:
         segments, named = _to_check(snapshot), 0
         for checked in map(check_segment, segments) if processes == 1 else _shared(segments, processes):
@@ -414,7 +432,7 @@ def _check(snapshot: Snapshot, report: VerifyReport, processes: int, tell: OnChe
             report.problem_count += checked.problem_count - len(checked.problems)
             for file, records in zip(files, checked.records, strict=bool(checked.records)):
                 file.write(records)
-            tell(report.commits, snapshot.manifest.commits)
+            tell()
         _add_findings(snapshot, report, _findings(files))
     report.problems.sort(key=lambda problem: (problem.part, problem.line))
     if named != len(snapshot.manifest.parked):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import getpass
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -21,9 +21,14 @@ from runstream.counting import counted, listed
 
 _NAMED = 5
 """Maximum number of running tasks that are named."""
+_ALL = "all"
+_SERVICES = ("runs", "config")
 _RUNS = 10
 """Maximum number of runs whose tasks are read before maintenance begins."""
 Service = Annotated[str, Parameter(help="The service to address: runs, or config (users, projects, secrets).")]
+Services = Annotated[
+    str, Parameter(help="The service to address: runs, config (users, projects, secrets), or all of them: all.")
+]
 Condition = Callable[[Maintenance], bool]
 _COLUMNS: dict[Column, Callable[[Instance], Cell]] = {
     Column("COMPONENTS", wraps=True): lambda one: ", ".join(one.components),
@@ -38,7 +43,7 @@ _COLUMNS: dict[Column, Callable[[Instance], Cell]] = {
 
 
 def enable(
-    *, service: Service = "runs", wait: bool = False, deadline: str = "", reason: str = "", output: Output = "table"
+    *, service: Services = "runs", wait: bool = False, deadline: str = "", reason: str = "", output: Output = "table"
 ) -> int:
     """Enable maintenance.
 
@@ -54,9 +59,12 @@ def enable(
 
     async def work(client: Client) -> int:
         running = await _running_tasks(client) if wait else []
-        status = await client.maintenance.enable(service, by=_user(), reason=reason, deadline=deadline)
+        statuses = [
+            await client.maintenance.enable(one, by=_user(), reason=reason, deadline=deadline)
+            for one in await _to_change(client, service, requested=False)
+        ]
         try:
-            return await _finish(client, status, (lambda now: now.parked) if wait else None, output)
+            return await _finish(client, statuses, (lambda now: now.parked) if wait else None, output, service)
         except asyncio.CancelledError:
             warn(f"maintenance stays enabled: `{program_command()} maintenance disable` ends it")
             if running:
@@ -67,7 +75,7 @@ def enable(
     return with_client(work)
 
 
-def disable(*, service: Service = "runs", wait: bool = False, reason: str = "", output: Output = "table") -> int:
+def disable(*, service: Services = "runs", wait: bool = False, reason: str = "", output: Output = "table") -> int:
     """Disable maintenance.
 
     Parameters
@@ -79,13 +87,16 @@ def disable(*, service: Service = "runs", wait: bool = False, reason: str = "", 
     """
 
     async def work(client: Client) -> int:
-        status = await client.maintenance.disable(service, by=_user(), reason=reason)
-        return await _finish(client, status, (lambda now: now.resumed) if wait else None, output)
+        statuses = [
+            await client.maintenance.disable(one, by=_user(), reason=reason)
+            for one in await _to_change(client, service, requested=True)
+        ]
+        return await _finish(client, statuses, (lambda now: now.resumed) if wait else None, output, service)
 
     return with_client(work)
 
 
-def status(*, service: Service = "runs", wait: bool = False, output: Output = "table") -> int:
+def status(*, service: Services = "runs", wait: bool = False, output: Output = "table") -> int:
     """Show the status.
 
     Parameters
@@ -95,8 +106,8 @@ def status(*, service: Service = "runs", wait: bool = False, output: Output = "t
     """
 
     async def work(client: Client) -> int:
-        now = await client.maintenance.status(service)
-        return await _finish(client, now, _is_settled if wait else None, output)
+        statuses = [await client.maintenance.status(one) for one in _named(service)]
+        return await _finish(client, statuses, _is_settled if wait else None, output, service)
 
     return with_client(work)
 
@@ -127,19 +138,40 @@ async def _running_tasks(client: Client) -> list[str]:
     return found
 
 
-async def _finish(client: Client, status: Maintenance, until: Condition | None, output: Output) -> int:
-    """Wait for the condition, then print the status; return 1 when another request changed the mode meanwhile."""
+def _named(service: str) -> Sequence[str]:
+    return _SERVICES if service == _ALL else (service,)
+
+
+async def _to_change(client: Client, service: str, *, requested: bool) -> Sequence[str]:
+    """Return the services to change; of all services, those that another mode is requested of."""
+    if service != _ALL:
+        return (service,)
+    found = [one for one in _SERVICES if (await client.maintenance.status(one)).requested is requested]
+    return found or _SERVICES  # nothing to change is refused as it is of one service
+
+
+async def _finish(
+    client: Client, statuses: Sequence[Maintenance], until: Condition | None, output: Output, service: str
+) -> int:
+    """Wait for the condition, then print each status; return 1 when another request changed the mode meanwhile."""
+    ended = [await _waited(client, status, until, output) for status in statuses]
+    if output == "json":
+        print_json(ended if service == _ALL else ended[0])
+    else:
+        for status in ended:
+            _print(status)
+    return int([one.requested for one in ended] != [one.requested for one in statuses])
+
+
+async def _waited(client: Client, status: Maintenance, until: Condition | None, output: Output) -> Maintenance:
+    """Wait until the condition holds or the mode is changed by another request; return the last status."""
     show = _ProgressPrinter(output, waits=until is not None).show
     enabled = status.requested
     show(status)
     while until is not None and not until(status) and status.requested is enabled:
         status = await client.maintenance.status(status.service, unlike=status.tag)
         show(status)
-    if output == "json":
-        print_json(status)
-    else:
-        _print(status)
-    return 0 if status.requested is enabled else 1
+    return status
 
 
 class _ProgressPrinter:

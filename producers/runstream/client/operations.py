@@ -124,12 +124,12 @@ class Snapshots:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def export(self, service: str = "runs", *, until: str = "", include: str = "") -> Stream[bytes]:
+    def export(self, service: str = "", *, until: str = "", include: str = "") -> Stream[bytes]:
         """Export the log as a snapshot file, chunk by chunk: up to a position or a time (with zone), or up to now.
 
-        `service` is `runs`, or `config` (users, projects, secrets), each a file of its own. `include` may name `logs`
-        and `archives` of runs, separated by a comma. A file without its `END` was cut off; `runstream snapshot verify`
-        detects it. Raises ClientError.
+        `service` is `runs`, or `config` (users, projects, secrets); without it the file holds both. `include` may name
+        `logs` and `archives` of runs, separated by a comma. A file without its `END` was cut off; `runstream snapshot
+        verify` detects it. Raises ClientError.
         """
         params = {name: value for name, value in (("until", until), ("with", include)) if value}
         return self._session.streams.stream(self._export(_of_service("/export", service), params))
@@ -145,17 +145,17 @@ class Snapshots:
     async def load(
         self,
         content: AsyncIterator[bytes],
-        service: str = "runs",
+        service: str = "",
         *,
         name: str = "",
         dry_run: bool = False,
         tell: OnProgress | None = None,
     ) -> ImportReport:
-        """Replace the log of a service by a snapshot, all of it or nothing. The service has to be in maintenance.
+        """Replace the logs of all services in the file, or of one service, by a snapshot: all of it or nothing.
 
-        With `dry_run` nothing is changed. Returns when the import is done, which may take minutes; `tell` is called
-        with its progress once the file is sent. When the connection breaks the import continues at the service, and
-        `follow` waits for it. Raises ClientError.
+        These services have to be in maintenance. With `dry_run` nothing is changed. Returns when the import is done,
+        which may take minutes; `tell` is called with its progress once the file is sent. When the connection breaks
+        the import continues at the service, and `follow` waits for it. Raises ClientError.
         """
         path = _of_service("/import", service)
         params = {key: value for key, value in (("name", name), ("dry_run", "1" if dry_run else "")) if value}
@@ -165,8 +165,8 @@ class Snapshots:
         async with self._session.stream(path, params, _NDJSON, silence=None, content=content) as answer:
             return await _await_report(answer, tell)
 
-    async def follow(self, tell: OnProgress, service: str = "runs") -> ImportReport:
-        """Wait for the import into a service that runs, or return the report of its last one.
+    async def follow(self, tell: OnProgress, service: str = "") -> ImportReport:
+        """Wait for the import that runs and named this service (or none), or return the report of the last one.
 
         Raises ClientError: with code `noImport` when there was none, or the error that the import ended with.
         """
@@ -177,7 +177,7 @@ class Snapshots:
 
 
 def _of_service(path: str, service: str) -> str:
-    return path if service == "runs" else f"{path}/{quote(service, safe='')}"
+    return f"{path}/{quote(service, safe='')}" if service else path
 
 
 class _ImportLine(msgspec.Struct):

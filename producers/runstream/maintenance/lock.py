@@ -36,7 +36,7 @@ async def require_parked(
     requested = await control.requested(service)
     if requested is None or not requested.enabled:
         raise BadRequestError(
-            "not in maintenance mode",
+            f"the service {service} is not in maintenance mode",
             code="notInMaintenance",
             hint=f"enable it first: runstream maintenance enable --service {service} --wait",
         )

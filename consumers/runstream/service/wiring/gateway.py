@@ -20,14 +20,14 @@ from runstream.errors import BadRequestError, InternalError
 from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.context import GitRepositories
 from runstream.gateway.errors import error_response
-from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
+from runstream.gateway.routes.maintenance import EVERY_SERVICE, export_routes, import_routes, maintenance_routes
 from runstream.gateway.routes.storage import storage_routes
 from runstream.gateway.session_records import StoredRecords
 from runstream.git.mirrors import Mirrors
 from runstream.git.server import GitServer
 from runstream.git.sources import AllowedSources
 from runstream.importing.epochs import publish_epoch
-from runstream.importing.importer import ServedImports
+from runstream.importing.importer import ImportedService, ServedImports
 from runstream.importing.trusted_keys import announce_trusted_keys, fingerprints
 from runstream.jetstream.messaging import Questions
 from runstream.leases import ExecutorSightings
@@ -52,6 +52,9 @@ from runstream.snapshots.export import LogExports
 from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Subjects
 
+_CHOICES = {EVERY_SERVICE: SERVICES, **{service: (service,) for service in SERVICES}}
+"""The services of an export or import whose request names none, or one."""
+
 
 def refusal(missing: InternalError) -> Response:
     """Return the response of a gateway that waits for a missing dependency."""
@@ -66,8 +69,8 @@ async def make_gateway(
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogReader(platform.nats, settings.namespace, platform.log, platform.objects)
     shared = SharedObjects(platform.objects)
-    exports = {service: _exports(platform, service) for service in SERVICES}
-    imports = {service: await _imports(platform, data_dir, service) for service in SERVICES}
+    exports = {service: _exports(platform, services) for service, services in _CHOICES.items()}
+    imports = {service: await _imports(platform, data_dir, services) for service, services in _CHOICES.items()}
     questions = Questions(platform.nats)
     config_mode = instance.modes[config_folding.SERVICE]
     config = ConfigStore(platform.config(), maintenance=lambda: config_mode.why() if config_mode.request else None)
@@ -143,9 +146,9 @@ def _storage_use(platform: Platform) -> StorageUse:
     )
 
 
-def _exports(platform: Platform, service: str) -> LogExports:
+def _exports(platform: Platform, services: Sequence[str]) -> LogExports:
     return LogExports(
-        partial(_served_log, platform, service),
+        partial(_served_logs, platform, services),
         platform.objects,
         lambda: datetime.now(UTC),
         parked=partial(_parked_at, platform),
@@ -153,13 +156,19 @@ def _exports(platform: Platform, service: str) -> LogExports:
     )
 
 
-async def _imports(platform: Platform, data_dir: DataDir, service: str) -> ServedImports:
-    maintained = await maintained_service(platform.nats, platform.settings, service)
-    spool = data_dir.path / "imports"
-    place = platform.service_place(service)
+async def _imports(platform: Platform, data_dir: DataDir, services: Sequence[str]) -> ServedImports:
     trusted = platform.settings.import_trusted_keys
-    await announce_trusted_keys(platform.nats, place.namespace, service, fingerprints(trusted))
-    return ServedImports(place, maintained.hold, maintained.require_parked, platform.objects, spool, trusted)
+    imported = []
+    for service in services:
+        maintained = await maintained_service(platform.nats, platform.settings, service)
+        place = platform.service_place(service)
+        await announce_trusted_keys(platform.nats, place.namespace, service, fingerprints(trusted))
+        imported.append(ImportedService(place, maintained.hold, maintained.require_parked))
+    return ServedImports(imported, platform.objects, data_dir.path / "imports", trusted)
+
+
+async def _served_logs(platform: Platform, services: Sequence[str]) -> list[LogReader]:
+    return [await _served_log(platform, service) for service in services]
 
 
 async def _served_log(platform: Platform, service: str) -> LogReader:

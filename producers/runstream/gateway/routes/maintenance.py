@@ -130,8 +130,16 @@ class Exports(Protocol):
         """
 
 
+EVERY_SERVICE = ""
+"""Stands for all services, of a request that names none."""
+
+
+def _named(service: str) -> str:
+    return service and require_service(service)
+
+
 def export_routes(of_service: Mapping[str, Exports]) -> APIRouter:
-    """Return the export of each service; without a name, of `runs`.
+    """Return the export of each service; without a name, of all services in one file.
 
     A failure after its start ends the connection, so that the reader sees a truncated file.
     """
@@ -140,7 +148,7 @@ def export_routes(of_service: Mapping[str, Exports]) -> APIRouter:
     @router.get("/export", openapi_extra=_ANSWER)
     @router.get("/export/{service}", openapi_extra=_ANSWER)
     async def export(
-        service: str = "runs",
+        service: str = EVERY_SERVICE,
         until: Annotated[
             str,
             Query(max_length=MAX_WORD_BYTES, description="a position, or a time with its zone; empty for now"),
@@ -150,7 +158,7 @@ def export_routes(of_service: Mapping[str, Exports]) -> APIRouter:
         ] = "",
     ) -> Response:
         """Send the log as one file that `runstream snapshot verify` checks and tar, zstd and jq read."""
-        found = await of_service[require_service(service)].open(until, include)
+        found = await of_service[_named(service)].open(until, include)
         headers = {"Content-Disposition": f'attachment; filename="{found.name}"'}
         return LiveResponse(found.write, media_type=MEDIA_TYPE, headers=headers, stopping=asyncio.Event())
 
@@ -184,25 +192,25 @@ class Imports(Protocol):
 
 
 def import_routes(of_service: Mapping[str, Imports]) -> APIRouter:
-    """Return the import into each service; without a name, into `runs`.
+    """Return the import into each service; without a name, into all services that the file holds, in one step.
 
     It runs to its end when the client leaves, and a later request can follow it.
     """
     router = APIRouter(tags=["service"])
     jobs_of: dict[str, list[BackgroundJob]] = {service: [] for service in of_service}
-    """The last job of each service, and those that run."""
+    """The last job of each service (and of all of them), and those that run."""
 
     @router.post("/import", openapi_extra=_BODY)
     @router.post("/import/{service}", openapi_extra=_BODY)
     async def run_import(
         request: Request,
-        service: str = "runs",
+        service: str = EVERY_SERVICE,
         dry_run: Flag = None,
         name: Annotated[str, Query(description="the name of the file, for people", max_length=200)] = "",
         accept: Accept = "",
     ) -> Response:
         """Import the body, a snapshot as GET /export sends it. Responds once the import is done."""
-        service = require_service(service)
+        service = _named(service)
         imports, jobs = of_service[service], jobs_of[service]
         content, called, dry = request.stream(), name or "a snapshot", flag(dry_run)
         job = BackgroundJob(called, datetime.now(UTC), lambda report: imports.run(content, called, report, dry_run=dry))
@@ -212,9 +220,9 @@ def import_routes(of_service: Mapping[str, Imports]) -> APIRouter:
 
     @router.get("/import", openapi_extra=_LINES)
     @router.get("/import/{service}", openapi_extra=_LINES)
-    async def current_import(service: str = "runs", accept: Accept = "") -> Response:
+    async def current_import(service: str = EVERY_SERVICE, accept: Accept = "") -> Response:
         """Return the import that runs at this gateway, or the last one; on request with its progress up to its end."""
-        jobs = jobs_of[require_service(service)]
+        jobs = jobs_of[_named(service)]
         job = next((one for one in reversed(jobs) if not one.ended), jobs[-1] if jobs else None)
         if job is None:
             raise NotExistError(
