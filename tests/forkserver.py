@@ -1,6 +1,7 @@
 """Processes with everything imported: forked from one that has done it once, as importing costs most of a short one.
 
     process = await forked(SERVICE, ["run", "list"], environment, stdout=PIPE)
+    PATH = f"{commands()}:{PATH}"  # for a shell: its `runstream` does the same
 
 A forked process has a pid, files, environment and signals of its own and ends like any other; only its command line
 and what it was started with in `/proc` are those of the server. Tests that are about starting use a fresh process.
@@ -17,10 +18,12 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -52,6 +55,24 @@ _PRELOADED = (
     "uvicorn.lifespan.off",
 )
 _MOST = 1 << 20
+_COMMAND = f"""#!{{python}} -IS
+import json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, {_MOST})
+server.connect({{path!r}})
+environment = dict(os.environ)
+environment["PATH"] = environment["PATH"].replace({{folder!r}} + os.pathsep, "")
+request = dict(module="{SERVICE}", words=sys.argv[1:], environment=environment, folder=os.getcwd())
+socket.send_fds(server, [json.dumps(request).encode()], [1, 2, 0])
+pid = int(server.recv(100))
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: os.kill(pid, number))
+os.close(0)
+os.close(1)
+code = int(server.recv(100) or -signal.SIGKILL)
+os._exit(code if code >= 0 else 128 - code)
+"""
+"""The program of a shell. What it starts finds the real one in its path."""
 
 
 _Pipe = tuple[asyncio.StreamReader, asyncio.ReadTransport]
@@ -162,9 +183,19 @@ class _Server:
 
     def __init__(self) -> None:
         self._socket, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its:
-            words = [sys.executable, "-m", "tests.forkserver", str(its.fileno())]
-            self._process = subprocess.Popen(words, cwd=_ROOT, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
+        self.folder = Path(tempfile.mkdtemp(prefix="runstream-forks-"))
+        path = self.folder / "socket"
+        commands = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        commands.bind(str(path))
+        commands.listen(100)
+        (self.folder / "runstream").write_text(
+            _COMMAND.format(python=sys.executable, folder=str(self.folder), path=str(path))
+        )
+        (self.folder / "runstream").chmod(0o755)
+        with its, commands:
+            numbers = [its.fileno(), commands.fileno()]
+            words = [sys.executable, "-m", "tests.forkserver", *map(str, numbers)]
+            self._process = subprocess.Popen(words, cwd=_ROOT, pass_fds=numbers, stdin=subprocess.DEVNULL)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
         atexit.register(self.end)
 
@@ -178,6 +209,7 @@ class _Server:
     def end(self) -> None:
         self._socket.close()
         self._process.wait()
+        shutil.rmtree(self.folder)
 
 
 @cache
@@ -185,11 +217,19 @@ def _server() -> _Server:
     return _Server()
 
 
-def _serve(requests: socket.socket) -> None:
+def commands() -> Path:
+    """A folder with a program `runstream`, which runs it in a forked process.
+
+    A shell does not notice, but for `$!`, which is the pid of this program; it passes on signals.
+    """
+    return _server().folder
+
+
+def _serve(requests: socket.socket, commands: socket.socket) -> None:
     """Fork for every request; say how each process has ended; end with the socket. Forked processes return."""
     children: dict[int, int] = {}
     wakes, wake = os.pipe()
-    watched: list[socket.socket | int] = [requests, wakes]
+    watched: list[socket.socket | int] = [requests, commands, wakes]
     os.set_blocking(wake, False)
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wake)
@@ -204,17 +244,32 @@ def _serve(requests: socket.socket) -> None:
             content, files, _, _ = socket.recv_fds(requests, _MOST, 3)
             if not content:
                 sys.exit(0)
-            pid = os.fork()
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                for file in (wakes, wake, requests.detach(), *children.values()):
-                    os.close(file)
-                _become(json.loads(content), files)
-                return
-            for file in files[:2]:
+            asked, told = requests, files.pop()
+        elif commands in ready:
+            asked, _ = commands.accept()
+            content, files, _, _ = socket.recv_fds(asked, _MOST, 3)
+            if not content:
+                asked.close()
+                continue
+            told = os.dup(asked.fileno())
+        else:
+            continue
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            for file in (wakes, wake, told, requests.detach(), commands.detach(), *children.values()):
                 os.close(file)
-            children[pid] = files[2]
-            requests.send(str(pid).encode())
+            if asked is not requests:
+                asked.close()
+            _become(json.loads(content), files)
+            return
+        for file in files:
+            os.close(file)
+        children[pid] = told
+        with contextlib.suppress(BrokenPipeError):
+            asked.send(str(pid).encode())
+        if asked is not requests:
+            asked.close()
 
 
 def _reap(children: dict[int, int]) -> None:
@@ -231,10 +286,8 @@ def _reap(children: dict[int, int]) -> None:
 
 def _become(request: dict[str, object], files: list[int]) -> None:
     """Be what was asked for, before its first line."""
-    out, err, told = files
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    for file in (out, err, told):
+    for file, number in zip(files, (1, 2, 0), strict=False):
+        os.dup2(file, number)
         os.close(file)
     # The server's own are of other files; these are as those of a fresh process whose output is no terminal.
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -257,12 +310,12 @@ _MODULE: list[str] = []
 
 
 def _main() -> None:
-    requests = socket.socket(fileno=int(sys.argv[1]))
+    requests, commands = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
     for name in _PRELOADED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    _serve(requests)
+    _serve(requests, commands)
     _run(_MODULE[0])
 
 

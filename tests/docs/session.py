@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.blocks import Block
+from tests.forkserver import commands
 
 _MARK = "\x1e"
 _HERE = "END-OF-THE-BLOCK"
@@ -59,7 +60,7 @@ async def run_blocks(
 
 def _environment(given: Mapping[str, str]) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}"
+    path = os.pathsep.join([str(commands()), str(Path(sys.executable).parent), ours["PATH"]])
     return {**ours, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **given}
 
 

@@ -6,10 +6,13 @@ import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
-from tests.forkserver import PIPE, SERVICE, Forked, forked
+from tests.forkserver import PIPE, SERVICE, Forked, commands, forked
+
+from runstream.release import version
 
 SHOWN = "import json, os; print(json.dumps([os.getpid(), dict(os.environ), os.getcwd(), os.listdir('/proc/self/fd')]))"
 
@@ -57,3 +60,41 @@ async def test_the_command_of_the_service() -> None:
     out, err = await process.communicate()
     assert (process.returncode, out) == (2, b"")
     assert b"destroy" in err
+
+
+async def in_a_shell(script: str) -> tuple[int, str, str]:
+    """Run a script that finds `runstream` in its path; return its exit code, stdout and stderr."""
+    environment = {**os.environ, "PATH": f"{commands()}:{os.environ['PATH']}"}
+    process = await asyncio.create_subprocess_exec("bash", "-c", script, env=environment, stdout=PIPE, stderr=PIPE)
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_a_shell_has_the_command_with_its_files_and_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("runs: 1\n")
+    code, out, err = await in_a_shell(
+        f"cd {tmp_path}; runstream --version | cat; runstream config check - < config.yml; echo $?; runstream destroy"
+    )
+    assert code == 2
+    assert out.splitlines() == [version(), "2"]
+    assert "runs" in err
+    assert "destroy" in err
+
+
+async def test_a_signal_to_the_command_of_a_shell_ends_it() -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        left.set()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        words = ("--url", f"http://127.0.0.1:{port}", "--token", "t", "run", "list")
+        process = await asyncio.create_subprocess_exec(commands() / "runstream", *words)
+        await asked.wait()
+        process.terminate()
+        assert await process.wait() == 128 + signal.SIGTERM
+        await left.wait()
