@@ -42,6 +42,8 @@ demo: setup ## run this project's own pipeline, from publishing to its result
 	@printf '\n%s\n' 'The service goes on in the background (make stop ends it). Look around:'
 	@printf '  %s\n' '$(RUNSTREAM) run list' '$(RUNSTREAM) log get latest install --step 3' \
 	  '$(RUNSTREAM) events tail --from start' '$(RUNSTREAM) fsck' '$(RUNSTREAM) doctor'
+	@printf '\n%s\n  ' 'Or look at this run in a browser (the link works once, for five minutes; runstream page makes another one):'
+	@$(RUNSTREAM) page latest
 
 demo-containers: setup ## run a pipeline in containers: a service, a cache, a workspace; needs Docker or Podman
 	@settings=$$($(BIN)/python docker/demo_engine.py) && eval "$$settings" && $(IN_CONTAINERS) serve --detach

@@ -49,13 +49,14 @@ async function files(place) {
   return found;
 }
 
-/** The hash of all sources, which the suite compares without Node. */
+/** The hash of all sources, which the suite compares without Node; types leave nothing in the scripts. */
 async function sourcesHash() {
   const paths = [];
   for (const name of SOURCES) {
     const path = join(here, name);
     paths.push(...(name === "src" ? await files(path) : [path]));
   }
+  paths.splice(paths.indexOf(join(here, "src", "api", "types.ts")), 1);
   const lines = [];
   for (const path of paths) {
     const digest = createHash("sha256").update(await readFile(path)).digest("hex");

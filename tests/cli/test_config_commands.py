@@ -108,6 +108,14 @@ def test_a_login_link_is_printed_for_a_browser(admin: Command, refused: Command,
     assert "did you mean 'linda'?" in refused("user", "login-link", "-n", "lina").err
 
 
+def test_a_link_to_the_page_is_that_of_the_sender_and_leads_to_a_run(
+    admin: Command, refused: Command, url: str
+) -> None:
+    assert admin("page").out.startswith(f"{url}/ui/login#")
+    assert json.loads(admin("page", "-o", "json").out)["url"].startswith(f"{url}/ui/login#")
+    assert "0b9f7f6e" in refused("page", "0b9f7f6e").err
+
+
 def test_organizations_members_and_their_roles(admin: Command, refused: Command, user: As) -> None:
     olga = user("olga")
     user("otto")

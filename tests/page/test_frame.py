@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from runstream.cli.page_command import leading_to
 from tests.page.conftest import Site
 
 if TYPE_CHECKING:
@@ -40,6 +41,17 @@ async def test_a_login_link_opens_the_page_that_it_names_once(site: Site, browse
     await page.get_by_text("the login link or token is not valid").wait_for()
     assert "#" not in page.url
     assert errors.unexpected == []
+    await context.close()
+
+
+async def test_the_link_of_a_run_shows_it(site: Site, browser: Browser) -> None:
+    run = await site.finished(HELLO, "/project/linked/branch/main")
+    link = leading_to((await site.client.users.login_link("")).url, f"/ui/runs/{run.id}")
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(link)
+    await page.wait_for_url(f"{site.url}/ui/runs/{run.id}")
+    await page.get_by_role("button", name="Account: admin").wait_for()
     await context.close()
 
 

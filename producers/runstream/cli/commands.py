@@ -261,6 +261,8 @@ COMMANDS = (
         "runstream stop"),
     _command("status", "service.status_command:status_command",
         "Show whether the service is running, where, since when, and what it is doing.", "runstream status"),
+    _command("page", "cli.page_command:print_page_link", "Print a link that opens the page in a browser, logged in.",
+        "runstream page", "runstream page latest"),
     _command("env", "cli.client_session:print_environment",
         'Print RUNSTREAM_URL and RUNSTREAM_TOKEN for a shell: eval "$(runstream env)".', 'eval "$(runstream env)"'),
     _command("doctor", "service.doctor:doctor_command",

@@ -696,6 +696,23 @@ export type RunAnswer = {
   change_groups_update_tokens?: string;
 };
 
+/** A commit of a run, of an executor task of the run, or a decision to skip one of these. */
+export type RunCommit = {
+  number: number;
+  position: string;
+  time: string;
+  actor: string;
+  commit: string;
+  cause: string;
+  aggregate: string;
+  version: number;
+  task: string;
+  events: readonly RunEvent[];
+  changes: readonly (readonly unknown[])[];
+  removals: readonly (readonly (string | number)[])[];
+  error: string;
+};
+
 /** A run config; tasks are keyed by the ids that they have in this run. */
 export type RunConfigShape = {
   id: string;
@@ -711,6 +728,21 @@ export type RunConfigShape = {
   concurrency: ConcurrencyBody;
   priority: number;
   fail_fast: boolean;
+};
+
+/** An event of a commit. */
+export type RunEvent = {
+  type: string;
+  data: unknown;
+};
+
+/** A part of the history of a run. */
+export type RunHistoryAnswer = {
+  answer: RunAnswer;
+  commits: readonly RunCommit[];
+  next: number | null;
+  count: number;
+  ended: boolean;
 };
 
 /** A run with its tasks. */

@@ -63,8 +63,8 @@ function Login() {
         <button type="submit" class="primary" disabled={busy || !token.trim()}>Log in</button>
       </form>
       <h2>Or with a link</h2>
-      <p>This command prints a link that works once, for five minutes:</p>
-      <Code value="runstream user login-link" label="Copy the command" />
+      <p>This command prints a link that works once, for five minutes. For another user, an administrator prints one by <code>runstream user login-link</code>.</p>
+      <Code value="runstream page" label="Copy the command" />
     </div>
   );
 }
