@@ -54,6 +54,10 @@ class Terminal:
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._process.send_signal(signal.SIGWINCH)
 
+    def interrupt(self) -> None:
+        """Send the signal of Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
     async def ended(self) -> int:
         """Wait until the program has ended and all that it wrote was read; return its exit code."""
         code = await self._process.wait()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -47,7 +48,7 @@ _FORCED_COMPONENT_SECONDS = 0.2
 _NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager", "configstore"})
 _TELEMETRY_SECONDS = 1.0
 _FORCED_SERVER_SECONDS = 0.5
-Ready = Callable[[Settings, Parts], None]
+Ready = Callable[[Settings, Parts, str], None]
 """Called when all components serve, with the complete settings."""
 
 
@@ -275,7 +276,7 @@ class _Process:
                 with self._announced(parts):
                     if not self.announced:
                         self.announced.append(parts.web.url)
-                        self.ready(settings, parts)
+                        self.ready(settings, parts, await _admin_login_link(parts))
                     await self._until_the_end(parts, servers, platform)
 
     def _stop_seconds(self) -> float:
@@ -298,6 +299,17 @@ class _Process:
         end = await wait_for_first(self.request.asked.wait(), *ends)
         if isinstance(end, InternalError) and not self.request.asked.is_set():
             raise end
+
+
+async def _admin_login_link(parts: Parts) -> str:
+    """Return a link to print on a terminal, which no log keeps; empty elsewhere, and where it cannot be made now."""
+    if parts.admin_login_link is None or not sys.stdout.isatty():
+        return ""
+    try:
+        return await parts.admin_login_link()
+    except RunstreamError as error:  # `runstream user login-link` makes one later
+        log.info(f"no login link: {error.message}", action="no_login_link", code=error.code)
+        return ""
 
 
 async def _no_restart(servers: Servers, platform: Platform) -> InternalError:

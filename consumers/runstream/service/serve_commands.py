@@ -230,8 +230,8 @@ def stop_command() -> int:
     return stop_detached(settings_of().data_dir)
 
 
-def report_ready(settings: Settings, parts: Parts) -> None:
-    """Print where the service is and what to do next."""
+def report_ready(settings: Settings, parts: Parts, login_link: str = "") -> None:
+    """Print where the service is and what to do next; `login_link` logs the administrator in."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:
         configured = find_config(Path.cwd()) is not None
@@ -242,6 +242,8 @@ def report_ready(settings: Settings, parts: Parts) -> None:
             f"  look      {with_program('runstream run list')}",
             f"  check     {with_program('runstream doctor')}",
         ]
+    if login_link:
+        lines.append(f"  log in    {login_link} (once, within 5 minutes)")
     for executor in parts.executors:
         if lack := executor.sandbox_problem:
             without = f"tasks run WITHOUT a sandbox ({lack}): they can do all that this user can"

@@ -42,7 +42,7 @@ from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.commit_runs import commit_run_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.history import history_routes
-from runstream.gateway.routes.logins import login_routes
+from runstream.gateway.routes.logins import login_routes, login_url
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.organizations import organization_routes
 from runstream.gateway.routes.owned_runs import owned_run_routes
@@ -274,6 +274,7 @@ class Gateway(HttpServer):
             git=behind.git,
             sessions=_sessions(settings, behind),
         )
+        self._context = context
         self._cleaning = _cleaning(behind.git)
         self._admission: Component | None = None
         gate = None
@@ -284,6 +285,16 @@ class Gateway(HttpServer):
         limits = HttpLimits(connections=connections_within(settings.max_connections))
         super().__init__(app, settings.host, settings.port, limits=limits)
         self.stopping = stopping
+
+    async def admin_login_link(self) -> str:
+        """Return the URL of a link that logs the holder of the admin token in, once; empty in a gateway without logins.
+
+        Raises UnavailableError.
+        """
+        if self._context.sessions is None:
+            return ""
+        secret, _ = await self._context.sessions.link("")
+        return login_url(self._context.settings.exposed_url or self.url, secret)
 
     async def run(self) -> None:
         """Serve until `stopping` is set."""

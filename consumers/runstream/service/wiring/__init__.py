@@ -6,7 +6,7 @@ start nor memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,6 +40,8 @@ class Parts:
     """True if `web` is the gateway."""
     executors: list[TaskExecutor]
     """The current executor, once it is made."""
+    admin_login_link: Callable[[], Awaitable[str]] | None = None
+    """Returns the URL of a link that logs the administrator in, once; None in a process without a gateway."""
 
 
 async def build(platform: Platform, data_dir: DataDir) -> Parts:
@@ -84,7 +86,13 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
         from runstream.service.wiring.gateway import make_gateway
 
         *others, gateway = await make_gateway(platform, data_dir, mode, instance)
-        return Parts([*components, *others, gateway], gateway, gateway=True, executors=executors)
+        return Parts(
+            [*components, *others, gateway],
+            gateway,
+            gateway=True,
+            executors=executors,
+            admin_login_link=gateway.admin_login_link,
+        )
     health = HealthServer(
         platform.telemetry, platform.checks(), settings.host, settings.metrics_port, facts=platform.facts()
     )

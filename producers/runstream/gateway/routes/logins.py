@@ -43,7 +43,7 @@ def login_routes(context: GatewayContext) -> APIRouter:
         body, sessions = await asked.body(LoginLinkBody), _sessions(context)
         asked_for = _owner(asked, body.username or "")
         text, ends = await sessions.link("" if asked_for == ADMIN else asked_for)
-        link = api.LoginLink(login_url(str(request.base_url), text), ends)
+        link = api.LoginLink(login_url(context.settings.exposed_url or str(request.base_url), text), ends)
         return json_response(link, status=201, headers={"Cache-Control": "no-store"})
 
     @router.post(
