@@ -23,7 +23,7 @@ from runstream.cli.executor_commands import find_executor
 from runstream.cli.watching import print_created
 from runstream.client import Client, ClientError, Commit, Event, Run
 from runstream.client.runs import Runs
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, NotExistError
 from runstream.service.main import app
 from tests.cli.conftest import Command
 from tests.cli.service import Service
@@ -406,6 +406,29 @@ def test_logs(runstream: Command, config: Config) -> None:
     for arguments in ((), ("--step", "0"), ("--setup",), ("--follow",)):
         done = runstream("log", "get", run, "build", *arguments)
         assert (done.code, done.out) == (0, "first line\nsecond line\n")
+
+
+def test_a_log_is_written_to_a_file_that_exists_once_it_is_whole(
+    runstream: Command, config: Config, tmp_path: Path, served: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _create(runstream, config("build"))
+    file = tmp_path / "build.log"
+    for option in ("--output", "-o"):
+        file.unlink(missing_ok=True)
+        done = runstream("log", "get", run, "build", option, str(file))
+        assert (done.code, done.out, done.err) == (0, "", "")
+        assert file.read_text() == "first line\nsecond line\n"
+    assert runstream("log", "get", run, "build", "--output", "-").out == "first line\nsecond line\n"
+    assert runstream("log", "get", run, "build", "--output", "/dev/null").out == ""
+    there = sorted(tmp_path.iterdir())
+    refused = runstream("log", "get", run, "build", "--output", str(tmp_path / "none" / "x"))
+    assert (refused.code, "cannot write" in refused.err, "No such file" in refused.err) == (1, True, True)
+    refused = runstream("log", "get", run, "build", "--follow", "--output", str(tmp_path / "x"))
+    assert (refused.code, "give either --follow or --output" in refused.err) == (1, True)
+    monkeypatch.setattr(served.world.step_logs, "error", NotExistError("no log", code="logDoesNotExist"))
+    assert runstream("log", "get", run, "build", "--output", str(file)).code == 1
+    assert file.read_text() == "first line\nsecond line\n"
+    assert sorted(tmp_path.iterdir()) == there
 
 
 def test_log_with_timestamps(runstream: Command, config: Config) -> None:

@@ -107,6 +107,8 @@ def test_runs_and_logs_of_an_owner(
     assert "either --project or --username" in kim("run", "list", "--username", "kim", "--project", "user/kim/x").err
     log = ("log", "get", "--username", "kim", "--runnumber", "1", "--taskname", "build")
     assert "(no log)" not in succeeded(kim(*log, "--step", "1")).out
+    succeeded(kim(*log, "--step", "1", "--output", str(tmp_path / "step.log")))
+    assert (tmp_path / "step.log").read_text() == succeeded(kim(*log, "--step", "1")).out
     assert "has no task 'biuld'" in kim(*log[:-1], "biuld", "--setup").err
     assert "did you mean 'make'" in kim(*log, "--step", "mkae").err
     assert "give either --step or --setup" in kim(*log).err

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -17,6 +17,7 @@ from runstream.cli.config_inputs import Flag
 from runstream.cli.connection import program_command
 from runstream.cli.finding import RunName, did_you_mean, find_run, find_task, run_name
 from runstream.cli.graph import by_start, failed_steps
+from runstream.cli.log_files import STDOUT, writing_log
 from runstream.cli.log_text import LogText
 from runstream.cli.output import shows_colours, warn
 from runstream.cli.owned_runs import OwnedLog, print_owned_log
@@ -123,6 +124,7 @@ def get_log(
     part: LogPart = LogPart(),
     owned: OwnedLog = OwnedLog(),  # noqa: B008
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    output: Annotated[str, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = STDOUT,
 ) -> int:
     """Print the logs of a run, of a task, or of some of its steps. Lines of several tasks begin with their task's name.
 
@@ -134,7 +136,15 @@ def get_log(
         The task's name or id. Default: all tasks, in the order in which they started.
     follow
         Keep printing until the step ends; needs a task.
+    output
+        The file to write instead, which exists once the logs are complete; not with --follow. `-` is stdout.
     """
+    if follow and output != STDOUT:
+        raise BadRequestError(
+            "give either --follow or --output",
+            code="invalidLogPart",
+            hint=f"with `> {output}` the shell writes the file",
+        )
     if owned:
         if run is not None or choice != LogFilter(step=choice.step, setup=choice.setup) or part != LogPart():
             raise BadRequestError(
@@ -142,7 +152,7 @@ def get_log(
                 code="invalidRun",
                 hint="or name the run: RUN",
             )
-        return print_owned_log(owned, choice.step, setup=choice.setup, follow=follow)
+        return print_owned_log(owned, choice.step, setup=choice.setup, follow=follow, output=output)
     if run is None:
         raise BadRequestError(
             "no run is named", code="invalidRun", hint="give RUN, or --runnumber with --project or --username"
@@ -164,11 +174,12 @@ def get_log(
         if task is not None:
             _require_run(found, tasks[0])
         wanted = selected_logs(found, tasks, choice)
-        logs = _Logs(client, found, choice, part, since)
-        for of_task in wanted:
-            logs.prefix = f"{printable(of_task[0].task.name)} | ".encode() if len(wanted) > 1 else b""
-            await (logs.follow(of_task) if follow else logs.print(of_task))
-        logs.require_some()
+        with writing_log(output) as file:
+            logs = _Logs(client, found, choice, part, since, file)
+            for of_task in wanted:
+                logs.prefix = f"{printable(of_task[0].task.name)} | ".encode() if len(wanted) > 1 else b""
+                await (logs.follow(of_task) if follow else logs.print(of_task))
+            logs.require_some()
         if logs.matched == 0:
             return 1
         if logs.untimed:
@@ -204,8 +215,8 @@ def _require_run(run: Run, task: Task) -> None:
 class _Shown:
     """A filter of a log's bytes: for a terminal its text and colours, else the bytes as they are."""
 
-    def __init__(self) -> None:
-        self._text = LogText(colours=shows_colours()) if sys.stdout.isatty() else None
+    def __init__(self, file: BinaryIO) -> None:
+        self._text = LogText(colours=shows_colours()) if file.isatty() else None
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes to write for a chunk."""
@@ -223,8 +234,17 @@ def _encoded(text: str) -> bytes:
 class _Logs:
     """A printer of logs that remembers whether there was any."""
 
-    def __init__(self, client: Client, run: Run, choice: LogFilter, part: LogPart, since: datetime | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        run: Run,
+        choice: LogFilter,
+        part: LogPart,
+        since: datetime | None,
+        file: BinaryIO,
+    ) -> None:
         self._client = client
+        self._file = file
         self._run = run
         self._choice = choice
         self._part = part
@@ -311,7 +331,7 @@ class _Logs:
             lines -= text.count(b"\n") + (not text.endswith(b"\n"))
             texts.append(text)
         for text in reversed(texts):
-            shown = _Shown()
+            shown = _Shown(self._file)
             self._write(shown.feed(text) + shown.end(), ended=True)
 
     def _readable(self, logs: Sequence[SelectedLog]) -> list[SelectedLog]:
@@ -320,7 +340,7 @@ class _Logs:
 
     async def _copy(self, chunks: AsyncIterator[bytes]) -> bool:
         """Print a log as it arrives; return whether it exists."""
-        shown = _Shown()
+        shown = _Shown(self._file)
         begins = True
         try:
             async for chunk in chunks:
@@ -355,8 +375,8 @@ class _Logs:
             text = b"".join(line if number < skipped else self.prefix + line for number, line in enumerate(lines))
             if ended and self._within:
                 text, self._within = text + b"\n", False
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
+        self._file.write(text)
+        self._file.flush()
 
 
 def selected_logs(run: Run, tasks: Sequence[Task], choice: LogFilter) -> list[list[SelectedLog]]:

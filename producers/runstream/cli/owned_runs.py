@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import Flag
 from runstream.cli.finding import did_you_mean
+from runstream.cli.log_files import STDOUT, writing_log
 from runstream.cli.output import Cell, Column, Output, ago, duration, print_items, print_json, say, styled, timestamp
 from runstream.client import Client, OwnedRun, OwnedRunSummary, OwnedTask
 from runstream.client.owned_runs import OwnedRuns
@@ -108,16 +108,17 @@ class OwnedLog:
         return bool(self.project or self.username or self.runnumber is not None or self.taskname or self.taskid)
 
 
-def print_owned_log(wanted: OwnedLog, step: str | None, *, setup: bool, follow: bool) -> int:
-    """Print the log of one step, or of the setup, as it was written."""
+def print_owned_log(wanted: OwnedLog, step: str | None, *, setup: bool, follow: bool, output: str = STDOUT) -> int:
+    """Print the log of one step, or of the setup, as it was written; or write it to a file."""
     number = _require_whole(wanted, step, setup=setup)
 
     async def work(client: Client) -> None:
         runs, owner = wanted.owner.runs(client), str(wanted.owner)
         task_id, chosen = await _chosen(runs, wanted, number, step)
-        async for chunk in runs.log(owner, number, task_id, chosen, follow=follow):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+        with writing_log(output) as file:
+            async for chunk in runs.log(owner, number, task_id, chosen, follow=follow):
+                file.write(chunk)
+                file.flush()
 
     return with_client(work, reads_on=True)
 
