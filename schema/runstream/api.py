@@ -225,14 +225,32 @@ class ConfigWarning(Answer, frozen=True):
     hint: str
 
 
+class Count(Answer, frozen=True):
+    """A number of runs, counted up to a bound."""
+
+    count: int
+    more: bool
+    """True when counting stopped there: there may be more."""
+
+
+class RunCounts(Answer, frozen=True):
+    """The runs of a list by phase and by result, whatever phases and results the list is of."""
+
+    phases: dict[str, Count]
+    results: dict[str, Count]
+
+
 class Page(Answer, frozen=True):
     """A page of runs."""
 
     runs: tuple[RunSummary, ...]
+    """Up to the limit; a filter that finds little returns fewer, although there is a next page."""
     next_start: int | None
     """The `start` of the next page; None on the last page."""
     cursor: str
     """Requests the next page of this list; empty on the last page."""
+    counts: RunCounts | None = None
+    """None unless the request asks for them."""
 
 
 class Executor(Answer, frozen=True, kw_only=True):

@@ -364,6 +364,16 @@ ENDED_AT = text("coalesce(end_time, enqueue_time)")
 """The end of an archived run; one with setup errors ended when it was created."""
 INDEXED_CHARACTERS = 100
 """Number of characters of a run's name in its index."""
+INDEXED_NAME = f"substr(name, 1, {INDEXED_CHARACTERS})"
+"""A run's name in its index: names accepted by older versions may be longer than an index entry can be."""
+INDEXED_DIGITS = 7
+"""Number of digits of a commit's hash in its index."""
+COMMIT = f"substr(annotations ->> 'commit_sha', 1, {INDEXED_DIGITS})"
+"""The beginning of the hash of a run's commit."""
+HAS_COMMIT = r"""strpos(annotations::text, '"commit_sha"') > 0 AND strpos(annotations::text, '\u0000') = 0"""
+"""True for a run with a commit; NUL, which older logs can hold in a JSON text, is none of a text in Postgres."""
+NOT_SUCCESS = "phase <> 'finished' OR result <> 'success'"
+"""True for all runs but the successful ones, which are nearly all of them."""
 
 runs = Table(
     "runs",
@@ -374,9 +384,14 @@ runs = Table(
     _one_of("result", RunResult),
     Index("runs_by_sequence", "sequence"),
     Index("runs_by_group", "group", "sequence"),
+    Index("runs_by_root", "counter_group", "sequence"),
     Index("runs_by_counter", "counter_group", "counter"),
-    # Names accepted by older versions may be longer than an index entry can be.
-    Index("runs_by_name", text(f"substr(name, 1, {INDEXED_CHARACTERS})"), "sequence"),
+    Index("runs_by_name", text(INDEXED_NAME), "sequence"),
+    Index("runs_by_commit", text(COMMIT), postgresql_where=text(HAS_COMMIT)),
+    # Lists by phase and result: what is rare among many runs is found by these.
+    Index("runs_by_state", "phase", "result", "sequence", postgresql_where=text(NOT_SUCCESS)),
+    Index("runs_by_root_and_state", "counter_group", "phase", "result", "sequence", postgresql_where=text(NOT_SUCCESS)),
+    Index("runs_by_group_and_state", "group", "phase", "result", "sequence", postgresql_where=text(NOT_SUCCESS)),
     Index("runs_active", "partition", postgresql_where=text("NOT archived")),
     # What retention looks for: the oldest runs of a group root, and those with logs or archives.
     Index("runs_ended", "counter_group", ENDED_AT, postgresql_where=text("archived")),

@@ -19,7 +19,7 @@ import pytest
 import uvloop
 
 from runstream.database import Database
-from runstream.database.runs import MAX_LIMIT, RunQuery, list_runs
+from runstream.database.run_lists import MAX_LIMIT, RunQuery, list_runs
 from runstream.events.event import DomainEvent
 from runstream.events.run import RunFinished, RunResultSet, RunStarted
 from runstream.gateway.requests import CreateRunBody

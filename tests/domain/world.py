@@ -6,6 +6,7 @@ that sees an old state, and an executor that was declared lost can be played in 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -237,14 +238,19 @@ class World:
 
     # users
 
-    def create(self, content: RunConfig, group: str = "/project/p/branch/main") -> str:
+    def create(
+        self,
+        content: RunConfig,
+        group: str = "/project/p/branch/main",
+        annotations: Mapping[str, str] | None = None,
+    ) -> str:
         number = sum(1 for aggregate in self.heads if aggregate.startswith("run/"))
         content_id, run_id = f"c{number}", f"r{number}"
         stored = Head().next_commit(
             Address(0, "runconfig", content_id), (RunConfigStored(content),), time=self.now(), actor="user"
         )
         assert self.append(stored)
-        event = run_created(content.name, group, content_id)
+        event = run_created(content.name, group, content_id, annotations=annotations)
         assert self.append(Head().next_commit(Address(0, "run", run_id), (event,), time=self.now(), actor="user"))
         return run_id
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from runstream import codec
 from runstream.commits import Position
-from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery, RunRecord, summary_of
+from runstream.database.run_lists import RunPage, RunQuery, summary_of
+from runstream.database.runs import ExecutorRecord, ReadRun, RunRecord
 from runstream.domain.run import RunState
 from runstream.errors import NotExistError
 from runstream.log.runs import locate_run, require_not_deleted
@@ -51,7 +52,7 @@ class FoldedLog:
                     return _read(fold, run.state.id)
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
+    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
         runs = [tracked.state for fold in await self.partitions() for tracked in fold.runs.values()]
         runs = [run for run in runs if not query.phases or run.phase in query.phases]
         runs = [run for run in runs if query.name in ("", run.name) and _in_groups(run.group, query.groups)]

@@ -165,7 +165,7 @@ async def test_the_chain_needs_a_token() -> None:
 async def test_an_error_that_is_not_ours_is_an_internal_one() -> None:
     world = World.make()
 
-    async def broken(*_: object) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
     world.reads.runs = broken  # type: ignore[assignment,method-assign]
@@ -181,7 +181,7 @@ async def test_a_gateway_out_of_open_files_says_so_and_when_to_try_again(wrapped
     world = World.make()
     error = OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/data/objects/log")
 
-    async def broken(*_: object) -> None:
+    async def broken(*_: object, **__: object) -> None:
         if wrapped:
             raise InternalError("the object cannot be read", code="objectNotReadable") from error
         raise error

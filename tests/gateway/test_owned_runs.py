@@ -15,7 +15,7 @@ import pytest
 
 from runstream.api import RunSummary
 from runstream.codec import decode
-from runstream.database.runs import MAX_LIMIT
+from runstream.database.run_lists import MAX_LIMIT
 from runstream.domain.config.permissions import RELATIONS
 from runstream.events.run import (
     RunArchived,

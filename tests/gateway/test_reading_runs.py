@@ -12,7 +12,8 @@ import pytest
 from runstream import api
 from runstream.client import NewRun
 from runstream.commits import Position
-from runstream.database.runs import ReadRun, RunPage
+from runstream.database.run_lists import RunPage
+from runstream.database.runs import ReadRun
 from runstream.run_states import RunPhase, RunResult
 from tests.gateway.world import World, run_body
 
@@ -57,6 +58,24 @@ async def test_a_page_of_runs() -> None:
     assert (query.last_run, query.ascending, query.start, query.limit) == (True, True, 9, 40)
     assert body["next_start"] == 512
     assert body["runs"][0]["enqueue_time"] == "2025-01-01T00:00:00Z"
+
+
+async def test_a_page_with_text_and_counts() -> None:
+    world = World.make()
+    counts = api.RunCounts({"queued": api.Count(3, more=False)}, {"unknown": api.Count(1000, more=True)})
+    world.reads.page = RunPage((SUMMARY,), 512, counts)
+    async with world.http() as http:
+        body = (await http.get("/runs?text=%20Fix%20%25&counts&limit=7")).json()
+        await http.get("/runs", params={"cursor": body["cursor"], "counts": "1"})
+        refused = await http.get("/runs?text=a%00b")
+    first, second = world.reads.queries
+    assert (first.text, second.text, second.start) == ("Fix %", "Fix %", 512)
+    assert world.reads.counted == [True, True]
+    assert body["counts"]["results"]["unknown"] == {"count": 1000, "more": True}
+    assert (refused.status_code, refused.json()[0]["code"]) == (400, "nulCharacter")
+    async with world.client() as client:
+        page = await client.runs.page(text="Fix %", counts=True)
+    assert page.counts == counts
 
 
 async def test_defaults_of_a_page() -> None:
@@ -156,7 +175,7 @@ async def test_the_client_goes_through_all_pages() -> None:
     world = World.make()
     pages = {0: RunPage((SUMMARY,), 512), 512: RunPage((SUMMARY, SUMMARY), None)}
 
-    async def runs(query: object, _: object) -> RunPage:
+    async def runs(query: object, _: object, *, counts: bool) -> RunPage:
         return pages[query.start]  # type: ignore[attr-defined]
 
     world.reads.runs = runs  # type: ignore[method-assign,assignment]

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 from runstream.api import Cache, CacheList
 from runstream.client import Client
 from runstream.commits import Head, Position
-from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery
+from runstream.database.run_lists import RunPage, RunQuery
+from runstream.database.runs import ExecutorRecord, ReadRun
 from runstream.errors import BadRequestError, NotExistError
 from runstream.evaluation.program import LIMITS, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
@@ -71,6 +72,7 @@ class FoldedReads:
     log: MemoryLog
     asked: list[Sequence[Position]] = field(default_factory=list)
     queries: list[RunQuery] = field(default_factory=list)
+    counted: list[bool] = field(default_factory=list)
     page: RunPage = field(default_factory=RunPage)
     executor_records: tuple[ExecutorRecord, ...] = ()
 
@@ -81,8 +83,9 @@ class FoldedReads:
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
+    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
         self.queries.append(query)
+        self.counted.append(counts)
         return self.page
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from runstream.commits import Position
 from runstream.database import Database
-from runstream.database.runs import RunQuery, list_runs
+from runstream.database.run_lists import RunQuery, list_runs
 from runstream.importing.epochs import ServicePlace, remove_killed
 from runstream.projections.fsck import fsck
 from runstream.projections.rebuild import rebuild

@@ -31,6 +31,13 @@ from .playing import played, project
 async def migrated(url: str, schema: str) -> AsyncIterator[Database]:
     """A database whose schema was migrated now."""
     await migrate(url, schema)
+    async with migrated_as_is(url, schema) as database:
+        yield database
+
+
+@asynccontextmanager
+async def migrated_as_is(url: str, schema: str) -> AsyncIterator[Database]:
+    """A database whose schema stays as it is."""
     database = Database(url, schema)
     try:
         yield database
@@ -69,6 +76,47 @@ async def test_up_keeps_the_data_and_down_removes_it(database_url: str, database
 
     async with migrated(database_url, database_schema) as database:
         assert (await load_partition(database, 0, 1)).after == 0
+
+
+async def test_indexes_of_a_large_table_are_built_while_other_processes_wait(
+    database_url: str, database_schema: str
+) -> None:
+    """A process that waits for its turn holds no snapshot, which such an index would wait for."""
+    await migrate(database_url, database_schema)
+    await migrate_down(database_url, database_schema, "0013")
+    async with migrated_as_is(database_url, database_schema) as database:
+
+        async def fill(transaction: Transaction) -> None:
+            columns = ", ".join(f'"{name}"' for name in tables.RunRow._fields)
+            values = ", ".join(_VALUES.get(name, "NULL") for name in tables.RunRow._fields)
+            statement = f"INSERT INTO runs ({columns}) SELECT {values} FROM generate_series(1, 20001) AS n"  # noqa: S608
+            await transaction.execute(text(statement))
+
+        await database.transaction(fill)
+        await asyncio.gather(*(migrate(database_url, database_schema) for _ in range(3)))
+        async with database.snapshot() as transaction:
+            rows = await transaction.rows(
+                text(
+                    "SELECT indexrelid::regclass::text AS name, indisvalid AS valid FROM pg_index "
+                    "WHERE indrelid = 'runs'::regclass"
+                )
+            )
+    assert {index.name for index in tables.runs.indexes} <= {row["name"] for row in rows}
+    assert all(row["valid"] for row in rows)
+
+
+_VALUES = {
+    **dict.fromkeys(("id", "counter_group", "group", "name", "run_config", "reason", "request"), "'x' || n"),
+    **dict.fromkeys(("partition", "version", "position", "counter", "priority", "paused_for"), "0"),
+    **dict.fromkeys(("numbered", "stop", "timedout", "archived", "holds_logs", "holds_archives"), "false"),
+    "sequence": "n",
+    "annotations": """'{"commit_sha": "abc"}'""",
+    "setup_errors": "'[]'",
+    "restart": "'null'",
+    "phase": "'queued'",
+    "result": "'unknown'",
+    "enqueue_time": "now()",
+}
 
 
 async def test_a_schema_may_have_any_name(database_url: str, database_schema: str) -> None:

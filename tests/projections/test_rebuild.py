@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from runstream.commits import LogPosition, Position
 from runstream.database import Database
-from runstream.database.runs import RunQuery, list_runs
+from runstream.database.run_lists import RunQuery, list_runs
 from runstream.errors import BadRequestError, ConflictError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log

@@ -4,26 +4,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import dialect
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.database import Database
-from runstream.database.runs import (
-    RunQuery,
-    get_positions,
-    get_run,
-    get_run_by_counter,
-    get_run_config,
-    list_executors,
-    list_runs,
-    listing_query,
-)
+from runstream.database.run_lists import RunQuery, list_runs
+from runstream.database.runs import get_positions, get_run, get_run_by_counter, get_run_config, list_executors
 from runstream.domain.run import RunState
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.executor import ExecutorDeleted, ExecutorRegistered
 from runstream.projections.store import ProjectionStore, load_partition
-from runstream.run_states import RunPhase, RunResult
+from runstream.run_states import RunPhase
 from runstream.subjects import Address
 from tests.domain.test_world import play
 from tests.domain.world import START, World, config, random_config, task
@@ -92,64 +82,6 @@ async def test_missing_runs_and_configs_are_reported(database_url: str, database
         for limit in (0, 41, -1):
             with pytest.raises(BadRequestError):
                 await list_runs(transaction, RunQuery(limit=limit))
-
-
-@pytest.mark.parametrize("ascending", [True, False])
-@pytest.mark.parametrize("last_run", [True, False])
-@pytest.mark.parametrize(
-    ("phases", "results"), [((), ()), ((RunPhase.FINISHED, RunPhase.QUEUED), ()), ((), (RunResult.FAILED,))]
-)
-async def test_pages_are_what_a_filter_of_all_runs_gives(
-    ascending: bool,
-    last_run: bool,
-    phases: tuple[RunPhase, ...],
-    results: tuple[RunResult, ...],
-    database_url: str,
-    database_schema: str,
-) -> None:
-    world = wide_world()
-    async with projected(database_url, database_schema, world) as database, database.snapshot() as transaction:
-        for groups in ((), ("/project/p/",), ("/project/p%",), ("/project/p_",), *((prefix,) for prefix in PREFIXES)):
-            wanted = [
-                run
-                for run in sorted((one.state for one in world.truth.runs.values()), key=lambda one: one.sequence)
-                if (not groups or in_group(*(group.rstrip("/") for group in groups))(run))
-                and (not phases or run.phase in phases)
-                and (not results or run.result in results)
-            ]
-            if last_run:
-                wanted = sorted({run.group: run for run in wanted}.values(), key=lambda one: one.sequence)
-            listed: list[str] = []
-            start: int | None = 0
-            while start is not None:
-                query = RunQuery(
-                    groups=groups,
-                    phases=phases,
-                    results=results,
-                    last_run=last_run,
-                    start=start,
-                    limit=3,
-                    ascending=ascending,
-                )
-                page = await list_runs(transaction, query)
-                listed += [summary.id for summary in page.runs]
-                start = page.next_start
-            assert listed == [run.id for run in (wanted if ascending else reversed(wanted))]
-
-
-async def test_a_list_by_name_or_approval_uses_its_index(database_url: str, database_schema: str) -> None:
-    async with projected(database_url, database_schema, wide_world()) as database, database.snapshot() as transaction:
-        for query, index in (
-            (RunQuery(name="n"), "runs_by_name"),
-            (RunQuery(waiting_approval=True), "run_tasks_waiting"),
-        ):
-            listing = listing_query(query).compile(
-                dialect=dialect(),  # type: ignore[no-untyped-call]
-                compile_kwargs={"literal_binds": True},
-            )
-            await transaction.execute(text("SET LOCAL enable_seqscan = off"))
-            plan = await transaction.rows(text(f"EXPLAIN {listing}"))
-            assert index in str(plan)
 
 
 async def test_a_summary_names_what_waits_for_approval(database_url: str, database_schema: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from runstream.commits import Head
 from runstream.database import Database, Transaction
 from runstream.database.freshness import channel_of
-from runstream.database.runs import RunQuery, list_runs
+from runstream.database.run_lists import RunQuery, list_runs
 from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStepFinished
 from runstream.ids import executor_task_id, new_id, run_task_id

@@ -127,6 +127,9 @@ class RunFilter:
     """Only this group and those below it; repeatable."""
     name: str = ""
     """Only runs of this name."""
+    text: str = ""
+    """Only runs of this number (12) or of the commit that begins with this (7 digits or more); or with this text in
+    their name, their group or an annotation, such as the message of the commit."""
     phase: Annotated[list[Phase] | None, Parameter(name=["--phase", "-s"], negative="")] = None
     """Only runs in this phase; repeatable."""
     result: Annotated[list[Result] | None, Parameter(negative="")] = None
@@ -172,11 +175,11 @@ def list_runs(
         Cursor printed by the previous page, to continue its list. Can only be combined with --limit and --output.
     """
     if (owner := owner_name(choice.project, choice.username)) is not None:
-        if choice.group or choice.name or choice.waiting_approval or start:
+        if choice.group or choice.name or choice.text or choice.waiting_approval or start:
             raise BadRequestError(
                 "the runs of a project or user are selected by --branch, --phase and --result",
                 code="invalidRunGroup",
-                hint="leave out --group, --name and --waiting-approval",
+                hint="leave out --group, --name, --text and --waiting-approval",
             )
         return list_owned(
             owner,
@@ -201,6 +204,7 @@ def list_runs(
             phases=choice.phase or (),
             results=choice.result or (),
             name=choice.name,
+            text=choice.text,
             waiting_approval=choice.waiting_approval,
             limit=limit,
             start=start,

@@ -136,24 +136,37 @@ class Runs:
         """Return the failed tasks of a run, each with the end of the log of its failed step. Raises ClientError."""
         return await self._session.read(f"/runs/{quote(run_id, safe='')}/failures", Failures)
 
-    async def page(self, *, start: int = 0, limit: int = 25, cursor: str = "", **filters: Unpack[RunFilters]) -> Page:
+    async def page(
+        self,
+        *,
+        start: int = 0,
+        limit: int = 25,
+        cursor: str = "",
+        counts: bool = False,
+        **filters: Unpack[RunFilters],
+    ) -> Page:
         """Return a page of runs (at most 40), the latest first unless `ascending`; `start` is the sequence before it.
 
-        A group matches itself and the groups below it. `last_run` selects the last run of each group,
-        `waiting_approval` runs with a task that waits for its approval.
+        A group matches itself and the groups below it. `text` is a run number (`12`, `#12`), the beginning of a
+        commit's hash (7 digits or more), or a part of the name, the group or the value of an annotation. `last_run`
+        selects the last run of each group, `waiting_approval` runs with a task that waits for its approval. A page can
+        have fewer runs than `limit` although more follow. With `counts` the page says how many runs the list has in
+        each phase and with each result.
 
-        The `cursor` of a page selects the next page of the same list; only `limit` can be combined with it.
+        The `cursor` of a page selects the next page of the same list; it can be combined with `limit` and `counts`.
         """
         if cursor:
-            return await self._session.read("/runs", Page, {"cursor": cursor, "limit": limit})
-        name = filters.get("name")
+            more = {"counts": "1"} if counts else {}
+            return await self._session.read("/runs", Page, {"cursor": cursor, "limit": limit, **more})
+        texts = {"name": filters.get("name"), "text": filters.get("text")}
         flags = {
+            "counts": counts,
             "waitingapproval": filters.get("waiting_approval"),
             "lastrun": filters.get("last_run"),
             "asc": filters.get("ascending"),
         }
         params = {
-            **({"name": name} if name else {}),
+            **{name: value for name, value in texts.items() if value},
             "group": list(filters.get("groups", ())),
             "phase": [str(phase) for phase in filters.get("phases", ())],
             "result": [str(result) for result in filters.get("results", ())],

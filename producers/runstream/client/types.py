@@ -77,6 +77,7 @@ class RunFilters(TypedDict, total=False):
     phases: Iterable[RunPhase | str]
     results: Iterable[RunResult | str]
     name: str
+    text: str
     waiting_approval: bool
     last_run: bool
     ascending: bool

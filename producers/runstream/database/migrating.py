@@ -74,6 +74,8 @@ log = structlog.get_logger()
 
 MIGRATION_SECONDS = 600.0
 LOCK_MILLISECONDS = 5000
+POLL_SECONDS = 0.1
+"""Pause between attempts to get the lock of migrations."""
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -152,8 +154,15 @@ async def _bounded(database_url: str, schema: str, target: str, timeout: float) 
 
 
 async def _locked(connection: AsyncConnection, schema: str, target: str) -> None:
-    """Migrate under a session lock, which ends with the connection however this process ends."""
-    await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": lock_key(f"runstream migrate {schema}")})
+    """Migrate under a session lock, which ends with the connection however this process ends.
+
+    The lock is polled: a process that waits for it has a snapshot, and an index that is built concurrently waits for
+    all older snapshots, so the two would wait for each other.
+    """
+    lock = {"key": lock_key(f"runstream migrate {schema}")}
+    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), lock):
+        await connection.rollback()
+        await asyncio.sleep(POLL_SECONDS)
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"))
     await connection.execute(text(f"SET lock_timeout = '{LOCK_MILLISECONDS}ms'"))
     await connection.commit()

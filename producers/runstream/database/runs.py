@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, func, literal_column, not_, or_, select
+from sqlalchemy import ColumnElement, RowMapping, and_, func, not_, or_, select
 
 from runstream import tables
-from runstream.api import RunSummary
 from runstream.commits import Head, Position, StoredCommit
 from runstream.database.rows import any_of, executor_of, executor_task_of, run_config_of, run_of
 from runstream.database.transaction import Transaction
 from runstream.domain.executor import ExecutorState, RegisteredExecutor
 from runstream.domain.executor_task import OPEN_PHASES, ExecutorTask
 from runstream.domain.run import RunState
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import NotExistError
 from runstream.events.run_config import RunConfig
 from runstream.log.port import RawMessage
-from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import group_root
 from runstream.tables import ExecutorRow, ExecutorTaskRow, RunRow, RunTaskRow
-
-DEFAULT_LIMIT = 25
-MAX_LIMIT = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +55,6 @@ class RunMoment:
     task: str
     """The name of the task whose executor task the commit is of; empty for the commits of others."""
     read: ReadRun
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunQuery:
-    """A query of runs; empty fields do not filter."""
-
-    groups: tuple[str, ...] = ()
-    """Groups, each of which includes the groups below it: `/project/a` has `/project/a/branch/b`, but not
-    `/project/ab`."""
-    phases: tuple[RunPhase, ...] = ()
-    results: tuple[RunResult, ...] = ()
-    name: str = ""
-    waiting_approval: bool = False
-    """Only runs with a task that waits for an approval."""
-    last_run: bool = False
-    """Only the last matching run of each group."""
-    start: int = 0
-    """Begin after the run of this sequence; 0 for the first."""
-    start_counter: int = 0
-    """Begin after this run number, whether that run exists or not; for groups of one root."""
-    limit: int = DEFAULT_LIMIT
-    """1 to 40."""
-    ascending: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage:
-    """A page of runs, in the order of the query."""
-
-    runs: tuple[RunSummary, ...] = field(default=())
-    next_start: int | None = None
-    """The `start` of the next page; None on the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,84 +106,11 @@ async def _with_tasks(transaction: Transaction, run: RunRow) -> RunRecord:
     return RunRecord(state, run.head, run.partition, {task.id: task for task in executed})
 
 
-async def list_runs(transaction: Transaction, query: RunQuery) -> RunPage:
-    """List the matching runs by sequence. Raises BadRequestError for a limit that is out of bounds."""
-    if not 1 <= query.limit <= MAX_LIMIT:
-        raise BadRequestError(
-            f"limit {query.limit} is out of bounds", code="invalidLimit", hint=f"use 1 to {MAX_LIMIT}"
-        )
-    rows = await transaction.rows(listing_query(query))
-    runs = tuple(_summary(row) for row in rows[: query.limit])
-    return RunPage(runs, runs[-1].sequence if len(rows) > query.limit else None)
-
-
-def listing_query(query: RunQuery) -> Select[tuple[object, ...]]:
-    """Select one run more than the limit, to know whether there is a next page (runs_by_sequence, runs_by_group)."""
-    runs = tables.runs.c
-    tasks = tables.run_tasks.c
-    waiting = select(tasks.name).where(tasks.run_id == runs.id, tasks.waiting_approval).order_by(tasks.name)
-    listed = select(tables.runs, func.array(waiting.scalar_subquery(), type_=ARRAY(Text)).label("waiting"))
-    if query.last_run:
-        listed = listed.where(runs.sequence.in_(_last_of_groups(query)))
-    else:
-        listed = listed.where(*_matching(query))
-    if query.start:
-        listed = listed.where(runs.sequence > query.start if query.ascending else runs.sequence < query.start)
-    if (number := query.start_counter) > 0:
-        listed = listed.where(runs.counter > number if query.ascending else runs.counter < number)
-    order = runs.sequence.asc() if query.ascending else runs.sequence.desc()
-    return listed.order_by(order).limit(query.limit + 1)
-
-
-def _last_of_groups(query: RunQuery) -> Select[tuple[int]]:
-    runs = tables.runs.c
-    return select(func.max(runs.sequence)).where(*_matching(query)).group_by(runs.group)
-
-
-def _matching(query: RunQuery) -> list[ColumnElement[bool]]:
-    runs = tables.runs.c
-    conditions: list[ColumnElement[bool]] = []
-    if query.groups:
-        conditions.append(or_(*(_within(group) for group in query.groups)))
-    if phases := [phase.value for phase in query.phases]:
-        conditions.append(runs.phase.in_(phases))
-    if results := [result.value for result in query.results]:
-        conditions.append(runs.result.in_(results))
-    if query.name:
-        indexed = func.substr(runs.name, 1, literal_column(str(tables.INDEXED_CHARACTERS)))
-        conditions += [indexed == query.name[: tables.INDEXED_CHARACTERS], runs.name == query.name]  # runs_by_name
-    if query.waiting_approval:
-        tasks = tables.run_tasks.c
-        conditions.append(runs.id.in_(select(tasks.run_id).where(tasks.waiting_approval)))  # run_tasks_waiting
-    return conditions
-
-
 def _within(group: str) -> ColumnElement[bool]:
     """Match the group itself or below it, as a range of the index: `0` is the character after `/`."""
     column = tables.runs.c.group
     group = group.rstrip("/")
     return or_(column == group, and_(column >= f"{group}/", column < f"{group}0"))
-
-
-def _summary(row: RowMapping) -> RunSummary:
-    run = run_of(RunRow(**{name: row[name] for name in RunRow._fields}), ())
-    return summary_of(run, tuple(row["waiting"]))
-
-
-_SUMMARIZED = {*RunSummary.__struct_fields__} & {*RunState.__struct_fields__} - {"phase", "result"}
-
-
-def summary_of(run: RunState, waiting: tuple[str, ...]) -> RunSummary:
-    """Return the summary of a run; `waiting` are the names of its tasks that wait for an approval."""
-    same = {name: getattr(run, name) for name in _SUMMARIZED}
-    return RunSummary(
-        **same,
-        creation_time=run.enqueue_time,
-        run_config_id=run.run_config,
-        phase=run.phase,
-        result=run.result,
-        tasks_waiting_approval=waiting,
-    )
 
 
 async def get_run_config(transaction: Transaction, partition: int, content_hash: str) -> RunConfig:

@@ -18,18 +18,16 @@ from runstream.commits import LogPosition, Position
 from runstream.counting import counted
 from runstream.database import Database, Transaction
 from runstream.database.freshness import Freshness
+from runstream.database.run_lists import RunPage, RunQuery, list_runs
 from runstream.database.runs import (
     ExecutorRecord,
     ReadRun,
     RunMoment,
-    RunPage,
-    RunQuery,
     RunRecord,
     get_run,
     get_run_by_counter,
     get_run_config,
     list_executors,
-    list_runs,
 )
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run_config import RunConfig
@@ -75,8 +73,8 @@ class Reads(Protocol):
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         """Return the run of this number in the group. Raises NotExistError."""
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
-        """Return a page of runs."""
+    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
+        """Return a page of runs, if asked for with the counts of its list."""
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""
@@ -113,9 +111,9 @@ class DatabaseReads:
         """Return the run of this number in the group. Raises NotExistError."""
         return await self._run(lambda transaction: get_run_by_counter(transaction, group, counter), at_least)
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
-        """Return a page of runs."""
-        return await self._read(lambda transaction: list_runs(transaction, query), at_least)
+    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
+        """Return a page of runs, if asked for with the counts of its list."""
+        return await self._read(lambda transaction: list_runs(transaction, query, counts=counts), at_least)
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""

@@ -13,7 +13,8 @@ import msgspec
 
 from runstream import api
 from runstream.api import Answer
-from runstream.database.runs import ExecutorRecord, summary_of
+from runstream.database.run_lists import summary_of
+from runstream.database.runs import ExecutorRecord
 from runstream.domain.executor import Offer, Sighting, executor_status
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from runstream.api import RunSummary
-from runstream.database.runs import RunQuery
+from runstream.database.run_lists import RunQuery
 from runstream.domain.config.references import find_project
 from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import GatewayContext

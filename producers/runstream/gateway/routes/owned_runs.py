@@ -17,10 +17,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runstream.api import OwnedRun, OwnedTask
+from runstream.api import OwnedRun, OwnedTask, RunSummary
 from runstream.codec import decode
 from runstream.commits import Position
-from runstream.database.runs import MAX_LIMIT, ReadRun, RunQuery
+from runstream.database.run_lists import MAX_LIMIT, RunQuery
+from runstream.database.runs import ReadRun
 from runstream.domain.actions import NotAllowed, decide_approve_ahead, decide_cancel, decide_stop
 from runstream.domain.config.permissions import Action, acting_on_runs, reading_runs, require
 from runstream.domain.config.project import Project
@@ -114,11 +115,10 @@ def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
             wanted = _RunCursor(run_number(start) if start else 0, direction, subgroup, phase or None, result or None)
         if not (most := _limit(limit)):
             return await _all_runs(context, _root(owner), wanted, at_least)
-        page = await context.reads.runs(_query(_root(owner), wanted, most), at_least)
-        more = page.next_start is not None
-        following = msgspec.structs.replace(wanted, start_run_counter=page.runs[-1].counter) if more else None
+        runs, more = await _page(context, _query(_root(owner), wanted, most), at_least)
+        following = msgspec.structs.replace(wanted, start_run_counter=runs[-1].counter) if more else None
         headers = {CURSOR_HEADER: base64.b64encode(msgspec.json.encode(following)).decode() if following else ""}
-        return json_response([summary_view(run) for run in page.runs], headers=headers)
+        return json_response([summary_view(run) for run in runs], headers=headers)
 
     @router.get(f"{of.prefix}/{{ref}}/runs/{{number}}", openapi_extra=documented(None, OwnedRun))
     async def get_run(request: Request, ref: Ref, number: str, at_least: AtLeast) -> Response:
@@ -269,6 +269,19 @@ def _query(root: str, wanted: _RunCursor, limit: int) -> RunQuery:
     )
 
 
+async def _page(
+    context: GatewayContext, query: RunQuery, at_least: Sequence[Position]
+) -> tuple[list[RunSummary], bool]:
+    """Return a full page, or the last one, and whether more runs follow."""
+    page = await context.reads.runs(query, at_least)
+    runs = [*page.runs]
+    while page.next_start is not None and len(runs) < query.limit:
+        rest = replace(query, start=page.next_start, start_counter=0, limit=query.limit - len(runs))
+        page = await context.reads.runs(rest, ())
+        runs += page.runs
+    return runs, bool(runs) and page.next_start is not None
+
+
 async def _all_runs(
     context: GatewayContext, root: str, wanted: _RunCursor, at_least: Sequence[Position]
 ) -> LiveResponse:
@@ -278,12 +291,13 @@ async def _all_runs(
 
     async def write(send: SendBytes) -> None:
         page, begin = first, b"["
-        while page.runs:
-            await send(begin + msgspec.json.encode([summary_view(run) for run in page.runs])[1:-1])
-            begin = b","
+        while True:
+            if page.runs:
+                await send(begin + msgspec.json.encode([summary_view(run) for run in page.runs])[1:-1])
+                begin = b","
             if page.next_start is None:
                 break
-            page = await context.reads.runs(replace(query, start_counter=page.runs[-1].counter), ())
+            page = await context.reads.runs(replace(query, start=page.next_start, start_counter=0), ())
         await send(b"[]" if begin == b"[" else b"]")
 
     return LiveResponse(write, media_type=JSON_TYPE, headers={CURSOR_HEADER: ""}, stopping=context.stopping)

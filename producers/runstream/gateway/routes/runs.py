@@ -21,7 +21,8 @@ from starlette.responses import Response
 from runstream.api import ConfigWarning, Page, Reason, Why
 from runstream.commits import parse_point
 from runstream.counting import counted
-from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, ReadRun, RunPage, RunQuery
+from runstream.database.run_lists import DEFAULT_LIMIT, MAX_LIMIT, RunPage, RunQuery
+from runstream.database.runs import ReadRun
 from runstream.domain.actions import (
     NotAllowed,
     decide_annotate,
@@ -55,7 +56,7 @@ from runstream.gateway.runs.prepare import prepare_run, prepare_runs
 from runstream.gateway.runs.restart import require_no_restart
 from runstream.gateway.sender import Sender, sender_of
 from runstream.ids import require_uuid
-from runstream.limits import MAX_WORD_BYTES, require_group_size
+from runstream.limits import MAX_NAME_BYTES, MAX_WORD_BYTES, require_group_size
 from runstream.log.runs import task_of
 from runstream.run_states import RunPhase, RunResult
 
@@ -151,8 +152,17 @@ def run_routes(context: GatewayContext) -> APIRouter:
         phase: Phases = [],  # noqa: B006
         result: Results = [],  # noqa: B006
         name: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="runs of this name")] = "",
+        text: Annotated[
+            str,
+            Query(
+                max_length=MAX_NAME_BYTES,
+                description="`12` or `#12`: of this number; 7 to 64 hexadecimal digits: of a commit that begins with "
+                "them; else: with this text in the name, the group or the value of an annotation, in any case",
+            ),
+        ] = "",
         waitingapproval: Flag = None,
         lastrun: Flag = None,
+        counts: Flag = None,
         start: Annotated[int, Query(ge=0, lt=1 << 63, description="behind the run of this sequence")] = 0,
         limit: Annotated[
             int, Query(ge=1, lt=1 << 63, description=f"at most {MAX_LIMIT}, whatever is asked for")
@@ -160,12 +170,17 @@ def run_routes(context: GatewayContext) -> APIRouter:
         asc: Flag = None,
         cursor: Cursor = "",
     ) -> Response:
-        """Return a page of runs, the latest first unless `asc`."""
+        """Return a page of runs, the latest first unless `asc`; with `counts`, how many there are by phase and result.
+
+        `lastrun` selects the last matching run of each group. A page can have fewer runs than its limit although more
+        follow: a request reads a bounded number of runs.
+        """
         query = RunQuery(
             groups=tuple(group),
             phases=tuple(phase),
             results=tuple(result),
-            name=name,
+            name=_storable(name),
+            text=_storable(text.strip()),
             waiting_approval=flag(waitingapproval),
             last_run=flag(lastrun),
             start=start,
@@ -176,7 +191,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
             raise cursor_with_parameters()
         query = decode_cursor(cursor, query) if cursor else query
         query = replace(query, groups=require_groups(context, sender_of(request), query.groups))
-        page = await context.reads.runs(query, at_least)
+        page = await context.reads.runs(query, at_least, counts=flag(counts))
         return _page(page, page.next_start, next_cursor(query, page))
 
     @router.get("/runs/{run_id}", openapi_extra=documented(None, RunAnswer))
@@ -237,14 +252,21 @@ def group_routes(context: GatewayContext) -> APIRouter:
             raise cursor_with_parameters()
         query = decode_cursor(cursor, query) if cursor else query
         page = await context.reads.runs(query, at_least)
-        next_start = page.runs[-1].counter if page.next_start is not None else None
+        next_start = page.runs[-1].counter if page.runs and page.next_start is not None else None
         return _page(page, next_start, next_cursor(query, page))
 
     return router
 
 
+def _storable(filtered: str) -> str:
+    """Return the text of a filter. Raises BadRequestError for NUL, which no text in the database has."""
+    if "\0" in filtered:
+        raise BadRequestError("a filter has the character NUL", code="nulCharacter", hint="leave it out")
+    return filtered
+
+
 def _page(page: RunPage, next_start: int | None, cursor: str) -> Response:
-    shape = Page(page.runs, next_start, cursor)
+    shape = Page(page.runs, next_start, cursor, page.counts)
     headers = {"X-Agola-HasMore": str(bool(cursor)).lower(), "X-Agola-Cursor": cursor}
     return json_response(shape, headers=headers)
 

@@ -149,6 +149,12 @@ export type ContainerBody = {
   resources?: ResourcesBody;
 };
 
+/** A number of runs, counted up to a bound. */
+export type Count = {
+  count: number;
+  more: boolean;
+};
+
 /** POST /orgs. */
 export type CreateOrganizationBody = {
   name?: string;
@@ -730,6 +736,12 @@ export type RunConfigShape = {
   fail_fast: boolean;
 };
 
+/** The runs of a list by phase and by result, whatever phases and results the list is of. */
+export type RunCounts = {
+  phases: Record<string, Count>;
+  results: Record<string, Count>;
+};
+
 /** An event of a commit. */
 export type RunEvent = {
   type: string;
@@ -837,6 +849,7 @@ export type RunsAnswer = {
   runs: readonly RunSummaryShape[];
   next_start: number | null;
   cursor: string;
+  counts: RunCounts | null;
 };
 
 /** The runs of a configuration file, in its order; those that were not created, and why. */

@@ -1,0 +1,231 @@
+"""Lists of runs: pages and counts are what a filter of all runs gives, and every filter has an index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import product
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from runstream.api import RunSummary
+from runstream.database import Database, Transaction
+from runstream.database.run_lists import IN_ORDER, Listing, RunPage, RunQuery, list_runs
+from runstream.domain.run import RunState
+from runstream.run_states import RunPhase, RunResult
+from runstream.tables import RunRow
+from tests.domain.test_world import play
+from tests.domain.world import World, config, random_config
+
+from .playing import played
+from .test_runs import in_group, projected
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+GROUPS: Sequence[tuple[str, ...]] = (
+    (),
+    ("/project",),
+    ("/project/p",),
+    ("/project/p/",),
+    ("/project/p%",),
+    ("/project/p_",),
+    ("/project/p/branch",),
+    ("/project/p/branch/main",),
+    ("/project/p/branch/mai",),
+    ("/project/p/branch/main/x",),
+    ("/user/q", "/project/p", "/project/p/branch/main"),
+    ("/project/p/branch/main", "/project/pp/branch", "/project/q"),
+)
+STATES: Sequence[tuple[tuple[RunPhase, ...], tuple[RunResult, ...]]] = (
+    ((), ()),
+    ((RunPhase.FINISHED, RunPhase.QUEUED), ()),
+    ((RunPhase.RUNNING,), ()),
+    ((), (RunResult.FAILED,)),
+    ((RunPhase.FINISHED,), (RunResult.SUCCESS,)),
+)
+OTHERS: Sequence[dict[str, Any]] = (
+    {},
+    {"name": "run"},
+    {"name": "none"},
+    {"text": "OTHER"},
+    {"text": "main"},
+    {"text": "100%"},
+    {"text": 'say "hi"\\'},
+    {"text": "message"},
+    {"text": "#1"},
+    {"text": "2"},
+    {"text": COMMIT[:7].upper()},
+    {"text": COMMIT[:20]},
+    {"text": COMMIT[:20] + "e"},
+    {"text": "1234567"},
+    {"waiting_approval": True},
+    {"waiting_approval": True, "name": "run", "text": "MAIN"},
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """Runs in groups that are easily taken for one another, some with annotations."""
+    made = played(4)
+    for group in ("/project/p%/branch/main", "/project/p_/x", "/project/pp/branch/main", "/project/p/branch/main/x"):
+        made.create(random_config(made.random), group)
+    for number, message in enumerate(("Reach 100% of it", 'They say "hi"\\ twice', "MESSAGE", "zebra", "a\nb")):
+        notes = {"message": message, "commit_sha": COMMIT[: 40 - number] + "f" * number}
+        made.create(random_config(made.random), "/project/p/branch/main", notes)
+    made.create(config(), "/project/p", {"commit_sha": "1234567" + "0" * 33, "other": "x" * 5000})
+    play(made, made.random, 80)
+    return made
+
+
+def matching(world: World, query: RunQuery) -> list[RunState]:
+    """Return the runs that a query finds, from all runs."""
+    groups = [group.rstrip("/") for group in query.groups]
+    found = [
+        run
+        for run in sorted((one.state for one in world.truth.runs.values()), key=lambda one: one.sequence)
+        if (not groups or in_group(*groups)(run))
+        and (not query.phases or run.phase in query.phases)
+        and (not query.results or run.result in query.results)
+        and query.name in ("", run.name)
+        and (not query.text or _has_text(run, query.text))
+        and (not query.waiting_approval or any(task.waiting_approval for task in run.tasks.values()))
+    ]
+    if query.last_run:
+        found = sorted({run.group: run for run in found}.values(), key=lambda one: one.sequence)
+    return found if query.ascending else found[::-1]
+
+
+def _has_text(run: RunState, wanted: str) -> bool:
+    number = wanted.removeprefix("#")
+    commit = len(wanted) >= 7 and {*wanted.lower()} <= {*"0123456789abcdef"}
+    if number.isdigit() or commit:
+        sha = run.annotations.get("commit_sha", "")
+        return (number.isdigit() and run.numbered and run.counter == int(number)) or (
+            commit and sha.startswith(wanted.lower())
+        )
+    return any(wanted.lower() in one.lower() for one in (run.name, run.group, *run.annotations.values()))
+
+
+async def all_pages(transaction: Transaction, query: RunQuery) -> list[RunSummary]:
+    """Return the runs of all pages."""
+    page = RunPage(next_start=query.start)
+    listed: list[RunSummary] = []
+    while page.next_start is not None:
+        page = await list_runs(transaction, replace(query, start=page.next_start))
+        assert len(page.runs) <= query.limit
+        listed += page.runs
+    return listed
+
+
+@pytest.mark.parametrize("scanned", [3, 1000])
+async def test_pages_and_counts_are_what_a_filter_of_all_runs_gives(
+    world: World, scanned: int, monkeypatch: pytest.MonkeyPatch, database_url: str, database_schema: str
+) -> None:
+    """However few runs a request may read."""
+    monkeypatch.setattr("runstream.database.run_lists.SCANNED", scanned)
+    monkeypatch.setattr("runstream.database.run_lists._MIN_SCANNED", 2)
+    queries = [
+        RunQuery(groups=groups, phases=phases, results=results, **other, last_run=last, ascending=ascending, limit=3)
+        for groups, (phases, results), other, last, ascending in product(
+            GROUPS, STATES, OTHERS, (False, True), (False, True)
+        )
+    ]
+    chosen = Random(scanned).sample(queries, 150)  # noqa: S311
+    found = 0
+    async with projected(database_url, database_schema, world) as database, database.snapshot() as transaction:
+        for query in chosen:
+            wanted = matching(world, query)
+            assert [one.id for one in await all_pages(transaction, query)] == [run.id for run in wanted], query
+            page = await list_runs(transaction, query, counts=True)
+            assert page.counts is not None
+            every = matching(world, replace(query, phases=(), results=()))
+            for counts, words in (
+                (page.counts.phases, Counter(run.phase.value for run in every)),
+                (page.counts.results, Counter(run.result.value for run in every)),
+            ):
+                assert {word: one.count for word, one in counts.items() if one.count} == words, query
+            found += len(wanted)
+    assert found > 200
+
+
+async def test_counting_stops_at_a_bound(
+    world: World, monkeypatch: pytest.MonkeyPatch, database_url: str, database_schema: str
+) -> None:
+    monkeypatch.setattr("runstream.database.run_lists.MAX_COUNT", 2)
+    monkeypatch.setattr("runstream.database.run_lists._COUNT_SCANNED", 2)
+    async with projected(database_url, database_schema, world) as database, database.snapshot() as transaction:
+        for query in (RunQuery(), RunQuery(groups=("/project/p", "/user/q")), RunQuery(text="main")):
+            page = await list_runs(transaction, query, counts=True)
+            assert page.counts is not None
+            numbers = Counter(run.phase.value for run in matching(world, query))
+            for phase, counted in page.counts.phases.items():
+                assert counted.count <= min(numbers[phase], 2)
+                assert counted.more or counted.count == numbers[phase]
+
+
+@asynccontextmanager
+async def large(url: str, schema: str, world: World) -> AsyncIterator[Database]:
+    """Many rows, so that the planner sees a point in indexes: copies of the world's runs in many projects."""
+    columns = RunRow._fields
+    listed = ", ".join(f'"{name}"' for name in columns)
+    other = {
+        "id": "id || '-' || n",
+        "counter_group": "'/project/copy' || n % 50",
+        "group": "'/project/copy' || n % 50 || '/branch/' || n % 7",
+        "name": "name || n % 40",
+        "sequence": "sequence + n * 1000000",
+        "phase": "CASE WHEN n % 100 = 0 THEN phase ELSE 'finished' END",
+        "result": "CASE WHEN n % 100 = 0 THEN result ELSE 'success' END",
+    }
+    values = ", ".join(other.get(name, f'"{name}"') for name in columns)
+    async with projected(url, schema, world) as database:
+
+        async def copy(transaction: Transaction) -> None:
+            statement = f"INSERT INTO runs ({listed}) SELECT {values} FROM runs, generate_series(1, 500) AS n"  # noqa: S608
+            await transaction.execute(text(statement))
+            counters = "SELECT partition, '/project/copy' || n, last FROM counters, generate_series(0, 49) AS n"
+            await transaction.execute(text(f"INSERT INTO counters {counters} WHERE root = '/project/p'"))
+            await transaction.execute(text("ANALYZE runs, run_tasks, counters"))
+
+        await database.transaction(copy)
+        yield database
+
+
+async def test_every_filter_reads_an_index(world: World, database_url: str, database_schema: str) -> None:
+    root, branch = ("/project/copy7",), ("/project/copy7/branch/3",)
+    failed, finished = (RunResult.FAILED,), (RunPhase.FINISHED,)
+    async with large(database_url, database_schema, world) as database, database.snapshot() as transaction:
+        await transaction.execute(IN_ORDER)
+        for query, *indexes in (
+            (RunQuery(), "runs_by_sequence"),
+            (RunQuery(groups=root), "runs_by_root"),
+            (RunQuery(groups=branch), "runs_by_group"),
+            (RunQuery(phases=(RunPhase.RUNNING,)), "runs_by_state"),
+            (RunQuery(phases=(RunPhase.QUEUED, RunPhase.SETUP_ERROR)), "runs_by_state"),
+            (RunQuery(results=failed), "runs_by_state"),
+            (RunQuery(phases=finished), "runs_by_state", "runs_by_sequence"),
+            (RunQuery(groups=root, results=failed), "runs_by_root_and_state"),
+            (RunQuery(groups=root, phases=finished), "runs_by_root_and_state", "runs_by_root"),
+            (RunQuery(groups=branch, results=failed), "runs_by_group_and_state"),
+            (RunQuery(groups=branch, phases=finished), "runs_by_group_and_state", "runs_by_group"),
+            (RunQuery(name="run7"), "runs_by_name"),
+            (RunQuery(text="#12"), "runs_by_counter"),
+            (RunQuery(text=COMMIT), "runs_by_commit"),
+            (RunQuery(text="zebra"), "runs_by_sequence"),
+            (RunQuery(text="zebra", groups=root), "runs_by_root"),
+            (RunQuery(waiting_approval=True), "run_tasks_waiting"),
+            (RunQuery(last_run=True), "runs_by_sequence", "runs_by_group"),
+            (RunQuery(last_run=True, groups=root), "runs_by_root", "runs_by_group"),
+            (RunQuery(last_run=True, results=failed), "runs_by_state", "runs_by_group_and_state"),
+        ):
+            listing = Listing(query)
+            for statement, values in ((listing.page(), listing.values), listing.counts()):
+                plan = str(await transaction.rows(text(f"EXPLAIN {statement}"), values))
+                assert "Seq Scan on runs" not in plan, (query, plan)
+            plan = str(await transaction.rows(text(f"EXPLAIN {listing.page()}"), listing.values))
+            for index in indexes:
+                assert f"using {index} on" in plan or f"on {index} " in plan, (query, index, plan)
