@@ -13,8 +13,8 @@ test("characters that turn or hide text are shown as escapes", () => {
 });
 
 test("durations have at most two units", () => {
-  const found = [0, 940, 9_999, 10_000, 59_999, 60_000, 184_000, 7_500_000, 273_600_000, -5].map(duration);
-  assert.deepEqual(found, ["0.0s", "0.9s", "9.9s", "10s", "59s", "1m 00s", "3m 04s", "2h 05m", "3d 04h", "0.0s"]);
+  const found = [0, 940.5, 1_250, 9_999, 10_000, 59_999, 60_000, 184_000, 7_500_000, 273_600_000, -5].map(duration);
+  assert.deepEqual(found, ["0ms", "940ms", "1.2s", "9.9s", "10s", "59s", "1m 00s", "3m 04s", "2h 05m", "3d 04h", "0ms"]);
 });
 
 test("an age is relative until it is two weeks", () => {

@@ -1,6 +1,8 @@
 // Every page and its path. A page has a folder of its own in pages/; the first pattern that matches is shown.
 import type { Route } from "./router";
+import { logRoutes } from "../pages/log";
 import { loginRoutes } from "../pages/login";
+import { runRoutes } from "../pages/run";
 import { runsRoutes } from "../pages/runs";
 
-export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes];
+export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes, ...runRoutes, ...logRoutes];

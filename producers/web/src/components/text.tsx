@@ -27,6 +27,11 @@ export function ShortId({ value, length = 8 }: { value: string; length?: number 
   return <code title={visible(value)}>{visible(value.slice(0, length))}</code>;
 }
 
+/** Who decided, such as `user:ann` or `executor:ID`; ids are cut, whole in the tooltip. */
+export function Actor({ value }: { value: string }) {
+  return <span title={visible(value)}><Text value={value.replace(/^user:/, "").replace(/:([0-9a-f]{8})-[0-9a-f-]{27}$/, " $1")} /></span>;
+}
+
 /** A block of code or a command, with a button that copies it. */
 export function Code({ value, label = "Copy" }: { value: string; label?: string }) {
   return (

@@ -37,9 +37,10 @@ export function relative(time: Date, now: Date, zone: Zone): string {
   return past > 0 ? `${text} ago` : `in ${text}`;
 }
 
-/** `0.4s`, `12s`, `3m 04s`, `2h 05m`, `3d 04h`: at most two units, of milliseconds. */
+/** `44ms`, `1.4s`, `12s`, `3m 04s`, `2h 05m`, `3d 04h`: at most two units, of milliseconds. */
 export function duration(milliseconds: number): string {
   const size = Math.max(0, milliseconds);
+  if (size < SECOND) return `${Math.floor(size)}ms`;
   if (size < 10 * SECOND) return `${(Math.floor(size / 100) / 10).toFixed(1)}s`;
   if (size < MINUTE) return `${Math.floor(size / SECOND)}s`;
   if (size < HOUR) return `${Math.floor(size / MINUTE)}m ${two(Math.floor((size % MINUTE) / SECOND))}s`;
