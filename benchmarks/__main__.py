@@ -38,7 +38,6 @@ SANDBOX = {**NOOP, "executor": (*_PROCESSES, "--sandbox", "require")}
 MEASURED = (
     ("noop", NOOP, latency.measure_noop),
     ("shell", SHELL, latency.measure_shell),
-    ("sandbox", SANDBOX, latency.measure_sandbox),
 )
 _PROFILE_LINES = 35
 
@@ -114,9 +113,6 @@ async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: F
     for name, components, measure in MEASURED:
         if name != "noop" and "d" not in options.parts:
             return
-        if name == "sandbox" and (reason := await missing_sandbox()):
-            console.print(f"(d) nothing is measured in a sandbox: {reason}")
-            return
         async with AsyncExitStack() as stack:
             deployment = Deployment(standing, name, profiled=options.profile)
             log = await stack.enter_async_context(standing.log(name))
@@ -128,6 +124,22 @@ async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: F
                 console.print("(c) runs end to end")
                 await throughput.measure(deployment, log, figures, options.repetitions)
                 add_memory(figures, deployment)
+    await _sandboxes(options, standing, figures, console)
+
+
+async def _sandboxes(options: argparse.Namespace, standing: Servers, figures: Figures, console: Console) -> None:
+    if reason := await missing_sandbox():
+        console.print(f"(d) nothing is measured in a sandbox: {reason}")
+        return
+    console.print("(d) idle latency, sandbox")
+    deployment, without = Deployment(standing, "sandbox", profiled=options.profile), Deployment(standing, "without")
+    async with (
+        standing.log("sandbox") as log,
+        standing.log("without") as log_without,
+        deployment.running(**SANDBOX),
+        without.running(**SHELL),
+    ):
+        await latency.measure_sandbox(deployment, log, without, log_without, figures, options.repetitions)
 
 
 async def _containers(options: argparse.Namespace, standing: Servers, figures: Figures, console: Console) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 from benchmarks.figures import Figure, Figures, percentile
@@ -56,28 +59,37 @@ async def measure_shell(deployment: Deployment, log: JetStreamLog, figures: Figu
     add_cpu(figures, "d", SHELL.name, before, after, SHELL_RUNS * repetitions)
 
 
-async def measure_sandbox(deployment: Deployment, log: JetStreamLog, figures: Figures, repetitions: int) -> None:
-    """The same, each task in a sandbox of its own, as executors do it by default."""
+async def measure_sandbox(
+    deployment: Deployment,
+    log: JetStreamLog,
+    without: Deployment,
+    log_without: JetStreamLog,
+    figures: Figures,
+    repetitions: int,
+) -> None:
+    """The same, each task in a sandbox of its own, as executors do it by default; beside them, by turns, the same runs
+    by a service without sandboxes."""
     name = f"{SHELL.name}, in a sandbox"
-    samples = [await _samples(deployment, log, SHELL) for _ in range(repetitions)]
-    idle = _add(figures, name, samples)
+    pairs = [await _by_turns((deployment, without), (log, log_without), SHELL) for _ in range(repetitions)]
+    _add(figures, name, [inside for inside, _ in pairs])
     await _shell_rate(log)
     before = cpu_seconds(deployment)
     rates = [await _shell_rate(log) for _ in range(repetitions)]
     after = cpu_seconds(deployment)
     rate = figures.add("d", f"{name}, {SHELL_AT_ONCE} at once", "runs/s", rates)
     add_cpu(figures, "d", name, before, after, SHELL_RUNS * repetitions)
-    add_sandbox_cost(figures, idle, rate)
+    add_sandbox_cost(figures, pairs, rate)
 
 
-def add_sandbox_cost(figures: Figures, idle: Figure, rate: Figure) -> None:
-    """Compare shell runs in a sandbox with those without one that were measured before, repetition by repetition."""
-    idle_without, rate_without = figures.find(f"{SHELL.name}: p50"), figures.find(_RATE)
+def add_sandbox_cost(figures: Figures, pairs: list[tuple[list[float], list[float]]], rate: Figure) -> None:
+    """Compare shell runs in a sandbox with those without one: the latency by turns, so that both meet the same load of
+    the machine, the rate with the one measured before."""
+    rate_without = figures.find(_RATE)
     figures.add(
         "d",
         "a sandbox adds to idle two shell steps: p50",
         "ms",
-        [inside - outside for inside, outside in zip(idle.values, idle_without.values, strict=True)],
+        [percentile(inside, 50) - percentile(outside, 50) for inside, outside in pairs],
         aim=SANDBOX_OVER_NONE_MS,
         better="less",
     )
@@ -102,24 +114,43 @@ def _add(figures: Figures, name: str, samples: list[list[float]], aim: float | N
     return p50
 
 
+async def _by_turns(
+    deployments: tuple[Deployment, Deployment], logs: tuple[JetStreamLog, JetStreamLog], workload: Workload
+) -> tuple[list[float], list[float]]:
+    """Return the samples of each service, taken in turn."""
+    (first, second), (log, other) = deployments, logs
+    async with sampling(first, log, workload) as one, sampling(second, other, workload) as another:
+        pairs = [(await one(), await another()) for _ in range(SAMPLES)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
 async def _samples(deployment: Deployment, log: JetStreamLog, workload: Workload) -> list[float]:
     """Milliseconds from the request until the event stream says that the run has finished, one run after the other."""
+    async with sampling(deployment, log, workload) as one:
+        return [await one() for _ in range(SAMPLES)]
+
+
+@contextlib.asynccontextmanager
+async def sampling(
+    deployment: Deployment, log: JetStreamLog, workload: Workload
+) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """Yield a function that runs the workload once and returns the milliseconds that it took."""
     place = str(await end_of(log))
-    passed: list[float] = []
-    async with Client(deployment.url, token=deployment.token) as client:
+    numbers = itertools.count()
+    async with (
+        Client(deployment.url, token=deployment.token) as client,
+        contextlib.aclosing(client.events.tail(place)) as commits,
+    ):
 
-        async def publish() -> tuple[str, float]:
+        async def one() -> float:
             begun = time.perf_counter()
-            group, tasks = workload.group(len(passed)), workload.tasks()
-            run = await client.runs.create(NewRun(group, workload.name, tasks))
-            return f"run/{run.id}", begun
-
-        waited_for, begun = await publish()
-        async with asyncio.timeout(FINISH_SECONDS):
-            async for commit in client.events.tail(place):
-                if commit.aggregate == waited_for and any(event.type == "RunFinished" for event in commit.events):
-                    passed.append((time.perf_counter() - begun) * 1000)
-                    if len(passed) > SAMPLES:
+            run = await client.runs.create(NewRun(workload.group(next(numbers)), workload.name, workload.tasks()))
+            async with asyncio.timeout(FINISH_SECONDS):
+                async for commit in commits:
+                    ends = any(event.type == "RunFinished" for event in commit.events)
+                    if ends and commit.aggregate == f"run/{run.id}":
                         break
-                    waited_for, begun = await publish()
-    return passed[1:]  # the first one opened the connections
+            return (time.perf_counter() - begun) * 1000
+
+        await one()  # opens the connections
+        yield one

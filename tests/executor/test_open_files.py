@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,7 +23,9 @@ from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import SaveContent, Step
 from runstream.executor import executor as executors
 from runstream.executor import pod_task, step_log
+from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.executor import TaskExecutor
+from runstream.executor.process_tree import readable
 from runstream.ids import new_id
 from runstream.open_files import FILES_OF_A_TASK
 from tests.executor.rig import SETTINGS, Rig, Watched, config_of, limited, rig, run_step, save_step, task_of
@@ -51,13 +55,40 @@ def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def idle(it: Rig) -> tuple[Counter[str], int]:
-    """Wait until no task is in work; return the targets of this process's descriptors, and the number of its
-    processes."""
+    """Wait until no task is in work and a sandbox is ready for the next one; return the targets of this process's
+    descriptors, and the number of its processes."""
     assert it.executor is not None
     await settle(it.executor, None)
+    await prepared(it)
     targets = descriptors()
     children = psutil.Process().children(recursive=True)
     return targets, len([each for each in children if each.status() != psutil.STATUS_ZOMBIE])
+
+
+async def prepared(it: Rig) -> None:
+    """Wait until a sandbox is ready, if tasks have one, and until those of earlier tasks are gone."""
+    assert it.executor is not None
+    driver = it.executor.runner.capabilities
+    assert isinstance(driver, ProcessDriver)
+    driver.expect_tasks(True)
+    await driver.spare.settled()
+    if driver.sandbox == "sandboxed":
+        assert driver.spare.ready is not None
+        spare = driver.spare.ready.host.process
+        for each in psutil.Process(spare.parent).children():
+            if each.pid != spare.pid:
+                await gone(each.pid)
+
+
+async def gone(pid: int) -> None:
+    """Wait for the end of a process, for a bounded time."""
+    with contextlib.suppress(ProcessLookupError, TimeoutError):  # the caller counts what is left
+        handle = os.pidfd_open(pid)
+        try:
+            async with asyncio.timeout(5):
+                await readable(handle)
+        finally:
+            os.close(handle)
 
 
 async def settle(executor: TaskExecutor, seconds: float | None) -> None:

@@ -140,6 +140,7 @@ class TaskExecutor(Component):
     async def drain(self, seconds: float | None) -> None:
         """Start no more tasks, and return when none runs; after `seconds`, end those that still run."""
         self._draining = True
+        self._fill()
         try:
             async with asyncio.timeout(seconds):
                 while self._works:
@@ -194,6 +195,7 @@ class TaskExecutor(Component):
         for held in self._table:
             self._dispatch(held)
         await self._presence.held.wait()
+        self._fill()
         self.started.set()
         log.info("the executor is ready", action="executor_ready", executor=self.id)
 
@@ -235,6 +237,7 @@ class TaskExecutor(Component):
                 continue
             if stored.commit.address.kind == "executor":
                 self._presence.observe(stored)
+                self._fill()  # it may be drained now
             elif (held := self._table.take_in(stored)) is not None:
                 task = held.known.task
                 if task.settled and held.stage is Stage.SEEN and not (task.lost and self.runner.kept(held.id)):
@@ -283,6 +286,8 @@ class TaskExecutor(Component):
             self._spare_files -= FILES_OF_A_TASK
             RUNNING_TASKS.set(self._active, self.id)
             self.begin(held, self._execution(held).start(self._release))
+        expected = self._looking and not closed and not self._presence.draining
+        self.runner.capabilities.expect_tasks(expected)
         self._presence.touch()
 
     def _release(self) -> None:
@@ -522,5 +527,6 @@ def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:
             memory_bytes=offered.task_memory_bytes,
         ),
         accounts=place.folder,
+        tasks=place.tasks,
         allow=offered.allow_host,
     )

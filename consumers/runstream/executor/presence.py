@@ -84,8 +84,9 @@ class Presence:
     clock: Clock
     full: str = ""
     """Why there is no disk space, or no file descriptor, for a task; empty if there is."""
+    draining: bool = False
+    """True while the log says that this executor is drained: schedulers assign it no tasks."""
     _version: int = 0
-    _draining: bool = False
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
     _touching: asyncio.TimerHandle | None = None
 
@@ -129,7 +130,7 @@ class Presence:
                 if isinstance(event, ExecutorDeleted | ExecutorLost):
                     self._gone.set()
                 if isinstance(event, ExecutorDrained | ExecutorUndrained):
-                    self._draining = isinstance(event, ExecutorDrained)
+                    self.draining = isinstance(event, ExecutorDrained)
                     self._lease.touch()  # At once: schedulers assign tasks until they know.
 
     async def run(self) -> None:
@@ -182,7 +183,7 @@ class Presence:
             for stored in history:
                 with contextlib.suppress(UnfitCommitError):  # The commit is parked, and has no effect.
                     known = fold_executor(known, stored.commit)
-            self._draining = known is not None and known.draining
+            self.draining = known is not None and known.draining
             self._version = head.version
             if history and history[-1].commit.events[-1:] == (registration,):
                 return
@@ -209,7 +210,7 @@ class Presence:
             executor_id=self.address.id,
             **self._offered(),
             open_tasks=self.open_tasks(),
-            draining=self._draining,
+            draining=self.draining,
             full=self.full,
             refused=self.capabilities.sandbox.partition(": ")[2] if refuses_host else "",
             engine=self.capabilities.engine,

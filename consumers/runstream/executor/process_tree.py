@@ -142,8 +142,10 @@ class ProcessTree:
         except OSError:
             return False
 
-    async def end(self, grace_seconds: float) -> bool:
+    async def end(self, grace_seconds: float, *, alone: bool = False) -> bool:
         """End all processes; return False if the agent had no children.
+
+        `alone` says that the agent has no command to start, and that no other one serves the task.
 
         Raises InternalError for a process that cannot be killed.
         """
@@ -152,6 +154,9 @@ class ProcessTree:
         if not childless and grace_seconds > 0 and (members := await asyncio.to_thread(self.members)):
             await _end(members, signal.SIGTERM, grace_seconds)
         if self._handle >= 0:
+            if childless and alone:  # The agent is the last process; its namespaces end after it, which takes longer.
+                _kill(self._handle)
+                return False
             if await _killed(self._handle):  # Killing the first process makes the kernel kill all others.
                 return not childless
         elif childless:
@@ -234,13 +239,17 @@ async def _end(processes: Iterable[Process], what: signal.Signals, seconds: floa
 
 async def _killed(handle: int) -> bool:
     """Kill a process, and wait for its end, bounded; return whether it has ended."""
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    _kill(handle)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_KILL_SECONDS):
             await readable(handle)
             return True
     return False
+
+
+def _kill(handle: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
 def _handle(process: Process) -> int | None:

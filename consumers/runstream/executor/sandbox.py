@@ -8,6 +8,8 @@ missing: homes, /run with its sockets, /var, other tasks, all files of the servi
 from __future__ import annotations
 
 import os
+import re
+import stat
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ INSIDE_UID = 1000
 RESERVED_PLACES = ("/", "/home", HOME, "/tmp", "/proc", "/dev", "/sys")  # noqa: S108
 """Places that settings cannot add: every sandbox has its own."""
 
+_MOUNTS = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\(\d{3})")
 _RESOLVER = Path("/etc/resolv.conf")
 _FIRST_UID, _UIDS = 1_900_000_000, 100_000_000
 """User ids that no distribution and no container engine assigns."""
@@ -92,6 +96,34 @@ def task_user(task_id: str) -> TaskUser:
     first, count = (_FIRST_UID, _UIDS) if mapped > _FIRST_UID + _UIDS else (_SMALL_FIRST_UID, _SMALL_UIDS)
     number = first + zlib.crc32(task_id.encode()) % count
     return TaskUser(number, number)
+
+
+def found_places(sandbox: plan.Sandbox) -> tuple[object, ...]:
+    """Return what the machine has at the places of a sandbox now: which files, which links, which mounts.
+
+    A sandbox that was made when it had others shows what is no longer there, lacks what is new, and no longer hides a
+    hidden place that was replaced.
+    """
+    shown = (*sandbox.readonly, *sandbox.writable)
+    places = (*shown, *sandbox.masked, *(path for pair in sandbox.files for path in pair))
+    mounts = tuple(
+        line for line in os.fsdecode(_MOUNTS.read_bytes()).splitlines() if _lies_in(_mount_point(line), shown)
+    )
+    return (*map(_identity, places), mounts)
+
+
+def _identity(path: str) -> tuple[int, int, str] | None:
+    try:
+        found = os.lstat(path)
+        return found.st_dev, found.st_ino, os.readlink(path) if stat.S_ISLNK(found.st_mode) else ""  # noqa: PTH115
+    except OSError:  # it is not there, or cannot be reached
+        return None
+
+
+def _mount_point(line: str) -> str:
+    """Return the path in a line of mountinfo, where blanks are octal numbers."""
+    path = line.split(" ", 5)[4]
+    return _OCTAL.sub(lambda number: chr(int(number[1], 8)), path) if "\\" in path else path
 
 
 def accounts(folder: Path) -> tuple[tuple[str, str], ...]:

@@ -114,7 +114,7 @@ class TaskFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.home = root / "home"
-        """The task's HOME."""
+        """The HOME of a host task."""
         self.tmp = root / "tmp"
         """The task's TMPDIR; /tmp in a sandbox."""
         self.processes = root / "processes"
@@ -142,6 +142,9 @@ class TaskFolder:
         except FileExistsError:
             self.remove()
             self.root.mkdir(mode=0o700)
+
+    def make_home(self) -> None:
+        """Create the folders of a host task's own files."""
         for folder in (self.home, self.tmp):
             folder.mkdir(mode=0o700)
 
@@ -243,7 +246,11 @@ def disk_usage(folders: Iterable[Path], enough: int) -> int:
     until = time.monotonic() + _WALK_SECONDS
     total, linked = 0, set[tuple[int, int]]()
     for folder in folders:
-        with closing(os.open(folder, FOLDER)) as top:
+        try:
+            opened = os.open(folder, FOLDER)
+        except FileNotFoundError:  # of a task with containers, whose files are there
+            continue
+        with closing(opened) as top:
             waiting = ["."]
             while waiting and total <= enough and time.monotonic() < until:
                 for path, found in _entries(top, waiting.pop()):

@@ -56,6 +56,11 @@ class ByRuntime:
         self._host.act_until(until, lapsed)
         self._pods.act_until(until, lapsed)
 
+    def expect_tasks(self, expected: bool) -> None:
+        """Let both drivers prepare for the next task."""
+        self._host.expect_tasks(expected)
+        self._pods.expect_tasks(expected)
+
     async def setup(self) -> None:
         """Set both drivers up."""
         await asyncio.gather(self._host.setup(), self._pods.setup())

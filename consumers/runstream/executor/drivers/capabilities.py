@@ -41,3 +41,6 @@ class Capabilities(Protocol):
 
         Then they are ended from outside, and `lapsed` is called once this process notices.
         """
+
+    def expect_tasks(self, expected: bool) -> None:
+        """Say whether tasks may come now, so that a driver can prepare for the next one."""

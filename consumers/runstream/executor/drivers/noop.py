@@ -33,6 +33,9 @@ class _AnyTask:
     def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
         """Do nothing: tasks take no time."""
 
+    def expect_tasks(self, expected: bool) -> None:
+        """Do nothing: there is nothing to prepare."""
+
 
 class NoopRunner:
     """A runner whose tasks take no time and have neither files nor logs: two commits a task."""

@@ -24,6 +24,7 @@ from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.host_files import HostFiles
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod, ServiceOutput
 from runstream.executor.drivers.prompt_watch import PromptWatch
+from runstream.executor.drivers.spare import Spare
 from runstream.executor.limits import (
     FILE_TOO_LARGE,
     TAIL_BYTES,
@@ -37,7 +38,16 @@ from runstream.executor.limits import (
     processes_of_user,
 )
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
-from runstream.executor.sandbox import HOME, INSIDE_UID, SHARED_MEMORY, USER_NAME, Visible, accounts, task_user
+from runstream.executor.sandbox import (
+    HOME,
+    INSIDE_UID,
+    SHARED_MEMORY,
+    USER_NAME,
+    Visible,
+    accounts,
+    found_places,
+    task_user,
+)
 from runstream.executor.spawner.client import AgentProxy, Spawner, StartError, close_all
 from runstream.executor.spawner.plan import AgentCommand, Join, Plan, Sandbox
 from runstream.executor.spec import ExecutorTaskSpec, for_terminal, inherited, marked, own_virtual_environment, placed
@@ -51,6 +61,8 @@ log = structlog.get_logger()
 _KILLED = 128 + signal.SIGKILL
 _MAX_READY = 32
 """Maximum number of agents that are kept for later tasks."""
+_SPARE_SECONDS = 600.0
+"""Time for which a sandbox is kept ready, in seconds: it keeps the file systems of its places mounted."""
 
 REFUSED = "refused"
 """Prefix of `sandbox` where a sandbox is required and cannot be created."""
@@ -69,6 +81,8 @@ class HostRules:
     limits: Limits = field(default_factory=Limits)
     accounts: Path = field(default_factory=Path)
     """The folder for the account files of sandboxes."""
+    tasks: Path | None = None
+    """The folder of the tasks' folders, where sandboxes are made ready; None for none."""
     allow: bool = True
 
 
@@ -79,8 +93,25 @@ class Host:
     agent: AgentProxy
     process: Process
     group: ControlGroup | None
-    tasks: int = 1
-    """Number of tasks served, including the current one."""
+    new: bool = True
+    """True if the agent was made for its current task."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadySandbox:
+    """A sandbox without a task, in a folder of its own. Nothing has run in it."""
+
+    host: Host
+    folder: TaskFolder
+    user: TaskUser
+    sandbox: Sandbox
+    places: tuple[object, ...]
+    """What the machine had at the places of the sandbox when it was made."""
+
+    def move(self, folder: TaskFolder) -> None:
+        """Make its home and /tmp those of a task, which has none yet: mounts follow the folders. Raises OSError."""
+        self.folder.home.rename(folder.home)
+        self.folder.tmp.rename(folder.tmp)
 
 
 class ProcessDriver:
@@ -107,6 +138,8 @@ class ProcessDriver:
         """Idle agents; only without a sandbox."""
         self._living: set[int] = set()
         """Process ids of all agents without a sandbox."""
+        self.spare = Spare(self._make_ready, self._discard, _SPARE_SECONDS)
+        """The sandbox for the next task."""
         self._inherited = inherited(os.environ, rules.passed, own_virtual_environment())
 
     def on_change(self, changed: Callable[[], None]) -> None:
@@ -115,6 +148,10 @@ class ProcessDriver:
     def act_until(self, until: float, lapsed: Callable[[], None]) -> None:
         """Let agents end their tasks then."""
         self._spawner.act_until(until, lapsed)
+
+    def expect_tasks(self, expected: bool) -> None:
+        """Keep one sandbox ready while tasks are expected."""
+        self.spare.expect(expected and self._sandboxed and self._rules.tasks is not None)
 
     async def sweep(self) -> None:
         """Do nothing: what a task left is found by its folder."""
@@ -150,8 +187,10 @@ class ProcessDriver:
         with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
             place = TaskFolder(Path(folder) / "task")
             place.make()
+            place.make_home()
             try:
-                host = await self._open(place, task_user("probe"), None)
+                user = task_user("probe")
+                host = await self._open(place, user, self._sandbox(place, user), None)
                 host.agent.close()
             except RunstreamError as error:
                 return str(error)
@@ -175,13 +214,13 @@ class ProcessDriver:
             )
         async with contextlib.AsyncExitStack() as undo:
             if self._sandboxed:
-                user = task_user(task_id)
-                host = await self._open(folder, user, self._group())
+                host, user = await self._sandboxed_host(task_id, folder)
                 undo.push_async_callback(self._close, host)
                 output(b"In a sandbox of its own.\n")
                 files = TaskRoot(HOME, {"/": host.agent.take_root()}, user if user.uid != os.geteuid() else None)
                 place = placed(HOME, "/tmp", USER_NAME)  # noqa: S108
             else:
+                folder.make_home()
                 host = await self._host()
                 undo.push_async_callback(self._close, host)
                 files = TaskRoot.of_folders(folder.home, folder.tmp)
@@ -192,7 +231,7 @@ class ProcessDriver:
             )
             output(f"{limits}\n".encode() if limits else b"")
             undo.callback(tree.close)
-            tree.started(host.process, host.group, first=self._sandboxed, new=host.tasks == 1)
+            tree.started(host.process, host.group, first=self._sandboxed, new=host.new)
             environment = {**self._inherited, **place, **spec.environment}
             pod = ProcessPod(self, tree, folder, host, files, environment)
             undo.pop_all()
@@ -203,7 +242,7 @@ class ProcessDriver:
         while self._ready:
             host = self._ready.pop()
             if host.agent.alive:
-                host.tasks += 1
+                host.new = False
                 host.agent.next_task()
                 return host
             await self._close(host)
@@ -274,11 +313,55 @@ class ProcessDriver:
                 hint="leave `user` out",
             )
 
-    async def _open(self, folder: TaskFolder, user: TaskUser, group: ControlGroup | None) -> Host:
+    def _sandbox(self, folder: TaskFolder, user: TaskUser) -> Sandbox:
+        return self._rules.visible.sandbox(folder, user, self._accounts)
+
+    async def _sandboxed_host(self, task_id: str, folder: TaskFolder) -> tuple[Host, TaskUser]:
+        """Return the agent of a task's sandbox and the task's user: of the sandbox that is ready, or of a new one."""
+        ready = await self.spare.take()
+        if ready is not None:
+            with contextlib.suppress(OSError):  # no disk or descriptor is left: making a new one says so
+                if self._usable(ready):
+                    ready.move(folder)
+                    ready.host.new = False
+                    # Removing a folder takes longer than all the rest.
+                    self.spare.later(asyncio.to_thread(ready.folder.remove))
+                    return ready.host, ready.user
+            self.spare.discard(ready)
+        for place in (folder.home, folder.tmp):
+            place.mkdir(mode=0o700, exist_ok=True)
+        user = task_user(task_id)
+        return await self._open(folder, user, self._sandbox(folder, user), self._group()), user
+
+    def _usable(self, ready: ReadySandbox) -> bool:
+        """Return whether a sandbox is still what a new one would be."""
+        sandbox = self._sandbox(ready.folder, ready.user)
+        return ready.host.agent.alive and sandbox == ready.sandbox and found_places(sandbox) == ready.places
+
+    async def _make_ready(self) -> ReadySandbox:
+        name = f"ready-{secrets.token_hex(8)}"
+        folder = TaskFolder((self._rules.tasks or Path()) / name)
+        user = task_user(name)
+        sandbox = self._sandbox(folder, user)
+        places = found_places(sandbox)  # before it is made: a later change makes it out of date
+        try:
+            folder.make()
+            folder.make_home()
+            return ReadySandbox(await self._open(folder, user, sandbox, self._group()), folder, user, sandbox, places)
+        except BaseException:
+            folder.remove()
+            raise
+
+    async def _discard(self, ready: ReadySandbox) -> None:
+        try:
+            await self._close(ready.host)
+        finally:
+            await asyncio.to_thread(ready.folder.remove)
+
+    async def _open(self, folder: TaskFolder, user: TaskUser, sandbox: Sandbox, group: ControlGroup | None) -> Host:
         if user.uid != os.geteuid():
             for path in (folder.home, folder.tmp):
                 os.chown(path, user.uid, user.gid, follow_symlinks=False)
-        sandbox = self._rules.visible.sandbox(folder, user, self._accounts)
         return await self._opened(self._plan(group, sandbox), group)
 
     async def join(self, host: Host, seen: tuple[Path, ...]) -> AgentProxy:
@@ -301,6 +384,7 @@ class ProcessDriver:
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(self._groups.remove)
             closing.push_async_callback(asyncio.to_thread, self._spawner.close)
+            closing.push_async_callback(self.spare.close)
             for host in self._ready:
                 closing.push_async_callback(self._close, host)
             self._ready = []
@@ -461,7 +545,7 @@ class ProcessPod:
 
     async def _end(self, grace_seconds: float) -> None:
         running = self._running
-        self._clean = not await self._tree.end(grace_seconds) and not running
+        self._clean = not await self._tree.end(grace_seconds, alone=not running and not self._joined) and not running
 
     async def close(self) -> None:
         """Close the agents and outputs of the task's commands, and give its agent back."""

@@ -78,8 +78,15 @@ class AgentProxy:
 
     @property
     def alive(self) -> bool:
-        """False once the agent is known to have ended."""
-        return self._open
+        """False once the agent has ended, or was closed."""
+        if not self._open:
+            return False
+        try:
+            return bool(self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:  # nothing to read: both sides are open
+            return True
+        except OSError:
+            return False
 
     async def opened(self) -> None:
         """Wait until the agent is ready. Raises InternalError with the reason if it could not be set up."""
