@@ -152,6 +152,17 @@ def _listed(runs: Sequence[RunSummary]) -> str:
     return ", ".join(run_name(run) for run in runs)
 
 
+PastPoint = Annotated[
+    str,
+    Parameter(
+        name="--at",
+        help="As of a time such as 2026-11-23T09:30 (in this machine's time zone unless it names one), or as of the "
+        "position of a change, such as 1/0/812, as `audit` shows it.",
+    ),
+]
+"""A point in the past of users, projects and secrets."""
+
+
 def position_text(text: str) -> str:
     """Return a time with its zone (by default this machine's), or the text itself as a position of the log."""
     try:

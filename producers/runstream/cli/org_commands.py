@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import Flag
 from runstream.cli.confirming import require_confirmed
+from runstream.cli.finding import PastPoint, position_text
 from runstream.cli.near_names import Names, near_names, organization_names
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say
 from runstream.client import Client, InvitationView, MemberView, OrganizationView
@@ -53,12 +54,12 @@ def list_organizations(*, output: Output = "table") -> int:
     return with_client(work)
 
 
-def get_organization(*, name: Name, output: Output = "table") -> int:
+def get_organization(*, name: Name, at: PastPoint = "", output: Output = "table") -> int:
     """Show an organization."""
 
     async def work(client: Client) -> None:
         async with near_names(name, _MISSING, organization_names(client)):
-            found = await client.organizations.get(name)
+            found = await client.organizations.get(name, at=position_text(at))
         if output == "json":
             print_json(found)
         else:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import Flag, read_input, warn_of_readers
 from runstream.cli.confirming import require_confirmed
+from runstream.cli.finding import PastPoint, position_text
 from runstream.cli.near_names import near_names, paths_near, remote_source_names
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say
 from runstream.client import (
@@ -105,12 +106,12 @@ def _visibility(thing: ProjectView | ProjectGroupView) -> str:
     return "private, as its group" if hidden else thing.visibility
 
 
-def list_groups(*, parent: Parent, output: Output = "table") -> int:
+def list_groups(*, parent: Parent, at: PastPoint = "", output: Output = "table") -> int:
     """List the project groups directly in a group."""
 
     async def work(client: Client) -> None:
         async with near_names(parent, NO_GROUP, paths_near(client, parent)):
-            found = await client.project_groups.groups(parent)
+            found = await client.project_groups.groups(parent, at=position_text(at))
         if output == "json":
             print_json(found)
         else:
@@ -119,12 +120,12 @@ def list_groups(*, parent: Parent, output: Output = "table") -> int:
     return with_client(work)
 
 
-def get_group(*, ref: GroupRef, output: Output = "table") -> int:
+def get_group(*, ref: GroupRef, at: PastPoint = "", output: Output = "table") -> int:
     """Show a project group."""
 
     async def work(client: Client) -> None:
         async with near_names(ref, NO_GROUP, paths_near(client, ref)):
-            found = await client.project_groups.get(ref)
+            found = await client.project_groups.get(ref, at=position_text(at))
         if output == "json":
             print_json(found)
         else:
@@ -192,12 +193,12 @@ def delete_group(*, ref: GroupRef, yes: Flag = False) -> int:
     return with_client(work)
 
 
-def list_projects(*, parent: Parent, output: Output = "table") -> int:
+def list_projects(*, parent: Parent, at: PastPoint = "", output: Output = "table") -> int:
     """List the projects directly in a group."""
 
     async def work(client: Client) -> None:
         async with near_names(parent, NO_GROUP, paths_near(client, parent)):
-            found = await client.project_groups.projects(parent)
+            found = await client.project_groups.projects(parent, at=position_text(at))
         if output == "json":
             print_json(found)
         else:
@@ -206,12 +207,12 @@ def list_projects(*, parent: Parent, output: Output = "table") -> int:
     return with_client(work)
 
 
-def get_project(*, ref: ProjectRef, output: Output = "table") -> int:
+def get_project(*, ref: ProjectRef, at: PastPoint = "", output: Output = "table") -> int:
     """Show a project."""
 
     async def work(client: Client) -> None:
         async with near_names(ref, NO_PROJECT, paths_near(client, ref)):
-            found = await client.projects.get(ref)
+            found = await client.projects.get(ref, at=position_text(at))
         if output == "json":
             print_json(found)
         else:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import Flag, read_input, warn_of_readers
+from runstream.cli.finding import PastPoint, position_text
 from runstream.cli.near_names import Names, near_names, paths_near
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, warn
 from runstream.cli.project_commands import NO_GROUP, NO_PROJECT
@@ -97,9 +98,9 @@ def _variables_of_group(ref: str) -> _Place[Variables]:
     )
 
 
-def list_project_secrets(*, project: Project, tree: Tree = False, output: Output = "table") -> int:
+def list_project_secrets(*, project: Project, tree: Tree = False, at: PastPoint = "", output: Output = "table") -> int:
     """List the secrets of a project. Their texts are never shown."""
-    return _list_secrets(_secrets_of_project(project), tree=tree, output=output)
+    return _list_secrets(_secrets_of_project(project), tree=tree, at=at, output=output)
 
 
 def create_project_secret(*, project: Project, name: Name, file: SecretFile, output: Output = "table") -> int:
@@ -119,9 +120,9 @@ def delete_project_secret(*, project: Project, name: Name) -> int:
     return _delete_secret(_secrets_of_project(project), name)
 
 
-def list_group_secrets(*, group: Group, tree: Tree = False, output: Output = "table") -> int:
+def list_group_secrets(*, group: Group, tree: Tree = False, at: PastPoint = "", output: Output = "table") -> int:
     """List the secrets of a project group. Their texts are never shown."""
-    return _list_secrets(_secrets_of_group(group), tree=tree, output=output)
+    return _list_secrets(_secrets_of_group(group), tree=tree, at=at, output=output)
 
 
 def create_group_secret(*, group: Group, name: Name, file: SecretFile, output: Output = "table") -> int:
@@ -141,9 +142,11 @@ def delete_group_secret(*, group: Group, name: Name) -> int:
     return _delete_secret(_secrets_of_group(group), name)
 
 
-def list_project_variables(*, project: Project, tree: Tree = False, output: Output = "table") -> int:
+def list_project_variables(
+    *, project: Project, tree: Tree = False, at: PastPoint = "", output: Output = "table"
+) -> int:
     """List the variables of a project, with a row for each value."""
-    return _list_variables(_variables_of_project(project), tree=tree, output=output)
+    return _list_variables(_variables_of_project(project), tree=tree, at=at, output=output)
 
 
 def create_project_variable(*, project: Project, name: Name, file: VariableFile, output: Output = "table") -> int:
@@ -163,9 +166,9 @@ def delete_project_variable(*, project: Project, name: Name) -> int:
     return _delete_variable(_variables_of_project(project), name)
 
 
-def list_group_variables(*, group: Group, tree: Tree = False, output: Output = "table") -> int:
+def list_group_variables(*, group: Group, tree: Tree = False, at: PastPoint = "", output: Output = "table") -> int:
     """List the variables of a project group, with a row for each value."""
-    return _list_variables(_variables_of_group(group), tree=tree, output=output)
+    return _list_variables(_variables_of_group(group), tree=tree, at=at, output=output)
 
 
 def create_group_variable(*, group: Group, name: Name, file: VariableFile, output: Output = "table") -> int:
@@ -185,10 +188,10 @@ def delete_group_variable(*, group: Group, name: Name) -> int:
     return _delete_variable(_variables_of_group(group), name)
 
 
-def _list_secrets(place: _Place[Secrets], *, tree: bool, output: Output) -> int:
+def _list_secrets(place: _Place[Secrets], *, tree: bool, at: str, output: Output) -> int:
     async def work(client: Client) -> None:
         async with near_names(place.ref, place.missing, paths_near(client, place.ref)):
-            found = await place.calls(client).list(place.ref, tree=tree)
+            found = await place.calls(client).list(place.ref, tree=tree, at=position_text(at))
         if output == "json":
             print_json(found)
         else:
@@ -228,10 +231,10 @@ def _delete_secret(place: _Place[Secrets], name: str) -> int:
     return with_client(work)
 
 
-def _list_variables(place: _Place[Variables], *, tree: bool, output: Output) -> int:
+def _list_variables(place: _Place[Variables], *, tree: bool, at: str, output: Output) -> int:
     async def work(client: Client) -> None:
         async with near_names(place.ref, place.missing, paths_near(client, place.ref)):
-            found = await place.calls(client).list(place.ref, tree=tree)
+            found = await place.calls(client).list(place.ref, tree=tree, at=position_text(at))
         if output == "json":
             print_json(found)
         else:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import Flag
 from runstream.cli.confirming import require_confirmed
+from runstream.cli.finding import PastPoint, position_text
 from runstream.cli.near_names import Names, near_names, user_names
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp, warn
 from runstream.client import Client, PrivateUserView, TokenEntry
@@ -49,12 +50,12 @@ def list_users(*, output: Output = "table") -> int:
     return with_client(work)
 
 
-def get_user(*, username: Username, output: Output = "table") -> int:
+def get_user(*, username: Username, at: PastPoint = "", output: Output = "table") -> int:
     """Show a user."""
 
     async def work(client: Client) -> None:
         async with near_names(username, "userDoesNotExist", user_names(client)):
-            found = await client.users.get(username)
+            found = await client.users.get(username, at=position_text(at))
         if output == "json":
             print_json(found)
         else:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from runstream.api import InvitationView, MembersView, MemberView, OrganizationView
 from runstream.client.config_types import MemberRole, Visibility
 from runstream.client.pages import items, pages
-from runstream.client.paths import api_path
+from runstream.client.paths import api_path, point
 from runstream.client.session import Session, Stream
 
 
@@ -17,9 +17,12 @@ class Organizations:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(self, organization: str) -> OrganizationView:
-        """Return an organization. Raises ClientError (not-exist, `organizationDoesNotExist`)."""
-        return await self._session.read(api_path("orgs", organization), OrganizationView)
+    async def get(self, organization: str, *, at: str = "") -> OrganizationView:
+        """Return an organization; with `at` as of a time (with its zone) or a position of the config log.
+
+        Raises ClientError (not-exist, `organizationDoesNotExist`).
+        """
+        return await self._session.read(api_path("orgs", organization), OrganizationView, point(at))
 
     def list(self) -> Stream[OrganizationView]:
         """Read the public organizations, by name; for an administrator all. Raises ClientError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runstream.api import ProjectGroupView, ProjectView
 from runstream.client.config_types import CommitChoice, NewProject, ProjectChanges, ProjectGroupChanges, Visibility
-from runstream.client.paths import api_path
+from runstream.client.paths import api_path, point
 from runstream.client.session import Session
 
 
@@ -14,18 +14,22 @@ class ProjectGroups:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(self, group: str) -> ProjectGroupView:
-        """Return a project group. Raises ClientError (not-exist, `projectGroupDoesNotExist`)."""
-        return await self._session.read(api_path("projectgroups", group), ProjectGroupView)
+    async def get(self, group: str, *, at: str = "") -> ProjectGroupView:
+        """Return a project group; with `at` as of a time (with its zone) or a position of the config log.
 
-    async def groups(self, group: str) -> tuple[ProjectGroupView, ...]:
+        Raises ClientError (not-exist, `projectGroupDoesNotExist`).
+        """
+        return await self._session.read(api_path("projectgroups", group), ProjectGroupView, point(at))
+
+    async def groups(self, group: str, *, at: str = "") -> tuple[ProjectGroupView, ...]:
         """Return the groups directly in a group. Raises ClientError (not-exist)."""
         path = api_path("projectgroups", group, "subgroups")
-        return await self._session.read(path, tuple[ProjectGroupView, ...])
+        return await self._session.read(path, tuple[ProjectGroupView, ...], point(at))
 
-    async def projects(self, group: str) -> tuple[ProjectView, ...]:
+    async def projects(self, group: str, *, at: str = "") -> tuple[ProjectView, ...]:
         """Return the projects directly in a group. Raises ClientError (not-exist)."""
-        return await self._session.read(api_path("projectgroups", group, "projects"), tuple[ProjectView, ...])
+        path = api_path("projectgroups", group, "projects")
+        return await self._session.read(path, tuple[ProjectView, ...], point(at))
 
     async def create(self, name: str, parent: str = "", *, visibility: Visibility = "public") -> ProjectGroupView:
         """Create a group in another one; without `parent` in the group of the token's user. Raises ClientError."""
@@ -47,9 +51,12 @@ class Projects:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(self, project: str) -> ProjectView:
-        """Return a project. Raises ClientError (not-exist, `projectDoesNotExist`)."""
-        return await self._session.read(api_path("projects", project), ProjectView)
+    async def get(self, project: str, *, at: str = "") -> ProjectView:
+        """Return a project; with `at` as of a time (with its zone) or a position of the config log.
+
+        Raises ClientError (not-exist, `projectDoesNotExist`).
+        """
+        return await self._session.read(api_path("projects", project), ProjectView, point(at))
 
     async def create(self, project: NewProject) -> ProjectView:
         """Create a project. Raises ClientError (bad-request: `projectAlreadyExists`, `invalidProjectName`)."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from runstream.api import SecretView, VariableView
 from runstream.client.config_types import NewVariableValue
-from runstream.client.paths import api_path
+from runstream.client.paths import api_path, point
 from runstream.client.session import Session
 
 Owner = Literal["projects", "projectgroups"]
@@ -21,12 +21,15 @@ class Secrets:
         self._session = session
         self._owner = owner
 
-    async def list(self, ref: str, *, tree: bool = False, remove_overridden: bool = False) -> tuple[SecretView, ...]:
+    async def list(
+        self, ref: str, *, tree: bool = False, remove_overridden: bool = False, at: str = ""
+    ) -> tuple[SecretView, ...]:
         """Return the secrets of a project or group; with `tree` those of the groups above it as well.
 
-        With `remove_overridden`, only the nearest of each name. Raises ClientError (not-exist).
+        With `remove_overridden`, only the nearest of each name; with `at` as of a time (with its zone) or a position of
+        the config log. Raises ClientError (not-exist).
         """
-        params = _listing(tree=tree, remove_overridden=remove_overridden)
+        params = {**_listing(tree=tree, remove_overridden=remove_overridden), **point(at)}
         return await self._session.read(api_path(self._owner, ref, "secrets"), tuple[SecretView, ...], params)
 
     async def create(self, ref: str, name: str, data: Mapping[str, str]) -> SecretView:
@@ -51,9 +54,11 @@ class Variables:
         self._session = session
         self._owner = owner
 
-    async def list(self, ref: str, *, tree: bool = False, remove_overridden: bool = False) -> tuple[VariableView, ...]:
+    async def list(
+        self, ref: str, *, tree: bool = False, remove_overridden: bool = False, at: str = ""
+    ) -> tuple[VariableView, ...]:
         """Return the variables of a project or group, as `list` of secrets does. Raises ClientError (not-exist)."""
-        params = _listing(tree=tree, remove_overridden=remove_overridden)
+        params = {**_listing(tree=tree, remove_overridden=remove_overridden), **point(at)}
         return await self._session.read(api_path(self._owner, ref, "variables"), tuple[VariableView, ...], params)
 
     async def create(self, ref: str, name: str, values: Sequence[NewVariableValue]) -> VariableView:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from runstream.api import InvitationView, LoginLink, MembershipView, PrivateUserView, TokenEntry, TokenView, UserView
 from runstream.client.config_types import NewDirectRun, TokenScope
 from runstream.client.pages import items
-from runstream.client.paths import api_path
+from runstream.client.paths import api_path, point
 from runstream.client.session import Session, Stream
 
 
@@ -35,9 +35,12 @@ class Users:
         """Return the user of the token. Raises ClientError; the administrator's token has no user."""
         return await self._session.read("/user", PrivateUserView)
 
-    async def get(self, user: str) -> UserView:
-        """Return a user. Raises ClientError (not-exist, `userDoesNotExist`)."""
-        return await self._session.read(api_path("users", user), UserView)
+    async def get(self, user: str, *, at: str = "") -> UserView:
+        """Return a user; with `at` as of a time (with its zone) or a position of the config log.
+
+        Raises ClientError (not-exist, `userDoesNotExist`).
+        """
+        return await self._session.read(api_path("users", user), UserView, point(at))
 
     def list(self) -> Stream[PrivateUserView]:
         """Read all users, by name; for administrators. Raises ClientError."""

@@ -18,6 +18,7 @@ from msgspec import Struct
 from runstream.backoff import Backoff
 from runstream.commits import DecodedCommit, NewCommit, Position, StoredCommit
 from runstream.config.audit import AuditTrail
+from runstream.config.past import PastStates
 from runstream.config_folding import PARTITION, ConfigFold, ParkedConfig
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.errors import InternalError, RunstreamError
@@ -66,6 +67,8 @@ class ConfigStore:
         another process comes between them."""
         self.trail = AuditTrail(log)
         """Who changed what, from the same log."""
+        self.past = PastStates(log)
+        """Earlier states."""
 
     @property
     def state(self) -> ConfigState:

@@ -7,18 +7,24 @@ true a moment before does not count.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 from urllib.parse import unquote
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import AfterValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runstream.commits import Position
+from runstream.commits import Position, parse_point
 from runstream.config.store import AppendedChange
-from runstream.domain.config.permissions import Action, Actor, Thing, require
+from runstream.domain.config.organization import Organization
+from runstream.domain.config.permissions import OK, Action, Actor, Thing, reading, refusal, require, status
+from runstream.domain.config.project import Project
+from runstream.domain.config.project_group import ProjectGroup
+from runstream.domain.config.references import owner_of
 from runstream.domain.config.state import ConfigState, Decision
+from runstream.domain.config.tree import group_of
+from runstream.domain.config.user import User
 from runstream.gateway.config_bodies import decoded_leniently
 from runstream.gateway.context import GatewayContext, json_response
 from runstream.gateway.requests import read_content
@@ -35,6 +41,33 @@ Ref = Annotated[
 ]
 """A thing that a path names: an id, a name, or an escaped path such as org%2Facme%2Fweb."""
 T = TypeVar("T")
+
+
+SeenThing: TypeAlias = User | Organization | ProjectGroup | Project
+At = Annotated[
+    str,
+    Query(
+        max_length=MAX_WORD_BYTES,
+        description="as of this time (with its zone) or position of the config log; it needs a login",
+    ),
+]
+
+
+def _reading(state: ConfigState, found: SeenThing) -> Action:
+    return Action.READ_USER if isinstance(found, User) else reading(state, found)
+
+
+def _same(state: ConfigState, thing: SeenThing) -> SeenThing | None:
+    """Return the same thing in another state; None where it does not exist."""
+    match thing:
+        case User():
+            return state.users.get(thing.id)
+        case Organization():
+            return state.organizations.get(thing.id)
+        case ProjectGroup():
+            return state.groups.get(thing.id)
+        case Project():
+            return state.projects.get(thing.id)
 
 
 class ConfigRequest:
@@ -60,6 +93,40 @@ class ConfigRequest:
         if wanted := self._request.headers.get(POSITION_HEADER, ""):
             await self._context.config.reached(Position.parse(wanted))
         return self.state
+
+    async def state_at(self, at: str) -> ConfigState:
+        """Return the state as of a point in the past, which needs a login; for an empty text, the state of now.
+
+        `require_seen` decides what the sender may see of it. Raises UnauthorizedError, BadRequestError, InternalError.
+        """
+        now = await self.fresh()
+        if not at:
+            return now
+        self.require(now, Action.READ_USER)
+        return await self._context.config.past.at(parse_point(at))
+
+    def require_seen(self, state: ConfigState, found: SeenThing, at: str) -> None:
+        """Raise the refusal unless the sender may read something in the state as of `at`."""
+        if not at:
+            self.require(state, _reading(state, found), found)
+        elif not self.may_see(state, found, at):
+            raise refusal(404, _reading(state, found), found)
+
+    def may_see(self, state: ConfigState, found: SeenThing, at: str) -> bool:
+        """Return whether the sender may read something in the state as of `at`.
+
+        The past is for the owner of now, and for those who could read it then and still can.
+        """
+        if not at:
+            return status(state, self.actor, _reading(state, found), found) == OK
+        now = self.state
+        owner = owner_of(state, group_of(state, found)) if isinstance(found, ProjectGroup | Project) else found
+        if status(now, self.actor, Action.READ_AUDIT, _same(now, owner)) == OK:
+            return True
+        today = _same(now, found)
+        if today is None or status(now, self.actor, _reading(now, today), today) != OK:
+            return False
+        return isinstance(found, User) or status(state, self.actor, _reading(state, found), found) == OK
 
     def require(self, state: ConfigState, action: Action, thing: Thing = None) -> None:
         """Raise the refusal if the sender may not do it."""

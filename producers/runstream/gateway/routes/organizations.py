@@ -38,7 +38,7 @@ from runstream.gateway.config_bodies import (
     MemberBody,
     UpdateOrganizationBody,
 )
-from runstream.gateway.config_requests import ConfigRequest, Ref
+from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.cursors import Limit, Page, parse_limit
 from runstream.gateway.routes.users import own_user
@@ -69,12 +69,12 @@ def _organization_routes(router: APIRouter, context: GatewayContext) -> None:
         return json_response([organization_view(one) for one in found], headers=headers)
 
     @router.get("/orgs/{org}", openapi_extra=documented(None, api.OrganizationView))
-    async def get_organization(request: Request, org: Ref) -> Response:
+    async def get_organization(request: Request, org: Ref, at: At = "") -> Response:
         """Return an organization, by name or id."""
         asked = ConfigRequest(context, request)
-        state = await asked.fresh()
+        state = await asked.state_at(at)
         found = find_organization(state, org)
-        asked.require(state, reading(state, found), found)
+        asked.require_seen(state, found, at)
         return json_response(organization_view(found))
 
     @router.post(

@@ -14,13 +14,13 @@ from runstream.domain.config.decisions.project_groups import (
     decide_create_project_group,
     decide_delete_project_group,
 )
-from runstream.domain.config.permissions import OK, Action, reading, status
+from runstream.domain.config.permissions import Action
 from runstream.domain.config.project_group import ProjectGroup
 from runstream.domain.config.references import find_parent_group, find_project_group
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.events.organization import Visibility
 from runstream.gateway.config_bodies import CreateProjectGroupBody, UpdateProjectGroupBody
-from runstream.gateway.config_requests import ConfigRequest, Ref
+from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.views import project_group_view, project_view
 from runstream.ids import new_id
@@ -47,33 +47,33 @@ def project_group_routes(context: GatewayContext) -> APIRouter:
 
 
 def _reading_routes(router: APIRouter, context: GatewayContext) -> None:
-    async def readable(asked: ConfigRequest, reference: str) -> tuple[ConfigState, ProjectGroup]:
-        state = await asked.fresh()
+    async def readable(asked: ConfigRequest, reference: str, at: str) -> tuple[ConfigState, ProjectGroup]:
+        state = await asked.state_at(at)
         found = find_project_group(state, reference)
-        asked.require(state, reading(state, found), found)
+        asked.require_seen(state, found, at)
         return state, found
 
     @router.get("/projectgroups/{group}", openapi_extra=documented(None, api.ProjectGroupView))
-    async def get_group(request: Request, group: Ref) -> Response:
+    async def get_group(request: Request, group: Ref, at: At = "") -> Response:
         """Return a project group, by id or path (`org/acme/web`, escaped)."""
-        return json_response(project_group_view(*await readable(ConfigRequest(context, request), group)))
+        return json_response(project_group_view(*await readable(ConfigRequest(context, request), group, at)))
 
     @router.get("/projectgroups/{group}/subgroups", openapi_extra=documented(None, list[api.ProjectGroupView]))
-    async def get_subgroups(request: Request, group: Ref) -> Response:
+    async def get_subgroups(request: Request, group: Ref, at: At = "") -> Response:
         """Return the groups in a group that the user who asks may see, by name."""
         asked = ConfigRequest(context, request)
-        state, found = await readable(asked, group)
+        state, found = await readable(asked, group, at)
         inside = [state.groups[key] for _, key in sorted(state.names("projectgroup", found.id).items())]
-        seen = (one for one in inside if status(state, asked.actor, reading(state, one), one) == OK)
+        seen = (one for one in inside if asked.may_see(state, one, at))
         return json_response([project_group_view(state, one) for one in seen])
 
     @router.get("/projectgroups/{group}/projects", openapi_extra=documented(None, list[api.ProjectView]))
-    async def get_projects(request: Request, group: Ref) -> Response:
+    async def get_projects(request: Request, group: Ref, at: At = "") -> Response:
         """Return the projects in a group that the user who asks may see, by name."""
         asked = ConfigRequest(context, request)
-        state, found = await readable(asked, group)
+        state, found = await readable(asked, group, at)
         inside = [state.projects[key] for _, key in sorted(state.names("project", found.id).items())]
-        seen = (one for one in inside if status(state, asked.actor, reading(state, one), one) == OK)
+        seen = (one for one in inside if asked.may_see(state, one, at))
         return json_response([project_view(state, one) for one in seen])
 
 

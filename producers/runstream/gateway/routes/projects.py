@@ -18,7 +18,7 @@ from runstream.domain.config.decisions.projects import (
     decide_create_project,
     decide_delete_project,
 )
-from runstream.domain.config.permissions import Action, reading
+from runstream.domain.config.permissions import Action
 from runstream.domain.config.project import Project
 from runstream.domain.config.references import find_parent_group, find_project, find_remote_source
 from runstream.domain.config.refusals import missing, require_name, shown
@@ -28,7 +28,7 @@ from runstream.events.organization import Visibility
 from runstream.events.project import ProjectSettings, Repository
 from runstream.events.run_config import Sealed
 from runstream.gateway.config_bodies import CreateProjectBody, RepositoryBody, UpdateProjectBody
-from runstream.gateway.config_requests import ConfigRequest, Ref
+from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.routes.projectgroups import own_or_named_group
 from runstream.gateway.views import project_view
@@ -45,12 +45,12 @@ def project_routes(context: GatewayContext) -> APIRouter:
     router = APIRouter(tags=["projects"])
 
     @router.get("/projects/{project}", openapi_extra=documented(None, api.ProjectView))
-    async def get_project(request: Request, project: Ref) -> Response:
+    async def get_project(request: Request, project: Ref, at: At = "") -> Response:
         """Return a project, by id or path (`org/acme/web`, escaped). A public one needs no login."""
         asked = ConfigRequest(context, request)
-        state = await asked.fresh()
+        state = await asked.state_at(at)
         found = find_project(state, project)
-        asked.require(state, reading(state, found), found)
+        asked.require_seen(state, found, at)
         return json_response(project_view(state, found))
 
     @router.post(

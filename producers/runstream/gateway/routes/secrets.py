@@ -24,7 +24,7 @@ from runstream.domain.config.decisions.secrets import (
     find_variable,
     require_secret_data,
 )
-from runstream.domain.config.permissions import Action, reading
+from runstream.domain.config.permissions import Action
 from runstream.domain.config.project import Project
 from runstream.domain.config.project_group import ProjectGroup
 from runstream.domain.config.references import find_owner, place_of
@@ -35,7 +35,7 @@ from runstream.errors import BadRequestError
 from runstream.events.secret import TreePlace
 from runstream.events.variable import NamePattern, NamePatterns, SecretValue, ValueCondition
 from runstream.gateway.config_bodies import ConditionsBody, PatternBody, SecretBody, VariableBody, WhenBody
-from runstream.gateway.config_requests import ConfigRequest, Ref
+from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import Flag, GatewayContext, documented, flag, json_response
 from runstream.gateway.views import secret_view, variable_view
 from runstream.ids import new_id
@@ -54,10 +54,10 @@ def secret_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
-async def _seen(asked: ConfigRequest, kind: _Kind, ref: str) -> tuple[ConfigState, Project | ProjectGroup]:
-    state = await asked.fresh()
+async def _seen(asked: ConfigRequest, kind: _Kind, ref: str, at: str) -> tuple[ConfigState, Project | ProjectGroup]:
+    state = await asked.state_at(at)
     found = place_of(state, find_owner(state, kind, ref))
-    asked.require(state, reading(state, found), found)
+    asked.require_seen(state, found, at)
     return state, found
 
 
@@ -72,9 +72,11 @@ def _secret_routes(router: APIRouter, context: GatewayContext, kind: _Kind) -> N
     path = f"/{kind}s/{{ref}}/secrets"
 
     @router.get(path, openapi_extra=documented(None, list[api.SecretView]))
-    async def get_secrets(request: Request, ref: Ref, tree: Flag = None, removeoverridden: Flag = None) -> Response:
+    async def get_secrets(
+        request: Request, ref: Ref, tree: Flag = None, removeoverridden: Flag = None, at: At = ""
+    ) -> Response:
         """Return the secrets of a project or group; with `tree` also those of the groups above, the nearest first."""
-        state, found = await _seen(ConfigRequest(context, request), kind, ref)
+        state, found = await _seen(ConfigRequest(context, request), kind, ref, at)
         secrets = secrets_of(state, found, tree=flag(tree), remove_overridden=flag(removeoverridden))
         return json_response([secret_view(state, one) for one in secrets])
 
@@ -127,9 +129,11 @@ def _variable_routes(router: APIRouter, context: GatewayContext, kind: _Kind) ->
     path = f"/{kind}s/{{ref}}/variables"
 
     @router.get(path, openapi_extra=documented(None, list[api.VariableView]))
-    async def get_variables(request: Request, ref: Ref, tree: Flag = None, removeoverridden: Flag = None) -> Response:
+    async def get_variables(
+        request: Request, ref: Ref, tree: Flag = None, removeoverridden: Flag = None, at: At = ""
+    ) -> Response:
         """Return the variables of a project or group; with `tree` also those above, the nearest first."""
-        state, found = await _seen(ConfigRequest(context, request), kind, ref)
+        state, found = await _seen(ConfigRequest(context, request), kind, ref, at)
         variables = variables_of(state, found, tree=flag(tree), remove_overridden=flag(removeoverridden))
         return json_response([variable_view(state, one, found) for one in variables])
 

@@ -28,7 +28,7 @@ from runstream.domain.config.state import ConfigState, Decision
 from runstream.domain.config.user import User
 from runstream.errors import BadRequestError
 from runstream.gateway.config_bodies import CreateTokenBody, CreateUserBody, UpdateUserBody
-from runstream.gateway.config_requests import ConfigRequest, Ref
+from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.cursors import Page
 from runstream.gateway.views import private_user_view, token_entry, user_view
@@ -61,12 +61,14 @@ def _reading_routes(router: APIRouter, context: GatewayContext) -> None:
         return json_response(private_user_view(own_user(asked, await asked.fresh())))
 
     @router.get("/users/{user}", openapi_extra=documented(None, api.UserView))
-    async def get_user(request: Request, user: Ref) -> Response:
+    async def get_user(request: Request, user: Ref, at: At = "") -> Response:
         """Return a user, by name or id."""
         asked = ConfigRequest(context, request)
-        state = await asked.fresh()
-        asked.require(state, Action.READ_USER)
-        return json_response(user_view(find_user(state, user)))
+        state = await asked.state_at(at)
+        asked.require(asked.state, Action.READ_USER)
+        found = find_user(state, user)
+        asked.require_seen(state, found, at)
+        return json_response(user_view(found))
 
     @router.get("/users", openapi_extra=documented(None, list[api.PrivateUserView]))
     async def get_users(
