@@ -140,6 +140,11 @@ def is_lost(subject: str) -> bool:
     return subject.split(".", 5)[4:5] == ["lost"]
 
 
+def is_decision(subject: str) -> bool:
+    """Return whether a message with this subject decides to skip a commit."""
+    return subject.split(".", 5)[4:5] == ["skip"]
+
+
 def aggregate_of(subject: str) -> str:
     """Return the aggregate of a subject; the subject itself if it is not an aggregate's."""
     try:

@@ -107,6 +107,15 @@ class MemoryLog:
         """What tells the partition from one that was made anew in its place (see the port)."""
         return self.streams[partition].origin
 
+    async def messages(self, partition: int, subjects: Sequence[str]) -> list[RawMessage]:
+        """All messages on these subjects (see the port)."""
+        patterns = [subject.split(".") for subject in subjects]
+        return [
+            message
+            for message in self.streams[partition].messages
+            if any(_matches(pattern, message.subject.split(".")) for pattern in patterns)
+        ]
+
     @asynccontextmanager
     async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[MemoryReader]:
         """Read a partition from the first message behind `after` (see the port)."""

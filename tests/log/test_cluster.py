@@ -6,14 +6,16 @@ import asyncio
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
 from runstream.commits import Position
 from runstream.errors import InternalError
-from runstream.jetstream.api import request
+from runstream.jetstream.api import StreamMessage, request
 from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.direct import messages_of
 from runstream.jetstream.failover import ELECTION_SECONDS, STORED_SECONDS, Answers, majority_silence
 from runstream.jetstream.pull import ConsumerLostError, PullConsumer
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -21,7 +23,7 @@ from runstream.service.doctor import log_streams
 from runstream.settings import Settings
 from tests.chaos.kills import Chaos, kills, say
 from tests.cluster import NODES, Cluster, Node, cluster
-from tests.log.commits import created, run_address
+from tests.log.commits import after, assigned, created, run_address, task_address
 
 PARTITIONS = 2
 MOST_KILLS = 30
@@ -138,6 +140,26 @@ async def test_a_node_that_is_cut_off_is_left_and_what_it_lacks_is_asked_again(t
             assert await asked >= position.sequence
             following = await log.append(created(run_address()))
             assert await reading == following
+
+
+async def test_messages_that_the_answering_replica_lacks_come_from_the_leader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lagging(*words: Any, **options: Any) -> dict[str, list[StreamMessage]]:
+        return {subject: found[:-2] for subject, found in (await messages_of(*words, **options)).items()}
+
+    monkeypatch.setattr("runstream.log.jetstream.messages_of", lagging)
+    async with (
+        cluster(tmp_path) as three,
+        nats_connection(three.url) as nc,
+        await open_log(nc, "lagging", create=True, partitions=1, replicas=NODES) as log,
+    ):
+        run, task = created(run_address()), assigned(task_address("e1", "t1"))
+        for commit in (run, after(run, 1), after(after(run, 1), 2), task):
+            await log.append(commit)
+        guards = [log.subjects.guard(commit.address) for commit in (run, task)]
+        assert [message.position.sequence for message in await log.messages(0, guards)] == [1, 2, 3, 4]
+        assert [stored.commit.version for stored in await log.history(run.address)] == [1, 2, 3]
 
 
 async def test_a_connection_that_only_reads_leaves_a_node_without_peers(

@@ -202,6 +202,38 @@ async def test_a_reader_sees_what_it_filters_for(new_log: OpenLog) -> None:
             assert len(batch) == 3
 
 
+async def test_the_messages_on_some_subjects_are_read_in_the_order_of_the_log(
+    new_log: OpenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.jetstream.direct._BATCH", 2)
+    monkeypatch.setattr("runstream.jetstream.direct._SUBJECTS", 2)
+    async with new_log() as log:
+        run, tasks = (
+            created(run_address()),
+            [assigned(task_address(f"ex{number}", f"t{number}")) for number in range(5)],
+        )
+        position = await log.append(run)
+        last = run
+        for number in range(4):
+            last = numbered(last, position.sequence, number + 1)
+            position = await log.append(last)
+        await log.append_all(tasks)
+        everything = [run.address, *(task.address for task in tasks)]
+
+        async def read(*subjects: str) -> list[int]:
+            return [message.position.sequence for message in await log.messages(0, subjects)]
+
+        guards = [log.subjects.guard(address) for address in everything]
+        assert await read(*reversed(guards)) == [*range(1, 11)]
+        assert await read(guards[0]) == [1, 2, 3, 4, 5]
+        assert await read(guards[3], guards[1], guards[3]) == [6, 8]
+        assert await read(f"{log.subjects.prefix(0)}.task.>", log.subjects.of(tasks[0].address)) == [6, 7, 8, 9, 10]
+        assert await read(log.subjects.skips(0), log.subjects.of(run_address())) == []
+        (message,) = await log.messages(0, [guards[1]])
+        async with log.read(0, 5) as reader:
+            assert (await reader.next_batch(1))[0] == message
+
+
 async def test_a_position_ahead_of_the_log_is_an_error(new_log: OpenLog) -> None:
     async with new_log() as log:
         await log.append(created(run_address()))

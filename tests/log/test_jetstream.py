@@ -18,7 +18,7 @@ from runstream.log.group_commit import PLAIN_COMMITS
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import AppendConflictError, Log, RawMessage
 from tests.links import link
-from tests.log.commits import after, created, run_address
+from tests.log.commits import after, assigned, created, run_address, task_address
 from tests.log.servers import Connection, connected, killed_and_started, own_server
 
 MANY = PLAIN_COMMITS + 5
@@ -298,3 +298,9 @@ async def test_compression_of_a_stream_is_turned_off_when_its_log_is_taken_into_
 
 async def compression(nc: Client, stream: str) -> str:
     return str((await request(nc, f"STREAM.INFO.{stream}"))["config"]["compression"])
+
+
+async def test_more_subjects_than_nats_lists_are_read_all_the_same(log: JetStreamLog) -> None:
+    await log.append_all([assigned(task_address("e1", f"t{number}")) for number in range(1030)])
+    found = await log.messages(0, [f"{log.subjects.prefix(0)}.task.>"])
+    assert [message.position.sequence for message in found] == [*range(1, 1031)]

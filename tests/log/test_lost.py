@@ -168,14 +168,14 @@ async def test_a_filtered_reader_ends_when_what_it_expected_is_lost(
     assert seen == [1]
 
 
-async def test_the_history_ends_with_what_is_left_when_its_last_commit_is_lost_meanwhile(
-    log: JetStreamLog, nc: Connection, lose_when: LoseWhen
+async def test_the_history_ends_with_what_is_left_when_its_last_commit_is_lost(
+    log: JetStreamLog, nc: Connection
 ) -> None:
     async with losing(nc, log.subjects, 0) as stream:
         first = created(run_address())
         for version in range(3):
             await log.append(first if not version else after(first, version))
-        await lose_when(stream, [3])
+        await stream.lose([3])
         async with asyncio.timeout(MANY_SECONDS):
             assert [stored.position.sequence for stored in await log.history(first.address)] == [1, 2]
 

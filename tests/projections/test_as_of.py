@@ -6,9 +6,14 @@ import pytest
 
 from runstream.commits import LogPosition, Position, parse_point
 from runstream.errors import BadRequestError, NotExistError
+from runstream.log.jetstream import JetStreamLog
 from runstream.projections.as_of import RunsAsOf, position_at
 from runstream.projections.fold import PartitionFold
 from runstream.run_states import RunPhase
+from tests.scheduler.standing import FakeExecutor, running, standing
+from tests.scheduler.test_parking import phases, until
+from tests.scheduler.test_skipping import ONE
+from tests.servers import Servers
 
 from .playing import played
 from .test_fsck import logged
@@ -63,6 +68,21 @@ async def test_a_point_of_another_log_is_refused(monkeypatch: pytest.MonkeyPatch
     for point in (LogPosition(2, (1,)), LogPosition(1, (1, 1)), LogPosition(1, (100_000,)), Position(1, 1, 1)):
         with pytest.raises(BadRequestError):
             await past.run("r0", point)
+
+
+async def test_a_run_is_read_without_a_reader_of_its_partition(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer with several filters scans the partition, which has the commits of all other runs."""
+    async with standing(servers) as around:
+        run = await around.create(ONE)
+        async with running(await around.scheduler()), FakeExecutor(around, "e1").alive():
+            await until(around.database, phases, lambda found: found.get(run) == "finished")
+        monkeypatch.setattr(JetStreamLog, "read", None)
+        past = RunsAsOf(around.log)
+        read = await past.run(run, datetime.now(UTC))
+        assert read.record.run.phase is RunPhase.FINISHED
+        assert (await past.history(run)).count >= 6
 
 
 async def test_a_time_is_a_position_of_each_partition() -> None:

@@ -20,34 +20,24 @@ from runstream.domain.run import RunState
 from runstream.events.run import RunNumbered
 from runstream.feed import Item, classify, fold_or_park
 from runstream.log.port import Log, RawMessage
-from runstream.log.runs import FoundRun
 from runstream.log.tail import TailScope, scope_of_tasks, tail
 from runstream.projections.fold import PartitionFold
+from runstream.projections.run_messages import RunMessages, id_of
 from runstream.skips import Skips
+from runstream.subjects import is_decision
 
 
 class RunReplay:
     """The history of a run (see `runstream.gateway.reads.RunHistory`)."""
 
-    def __init__(
-        self,
-        log: Log,
-        found: FoundRun,
-        messages: list[RawMessage],
-        executions: Mapping[str, str],
-        kept: Mapping[str, ExecutorTask],
-    ) -> None:
-        """`executions` are the names of its tasks by the ids of their executor tasks.
-
-        `messages` are those of the run, of these executor tasks, and decisions to skip; `kept` are the executor tasks
-        of earlier runs whose outcome the run keeps.
-        """
-        self.partition = found.address.partition
+    def __init__(self, log: Log, read: RunMessages, kept: Mapping[str, ExecutorTask]) -> None:
+        """`kept` are the executor tasks of earlier runs whose outcome the run keeps."""
+        self.partition = read.found.address.partition
         self._log = log
-        self._found = found
-        self._executions = executions
+        self._found = read.found
+        self._executions = read.executions
         self._kept = kept
-        self._messages = [message for message in messages if self._is_of_run(message)]
+        self._messages = [message for message in read.messages if self._is_of_run(message)]
         self._begin(Skips())
 
     @property
@@ -109,9 +99,9 @@ class RunReplay:
         return RunNumbered(0, 0)
 
     def _take(self, number: int, message: RawMessage) -> RunMoment:
-        item = self._decide(number, message) if is_decision(message) else self._apply(message)
+        item = self._decide(number, message) if is_decision(message.subject) else self._apply(message)
         commit, reason = (item, "") if isinstance(item, StoredCommit) else (None, item.reason)
-        task = self._executions.get(_id_of(message), "") if not is_decision(message) else ""
+        task = self._executions.get(id_of(message), "") if not is_decision(message.subject) else ""
         return RunMoment(number, message, commit, reason, task, self._read())
 
     def _apply(self, message: RawMessage) -> Item:
@@ -131,7 +121,7 @@ class RunReplay:
             self._begin(skips)
             self._parked |= parked
             for earlier in self._messages[: number - 1]:
-                if not is_decision(earlier):
+                if not is_decision(earlier.subject):
                     self._apply(earlier)
         return item
 
@@ -144,14 +134,4 @@ class RunReplay:
         return ReadRun(record, self._found.config)
 
     def _is_of_run(self, message: RawMessage) -> bool:
-        return _id_of(message) in self._executions or _id_of(message) == self._found.run.id
-
-
-def _id_of(message: RawMessage) -> str:
-    """Return the id of the aggregate that a message is of, or whose commit it decides to skip."""
-    return message.subject.rpartition(".")[2]
-
-
-def is_decision(message: RawMessage) -> bool:
-    """Return whether a message decides to skip a commit."""
-    return message.subject.split(".", 5)[4] == "skip"
+        return id_of(message) in self._executions or id_of(message) == self._found.run.id

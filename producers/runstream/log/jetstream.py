@@ -9,7 +9,7 @@ first, a clustered one the message's id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Self
@@ -32,6 +32,7 @@ from runstream.jetstream.api import (
     next_message,
     request,
 )
+from runstream.jetstream.direct import messages_of
 from runstream.jetstream.failover import answers_of
 from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
 from runstream.lifecycle import keep_running, wait_for_event
@@ -127,39 +128,48 @@ class LogReader:
         message, skips = of_stream(found, self.epoch, address.partition), Skips()
         subject = self.subjects.skips_of(address)
         if await last_message(self._nc, self._stream(address), subject) is not None:
-            skips = Skips.of(map(decode, await self._messages(address.partition, subject)))
+            skips = Skips.of(map(decode, await self.messages(address.partition, [subject])))
         return skips.find(message) or decode(message)
 
     async def history(self, address: Address) -> list[StoredCommit]:
         """Return all commits of the aggregate, in order (see the port)."""
-        skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
-        messages = await self._messages(address.partition, self.subjects.guard(address))
-        return [skips.find(message) or decode(message) for message in messages]
+        own = self.subjects.guard(address)
+        found = await self.messages(address.partition, [own, self.subjects.skips_of(address)])
+        # The subject of a decision to skip is longer than that of the commits which it is about.
+        decisions = [message for message in found if message.subject.count(".") > own.count(".")]
+        skips = Skips.of(map(decode, decisions))
+        return [
+            skips.find(message) or decode(message) for message in found if message.subject.count(".") == own.count(".")
+        ]
 
-    async def _messages(self, partition: int, subject: str) -> list[RawMessage]:
-        """Return all messages on a subject, up to the last one that the leader knows."""
-        last = await last_message(self._nc, self.subjects.stream(partition), subject)
-        messages: list[RawMessage] = []
-        if last is None:
-            return messages
-        first = await next_message(self._nc, self.subjects.stream(partition), subject, 0)
-        if first is not None and first.sequence == last.sequence:
-            # Without a consumer: only the leader of the whole cluster makes one, and it may be away.
-            return [of_stream(first, self.epoch, partition)]
-        try:
-            async with asyncio.timeout(_HISTORY_SECONDS), self.read(partition, 0, filters=(subject,)) as reader:
-                while not messages or messages[-1].position.sequence < last.sequence:
-                    if batch := await reader.next_batch(wait=False):
-                        messages += batch
-                        continue
-                    last = await last_message(self._nc, self.subjects.stream(partition), subject)
-                    if last is None:
-                        break
-                    if not messages or messages[-1].position.sequence < last.sequence:
-                        await asyncio.sleep(PAUSE_SECONDS)  # the consumer's server is behind the leader
-        except TimeoutError as error:
-            raise UnavailableError(subject, f"the history was not read in {_HISTORY_SECONDS:g} seconds") from error
-        return messages
+    async def messages(self, partition: int, subjects: Sequence[str]) -> list[RawMessage]:
+        """Return all messages on these subjects, in order (see the port)."""
+        stream = self.subjects.stream(partition)
+        by_subject = await messages_of(self._nc, stream, subjects, seconds=_HISTORY_SECONDS)
+        info = await request(self._nc, f"STREAM.INFO.{stream}")
+        found = {message.sequence: message for messages in by_subject.values() for message in messages}
+        if info["config"]["num_replicas"] > 1:
+            for missing in await asyncio.gather(
+                *(self._missing(stream, subject, by_subject) for subject in {*subjects, *by_subject})
+            ):
+                found |= missing
+        return [of_stream(found[sequence], self.epoch, partition) for sequence in sorted(found)]
+
+    async def _missing(
+        self, stream: str, subject: str, found: Mapping[str, Sequence[StreamMessage]]
+    ) -> dict[int, StreamMessage]:
+        """Return the messages on a subject that the replica which answered did not have yet, from the leader."""
+        missing: dict[int, StreamMessage] = {}
+        last = await last_message(self._nc, stream, subject)
+        known = found.get(last.subject, ()) if last is not None else ()
+        after = known[-1].sequence if known else 0
+        while last is not None and after < last.sequence:
+            following = await next_message(self._nc, stream, subject, after)
+            if following is None:
+                break
+            missing[following.sequence] = following
+            after = following.sequence
+        return missing
 
     async def end(self, partition: int, *, at_least: int = 0) -> int:
         """Return the last sequence of the partition (see the port)."""

@@ -130,6 +130,13 @@ class Log(ReadableLog, Protocol):
     async def history(self, address: Address) -> list[StoredCommit]:
         """Return all commits of the aggregate, in order; skipped ones have no events. Raises as `last` does."""
 
+    async def messages(self, partition: int, subjects: Sequence[str]) -> list[RawMessage]:
+        """Return all messages on these subjects (wildcards allowed), in the order of the log.
+
+        Faster than `read` with filters, which scans the partition: for the messages of a few aggregates. Raises
+        InternalError when the log cannot be reached in time.
+        """
+
     async def origin(self, partition: int) -> str:
         """Return a value that differs once the partition is made again, as by a restore from the archive."""
 
