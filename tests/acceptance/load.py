@@ -58,8 +58,11 @@ class Load:
         self._tasks = tasks
         self._some = asyncio.Event()
 
-    async def publish(self, *, at_once: int = 12) -> None:
-        """Publish every run; a failed request is recorded and not sent again."""
+    async def publish(self, *, at_once: int = 12, pause: float = 0.0) -> None:
+        """Publish every run; a failed request is recorded and not sent again.
+
+        `pause`: seconds between two runs of the same publisher, for a load that only has to go on.
+        """
         headers = {"Authorization": f"token {TOKEN}"}
         url = f"{self._deployment.gateway.url}/api/v1alpha"
         async with (
@@ -67,7 +70,7 @@ class Load:
             asyncio.TaskGroup() as group,
         ):
             for _ in range(at_once):
-                group.create_task(self._publish_some(http))
+                group.create_task(self._publish_some(http, pause))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until the accepted runs satisfy a condition."""
@@ -75,10 +78,11 @@ class Load:
             self._some.clear()
             await self._some.wait()
 
-    async def _publish_some(self, http: httpx2.AsyncClient) -> None:
+    async def _publish_some(self, http: httpx2.AsyncClient, pause: float) -> None:
         for number in self._numbers:
             await self._publish(http, number)
             self._some.set()
+            await asyncio.sleep(pause)  # sleeps: it is the rate of the load
 
     async def _publish(self, http: httpx2.AsyncClient, number: int) -> None:
         tasks = self._tasks or (chain(), fork())[number % 2]

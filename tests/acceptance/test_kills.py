@@ -31,14 +31,14 @@ TAKEOVER_SECONDS = 20.0
 async def test_a_scheduler_is_killed(open_path: Path, record_property: Callable[[str, object], None]) -> None:
     async with deployed(open_path, "--driver", "noop", "--active-tasks-limit", "8") as deployment:
         killed, other = deployment.processes["scheduler0"], deployment.processes["scheduler1"]
-        load = Load(deployment, 300, 20)
+        load = Load(deployment, 160, 20)
         async with reading(deployment.nats.url) as story, asyncio.TaskGroup() as group:
             group.create_task(load.publish())
             await story.until(lambda: len(story.ended) >= 60)
             moment = time.time()
             orphaned = killed.owned()
             await killed.kill()
-            await story.until(lambda: len(story.groups) >= 300)
+            await story.until(lambda: len(story.groups) >= 160)
             await story.all_over(set(story.groups))
         assert load.failed == []
         assert orphaned

@@ -107,7 +107,7 @@ async def test_killed_under_load_all_but_the_last_seconds_is_back(open_path: Pat
         load = Load(deployment, 20_000, 20)
         archive = await objects.archive()
         async with reading(deployment.nats.url) as story:
-            publishing = asyncio.create_task(load.publish(at_once=2))
+            publishing = asyncio.create_task(load.publish(at_once=2, pause=0.1))
             while await written(archive) < 2:
                 await more_of(story, 20)
             # Right after the data status was written little would be missing: a part of what is between two of them.

@@ -58,8 +58,10 @@ async def test_reading_while_postgres_is_down(open_path: Path) -> None:
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
         await _a_run(client)
         await kill_server(deployment.postgres)
-        answer = await _get(deployment, "/runs")
-        done = await deployment.run("run", "list")
+        async with asyncio.TaskGroup() as group:  # each waits before it gives up
+            asked = group.create_task(_get(deployment, "/runs"))
+            listed = group.create_task(deployment.run("run", "list"))
+        answer, done = asked.result(), listed.result()
         await deployment.postgres.start()
         assert [run.name for run in (await client.runs.page()).runs] == ["short"]
     (error,) = answer.json()

@@ -17,7 +17,7 @@ import pytest
 from tests.servers import Servers
 from tests.service.running import serving
 
-CASES = int(os.environ.get("RUNSTREAM_TEST_OPENAPI_CASES", "1000"))
+CASES = int(os.environ.get("RUNSTREAM_TEST_OPENAPI_CASES", "100"))
 """How many requests have to be sent at least."""
 EXAMPLES = max(4, CASES // 33)
 """For each operation, beside those that cover each of its parameters' bounds."""

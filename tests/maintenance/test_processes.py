@@ -79,7 +79,7 @@ async def test_six_processes_park_and_one_is_killed(tmp_path: Path) -> None:
 @pytest.mark.seconds(180)
 async def test_under_load_nothing_is_lost_and_nothing_is_appended(open_path: Path) -> None:
     async with deployed(open_path, "--driver", "noop", "--active-tasks-limit", "8") as deployment:
-        load = Load(deployment, 2000, 20)
+        load = Load(deployment, 800, 20)
         async with (
             deployment.client() as client,
             log_of(deployment) as log,
