@@ -553,6 +553,131 @@ class StorageStatus(Answer, frozen=True):
     kinds: tuple[StoredKind, ...]
 
 
+class ParkedCommit(Answer, frozen=True):
+    """A commit that could not be read or applied."""
+
+    position: str
+    """EPOCH/PARTITION/SEQUENCE."""
+    subject: str
+    aggregate: str
+    reason: str
+    at: datetime
+    """When it was parked."""
+
+
+class ParkedList(Answer, frozen=True):
+    """Parked commits, in the order of the log."""
+
+    parked: tuple[ParkedCommit, ...]
+    more: bool
+    """Whether more follow behind the last one."""
+
+
+class SkippedCommit(Answer, frozen=True):
+    """A decision that a commit is never applied."""
+
+    position: str
+    """Of the decision."""
+    subject: str
+    skipped: str
+    """The position that the commit had then."""
+    aggregate_version: int
+    by: str
+    at: datetime
+    reason: str
+    sha256: str
+
+
+class SkippedList(Answer, frozen=True):
+    """All skipped commits, in the order of each partition."""
+
+    skipped: tuple[SkippedCommit, ...]
+
+
+class CommitBody(Answer, frozen=True):
+    """The body of a commit: one of these."""
+
+    json: Any
+    text: str | None
+    base64: str | None
+    """If it is neither JSON nor text."""
+
+
+class ParkedCommitDetail(Answer, frozen=True):
+    """A commit that is parked or was skipped, as it is in the log."""
+
+    position: str
+    aggregate: str
+    subject: str
+    stored_at: datetime
+    headers: dict[str, str]
+    parked: ParkedCommit | None
+    """None when it is no longer parked."""
+    behind: tuple[str, ...]
+    """Positions of later commits of its aggregate, parked behind it."""
+    skipped: SkippedCommit | None
+    body: CommitBody
+
+
+class RetriedCommits(Answer, frozen=True):
+    """The number of parked commits that are tried again."""
+
+    asked: int
+
+
+class FsckProgress(Answer, frozen=True):
+    """The progress of a check."""
+
+    step: str
+    done: int
+    """Commits that are folded and compared."""
+    total: int
+    """0 when it is unknown."""
+
+
+class FsckReport(Answer, frozen=True):
+    """What a check of rows, archive and objects against the log has found."""
+
+    commits: int
+    rows: int
+    count: int
+    """Number of differences between the rows and the log."""
+    differences: tuple[str, ...]
+    """The first 1,000 of them."""
+    archive: dict[str, Any] | None
+    objects: dict[str, Any] | None
+    """None where they were left out."""
+    stalls: tuple[Stall, ...]
+
+
+class FsckState(Answer, frozen=True):
+    """A check that runs or has ended."""
+
+    name: str
+    begun: datetime
+    progress: FsckProgress | None
+    """None once it has ended."""
+    result: FsckReport | None
+    """None while it runs, and if it failed."""
+    error: list[dict[str, Any]] | None
+
+
+class HealthFinding(Answer, frozen=True):
+    """What was found about one thing, and what to do about it."""
+
+    what: str
+    status: Annotated[str, _one_of("ok", "warning", "problem", "unknown")]
+    found: str
+    todo: str
+
+
+class Health(Answer, frozen=True):
+    """What a gateway knows about the servers behind it, as `runstream doctor` tells it."""
+
+    at: datetime
+    findings: tuple[HealthFinding, ...]
+
+
 class Readiness(Answer, frozen=True):
     """Whether a service is ready, and if not, why."""
 

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from runstream.gateway.access import LOGIN
 from runstream.gateway.app import ROUTERS
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
+from runstream.gateway.routes.operations import operation_routes
 from runstream.gateway.routes.storage import storage_routes
 from tests.gateway.config_world import config_world
 from tests.gateway.world import World
@@ -53,6 +54,7 @@ def test_every_route_has_an_entry_in_the_table_of_logins() -> None:
         export_routes({}),
         import_routes({}),
         storage_routes(nothing),
+        operation_routes(nothing, nothing, nothing),
         *(make(world.context) for make in ROUTERS),
     ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]

@@ -14,7 +14,7 @@ import pytest
 from runstream.commits import Position
 from runstream.embedded import NatsServer
 from runstream.log.port import RawMessage
-from runstream.service.parked_commands import body_of
+from runstream.projections.parked_commit import body_of
 from tests.service.running import a_run, first_line, runstream, serving
 
 if sys.version_info >= (3, 14):

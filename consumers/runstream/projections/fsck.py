@@ -471,12 +471,15 @@ def _without_reason(rows: Mapping[Key, ParkedRow]) -> dict[Key, Row]:
 FSCK_SECONDS = 4 * 3600.0
 
 
-async def fsck(database: Database, log: Log, partitions: Sequence[int] | None = None) -> FsckReport:
+async def fsck(
+    database: Database, log: Log, partitions: Sequence[int] | None = None, report: FsckReport | None = None
+) -> FsckReport:
     """Compare the projection with the log, in all partitions or in these.
 
-    Ignores commits behind a partition's checkpoint. Raises InternalError when log or database fail.
+    Ignores commits behind a partition's checkpoint. A given `report` is filled meanwhile. Raises InternalError when log
+    or database fail.
     """
-    report = FsckReport()
+    report = FsckReport() if report is None else report
     for partition in range(log.partitions) if partitions is None else partitions:
         async with database.snapshot(timeout=FSCK_SECONDS) as transaction:
             rows = PartitionRows(transaction, partition)

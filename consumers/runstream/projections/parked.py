@@ -18,7 +18,7 @@ from datetime import datetime
 
 import asyncpg
 import structlog
-from sqlalchemy import RowMapping, Table, select, text
+from sqlalchemy import RowMapping, Table, select, text, tuple_
 
 from runstream import tables
 from runstream.commits import Position, StoredCommit
@@ -64,6 +64,17 @@ async def list_parked(
     if epoch is not None:
         listed = listed.where(parked.c.epoch == epoch)
     rows = await transaction.rows(listed.order_by(parked.c.epoch, parked.c.partition, parked.c.sequence))
+    return tuple(_parked_commit(row) for row in rows)
+
+
+async def list_parked_after(
+    transaction: Transaction, after: Position | None, limit: int, *, projection: str = PROJECTION
+) -> tuple[ParkedCommit, ...]:
+    """List the first parked commits behind a position, in the order of the log (the primary key)."""
+    place = (after.epoch, after.partition, after.sequence) if after is not None else (0, -1, 0)
+    order = (parked.c.epoch, parked.c.partition, parked.c.sequence)
+    listed = select(parked).where(parked.c.projection == projection, tuple_(*order) > tuple_(*place))
+    rows = await transaction.rows(listed.order_by(*order).limit(limit))
     return tuple(_parked_commit(row) for row in rows)
 
 

@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated
 
-import msgspec
 import uvloop
 from cyclopts import Parameter
 
-from runstream.api import Stall
 from runstream.cli.connection import with_program
 from runstream.cli.output import Output, print_json, say
 from runstream.commits import LogPosition
 from runstream.config_folding import PARTITION, SERVICE
-from runstream.configstore.checking import fsck_config
 from runstream.configstore.projection import ConfigProjection
 from runstream.configstore.reading import fold_up_to
 from runstream.counting import counted
-from runstream.datamanager.agreement import ArchiveReport, check_archive
-from runstream.datamanager.archive import Archive
-from runstream.datamanager.fence import PostgresFence
-from runstream.datamanager.startup import deployment_in_nats
-from runstream.errors import BadRequestError, InternalError
+from runstream.errors import BadRequestError
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.messaging import Questions
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.log.streams import described
 from runstream.log.tail import resolve_position
-from runstream.objects import ObjectStorage
-from runstream.objects.open import open_objects
 from runstream.projections.as_of import position_at
-from runstream.projections.fsck import FsckReport, fsck
 from runstream.projections.ownership import own_all_partitions
 from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into, rebuild_lock
-from runstream.retention.checking import ObjectsCheck, ObjectsReport
+from runstream.service.checking import check_everything, values_of
 from runstream.service.configuration import OfService, ServerOptions, StorageOptions, settings_of
-from runstream.service.connections import Connections, connected, migrated_database
+from runstream.service.connections import connected, migrated_database
 from runstream.service.progress import steps
 from runstream.service.servers import reached
-from runstream.service.stalls import Consumed
 from runstream.settings import Settings
 from runstream.snapshots.export import parse_until
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    rows: FsckReport
-    archive: ArchiveReport | None
-    """None with --no-archive."""
-    objects: ObjectsReport | None
-    """None with --no-objects."""
-    stalls: list[Stall]
-    """Stalled consumers; not a difference, because rows and archive are compared only up to their positions."""
 
 
 def fsck_command(
@@ -81,77 +56,15 @@ def fsck_command(
     """
     settings = settings_of(options)
     with_objects = archive and not partition if objects is None else objects
-    found = uvloop.run(_fsck(settings, partition, with_archive=archive, with_objects=with_objects))
+    found = uvloop.run(check_everything(settings, partition, with_archive=archive, with_objects=with_objects))
     if output == "json":
-        print_json(_json(found))
+        print_json(values_of(found))
     else:
         archived = found.archive.lines() if found.archive is not None else []
         stored = found.objects.lines() if found.objects is not None else []
         stalled = [line for stall in found.stalls for line in (str(stall), f"  {with_program(stall.todo)}")]
         say("\n".join([*found.rows.lines(), *archived, *stored, *stalled]))
     return max(part.exit_status for part in (found.rows, found.archive, found.objects) if part is not None)
-
-
-async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archive: bool, with_objects: bool) -> _Found:
-    async with connected(settings, "runstream fsck", pool_size=2) as at:
-        storage = await _storage(at.settings) if with_archive or with_objects else None
-        _require_partitions(at.log, partitions)
-        rows = await fsck(at.database, at.log, partitions)
-        if partitions is None and await described(at.nats, at.log.subjects.namespace, SERVICE) is not None:
-            async with await open_log(at.nats, at.log.subjects.namespace, SERVICE) as config:
-                await fsck_config(at.database, config, rows)
-        archive = await _archive(storage, at, partitions) if storage is not None and with_archive else None
-        objects: ObjectsReport | None = None
-        if storage is not None and with_objects:
-            objects = await ObjectsCheck(at.log, storage, at.database).run()
-        return _Found(rows, archive, objects, await _stalls(at, storage))
-
-
-async def _stalls(at: Connections, storage: ObjectStorage | None) -> list[Stall]:
-    questions = Questions(at.nats)
-    stalls = await Consumed(at.log, at.database, questions, storage).stalls()
-    if await described(at.nats, at.log.subjects.namespace, SERVICE) is not None:
-        async with await open_log(at.nats, at.log.subjects.namespace, SERVICE) as config:
-            stalls += await Consumed(config, at.database, questions, storage).stalls()
-    return stalls
-
-
-async def _storage(settings: Settings) -> ObjectStorage:
-    try:
-        return await open_objects(settings, make=False)
-    except InternalError as error:
-        hint = f"{error.hint}; --no-archive leaves the archive out, and the objects"
-        raise InternalError(error.message, code=error.code, details=error.details, hint=hint) from error
-
-
-async def _archive(storage: ObjectStorage, at: Connections, partitions: list[int] | None) -> ArchiveReport:
-    subjects = at.log.subjects
-    deployment = await deployment_in_nats(at.nats, subjects.namespace)
-    fence = PostgresFence(at.database, subjects.service, subjects.epoch)
-    return await check_archive(Archive(storage, subjects), at.log, deployment, fence, partitions)
-
-
-def _require_partitions(log: JetStreamLog, partitions: list[int] | None) -> None:
-    wrong = [number for number in partitions or () if not 0 <= number < log.partitions]
-    if wrong:
-        raise BadRequestError(
-            f"the log has no partition {wrong[0]}",
-            code="invalidPartition",
-            hint=f"its partitions are 0 to {log.partitions - 1}",
-        )
-
-
-def _json(found: _Found) -> dict[str, object]:
-    rows, archive = found.rows, found.archive
-    return {
-        "commits": rows.commits,
-        "rows": rows.rows,
-        "count": rows.count,
-        "differences": [str(difference) for difference in rows.differences],
-        "archive": None if archive is None else asdict(archive),
-        "objects": None if found.objects is None else asdict(found.objects),
-        "stalls": [msgspec.structs.asdict(stall) for stall in found.stalls],
-    }
 
 
 def rebuild_command(

@@ -190,9 +190,8 @@ async def machine(settings: Settings) -> AsyncIterator[Finding]:
         good=sys.version_info >= (3, 11),
         todo="use Python 3.11 or later",
     )
-    yield _disk(settings.data_dir)
-    if not settings.objects_path.is_relative_to(settings.data_dir):
-        yield _disk(settings.objects_path)
+    for finding in _disks(settings):
+        yield finding
     if "executor" in settings.components:
         git = shutil.which("git")
         found = git or "not on PATH: steps that clone a repository fail"
@@ -725,6 +724,27 @@ async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
     except RunstreamError as error:
         findings.append(Finding("servers", "problem", error.message, error.hint))
     return findings
+
+
+async def examine_servers(settings: Settings, nats_folder: Path | None) -> AsyncIterator[Finding]:
+    """Run the checks of a serving process: its disk, keys, settings and servers, whose URLs the settings have."""
+    for finding in (*_disks(settings), *connections(settings)):
+        yield finding
+    for what, check in (
+        ("secrets keys", secrets_keys(settings)),
+        ("NATS", nats_server(settings, None, nats_folder)),
+        ("Postgres", postgres(settings)),
+        ("consumers of the log", consumers(settings)),
+        ("object storage", object_storage(settings)),
+    ):
+        async for finding in guarded(what, check):
+            yield finding
+
+
+def _disks(settings: Settings) -> Iterator[Finding]:
+    yield _disk(settings.data_dir)
+    if not settings.objects_url and not settings.objects_path.is_relative_to(settings.data_dir):
+        yield _disk(settings.objects_path)
 
 
 def show(findings: Sequence[Finding], output: str) -> int:

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import getpass
 import socket
-from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
-import orjson
 import uvloop
 
-from runstream import glance
 from runstream.cli.config_inputs import Flag
 from runstream.cli.connection import with_program
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp
 from runstream.commits import Position
 from runstream.counting import counted
-from runstream.database import Database
 from runstream.errors import BadRequestError
-from runstream.feed import read_again
-from runstream.log.port import Log, RawMessage
 from runstream.maintenance.request import MaintenanceControl
 from runstream.projections.parked import (
     ParkedCommit,
     SkipDecision,
     list_parked,
     list_skip_decisions,
-    not_parked,
     request_retry,
     skip_commit,
-    skip_decision_of,
 )
+from runstream.projections.parked_commit import Found, body_of, find
 from runstream.service.configuration import OfService, ServerOptions, settings_of
 from runstream.service.connections import connected, migrated_database
 from runstream.service.servers import reached
@@ -56,35 +48,6 @@ _SKIPPED: dict[Column, Callable[[SkipDecision], Cell]] = {
     Column("by", drop=2): lambda one: one.by,
     Column("why", wraps=True): lambda one: one.reason,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A commit that is parked or was skipped."""
-
-    message: RawMessage
-    parked: ParkedCommit | None
-    """None when it is no longer parked."""
-    behind: tuple[Position, ...]
-    """Later commits of its aggregate, parked behind it."""
-    decided: SkipDecision | None
-    """None unless it was skipped."""
-
-
-async def find(log: Log, database: Database, position: Position) -> Found:
-    """Return the commit. Raise NotExistError when it is neither parked nor skipped."""
-    async with database.snapshot() as transaction:
-        parked = await list_parked(transaction, position.partition, position.epoch, projection=log.subjects.service)
-    one = next((each for each in parked if each.position == position), None)
-    decided = None
-    there = position.epoch == log.epoch and position.partition < log.partitions
-    if there and 0 < position.sequence <= await log.end(position.partition):
-        (message,) = await read_again(log, position.partition, [position.sequence])
-        decided = await skip_decision_of(log, message)
-    if not there or (one is None and decided is None):
-        raise not_parked(position)
-    behind = [each.position for each in parked if one is not None and each.aggregate == one.aggregate]
-    return Found(message, one, tuple(each for each in behind if each > position), decided)
 
 
 def lines_of(found: Found) -> list[str]:
@@ -127,21 +90,6 @@ def json_of(found: Found) -> dict[str, object]:
         "skipped": None if one is None else _values(one, "position", "by", "at", "reason"),
         "body": {"json": None if json is None else msgspec.Raw(json), "text": text, "base64": base64},
     }
-
-
-def body_of(message: RawMessage) -> tuple[bytes | None, str | None, str | None]:
-    """Return the body as JSON, else as text, else in base64; a corrupt body as it was stored."""
-    body = glance.body_of(message)
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    else:
-        return body, None, None
-    text = body.decode(errors="replace")
-    if text.encode() == body and all(character.isprintable() or character in "\n\t" for character in text):
-        return None, text, None
-    return None, None, b64encode(body).decode()
 
 
 def _positions_text(positions: tuple[Position, ...]) -> str:

@@ -12,11 +12,11 @@ from typing import Self
 
 import httpx2
 
-from runstream.api import Readiness, Service, StorageStatus
+from runstream.api import Health, Readiness, Service, StorageStatus
 from runstream.client.audit import Audit
 from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
-from runstream.client.operations import Caches, Executors, MaintenanceMode, Snapshots
+from runstream.client.operations import Caches, Checks, Executors, MaintenanceMode, Parked, Snapshots
 from runstream.client.organizations import Organizations
 from runstream.client.owned_runs import OwnedRuns
 from runstream.client.projects import ProjectGroups, Projects
@@ -59,6 +59,8 @@ class Client:
         self._executors = Executors(self._session)
         self._caches = Caches(self._session)
         self._snapshots = Snapshots(self._session)
+        self._parked = Parked(self._session)
+        self._checks = Checks(self._session)
         self._maintenance = MaintenanceMode(self._session)
         self._users = Users(self._session)
         self._audit = Audit(self._session)
@@ -120,6 +122,16 @@ class Client:
     def maintenance(self) -> MaintenanceMode:
         """Enable and disable maintenance mode, and read its status."""
         return self._maintenance
+
+    @property
+    def parked(self) -> Parked:
+        """List, show, retry and skip parked commits."""
+        return self._parked
+
+    @property
+    def checks(self) -> Checks:
+        """Compare rows, archive and objects with the log."""
+        return self._checks
 
     @property
     def users(self) -> Users:
@@ -189,6 +201,13 @@ class Client:
     async def storage(self) -> StorageStatus:
         """Return what the object storage holds, measured within the last minute. Raises ClientError."""
         return await self._session.read("/storage", StorageStatus)
+
+    async def health(self) -> Health:
+        """Return what the gateway finds out about the servers behind it, as `runstream doctor` tells it.
+
+        Raises ClientError.
+        """
+        return await self._session.read("/health", Health)
 
     async def version(self) -> Service:
         """Return the service's name and version. Needs no token."""

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from urllib.parse import quote
 
 import httpx2
 import msgspec
 
-from runstream.api import CacheList, Executor, ExecutorList, ImportReport, Maintenance
+from runstream.api import (
+    CacheList,
+    Executor,
+    ExecutorList,
+    FsckState,
+    ImportReport,
+    Maintenance,
+    ParkedCommitDetail,
+    ParkedList,
+    RetriedCommits,
+    SkippedCommit,
+    SkippedList,
+)
 from runstream.client.errors import ConnectionFailedError
 from runstream.client.session import Session, Stream, decoded, lines_of, refusal
 
@@ -63,6 +75,62 @@ class Caches:
         """Delete a cache. Raises ClientError (not-exist)."""
         path = f"/caches?group={quote(group, safe='')}&key={quote(key, safe='')}"
         await self._session.write("DELETE", path, None, type(None))
+
+
+class Parked:
+    """Operations on parked commits: those that could not be read or applied; `service` is `runs` or `config`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def page(self, service: str = "runs", *, after: str = "", limit: int = 100) -> ParkedList:
+        """Return parked commits in the order of the log, those behind the position `after`. Raises ClientError."""
+        params = {"service": service, "limit": limit, **({"after": after} if after else {})}
+        return await self._session.read("/parked", ParkedList, params)
+
+    async def get(self, position: str, service: str = "runs") -> ParkedCommitDetail:
+        """Return a parked or skipped commit as it is in the log. Raises ClientError (not-exist)."""
+        return await self._session.read(f"/parked/{quote(position)}", ParkedCommitDetail, {"service": service})
+
+    async def skipped(self, service: str = "runs") -> tuple[SkippedCommit, ...]:
+        """Return the skipped commits: by whom, when and why. Raises ClientError."""
+        return (await self._session.read("/parked/skipped", SkippedList, {"service": service})).skipped
+
+    async def retry(self, positions: Sequence[str] = ()) -> int:
+        """Ask the schedulers to try these parked commits of `runs` again, or all; return their number."""
+        body = {"action_type": "retry", "positions": list(positions)}
+        return (await self._session.write("PUT", "/parked/actions", body, RetriedCommits)).asked
+
+    async def skip(self, position: str, service: str = "runs", *, reason: str) -> str:
+        """Skip a parked commit for good; return the position of the decision.
+
+        Raises ClientError: not-exist when it is not parked, conflict when another one has to be decided about first.
+        """
+        body = {"action_type": "skip", "reason": reason}
+        path = f"/parked/{quote(position)}/actions?service={quote(service, safe='')}"
+        return (await self._session.write("PUT", path, body, _Decided)).position
+
+
+class _Decided(msgspec.Struct):
+    position: str
+
+
+class Checks:
+    """The check of the rows, the archive and the objects against the log; one runs at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def start(
+        self, *, partitions: Sequence[int] = (), archive: bool = True, objects: bool | None = None
+    ) -> FsckState:
+        """Start a check, which goes on without this client. Raises ClientError; of kind conflict while one runs."""
+        body = {"partitions": list(partitions), "archive": archive, "objects": objects}
+        return await self._session.write("POST", "/fsck", body, FsckState)
+
+    async def state(self) -> FsckState:
+        """Return the progress of the check at this gateway, or what the last one found. Raises ClientError."""
+        return await self._session.read("/fsck", FsckState)
 
 
 class _ModeRequest(msgspec.Struct, omit_defaults=True):

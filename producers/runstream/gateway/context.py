@@ -255,4 +255,4 @@ def _reference(kind: Any) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{SCHEMA_NAMES.get(kind.__name__, kind.__name__)}"}
 
 
-_DONE = {200: "done", 201: "created"}
+_DONE = {200: "done", 201: "created", 202: "begun"}

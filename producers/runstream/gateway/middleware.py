@@ -148,7 +148,7 @@ def _record(error: BaseException, scope: Scope) -> None:
 ALWAYS = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 ALWAYS_BELOW = (
     web_page.PREFIX,
-    *(f"{PREFIX}/{service}" for service in ("maintenance", "export", "import", "epochs")),
+    *(f"{PREFIX}/{service}" for service in ("maintenance", "export", "import", "epochs", "health")),
 )
 _DISCONNECT: Message = {"type": "http.disconnect"}
 

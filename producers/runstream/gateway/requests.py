@@ -441,6 +441,32 @@ class ExecutorActionBody(Body, frozen=True):
     action_type: Literal["drain", "undrain"]
 
 
+class ParkedRetryBody(Body, frozen=True):
+    """PUT /parked/actions."""
+
+    action_type: Literal["retry"]
+    positions: Annotated[list[Label], Meta(max_length=1000)] = []
+    """EPOCH/PARTITION/SEQUENCE of each commit; none for all."""
+
+
+class ParkedActionBody(Body, frozen=True):
+    """PUT /parked/{epoch}/{partition}/{sequence}/actions."""
+
+    action_type: Literal["skip"]
+    reason: Word
+
+
+class FsckBody(Body, frozen=True):
+    """POST /fsck; the body is optional."""
+
+    partitions: Annotated[list[int], Meta(max_length=256)] = []
+    """Only these; none for all."""
+    archive: bool = True
+    """Also check the archive of the log."""
+    objects: bool | None = None
+    """Also check that the objects of runs are stored, and no others; by default with the archive of all partitions."""
+
+
 class MaintenanceBody(Body, frozen=True):
     """Who changes the mode, and why; the body is optional."""
 

@@ -21,6 +21,7 @@ from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.context import GitRepositories
 from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import EVERY_SERVICE, export_routes, import_routes, maintenance_routes
+from runstream.gateway.routes.operations import operation_routes
 from runstream.gateway.routes.storage import storage_routes
 from runstream.gateway.session_records import StoredRecords
 from runstream.git.mirrors import Mirrors
@@ -47,6 +48,7 @@ from runstream.retention.usage import StorageUse
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
 from runstream.service.wiring import executor_leases, keyring_of
+from runstream.service.wiring.operations import ServedFsck, ServedHealth, ServedParked
 from runstream.settings import Settings
 from runstream.snapshots.export import LogExports
 from runstream.steplogs.reader import StepLogReader
@@ -101,6 +103,7 @@ async def make_gateway(
             export_routes(exports),
             import_routes(imports),
             storage_routes(_storage_use(platform)),
+            operation_routes(ServedParked(platform), ServedFsck(platform), ServedHealth(platform)),
         ],
     )
     overview.ending = gateway.stopping

@@ -65,6 +65,13 @@ export type Change = {
   at: string;
 };
 
+/** The body of a commit: one of these. */
+export type CommitBody = {
+  json: unknown;
+  text: string | null;
+  base64: string | null;
+};
+
 /** POST /projects/{project}/createrun: a commit of the project's repository; exactly one of branch, tag and ref. */
 export type CommitRunBody = {
   branch?: string;
@@ -341,6 +348,54 @@ export type FreshBody = {
   secret_files?: readonly InputFileBody[];
 };
 
+/** POST /fsck; the body is optional. */
+export type FsckBody = {
+  partitions?: readonly number[];
+  archive?: boolean;
+  objects?: boolean | null;
+};
+
+/** The progress of a check. */
+export type FsckProgress = {
+  step: string;
+  done: number;
+  total: number;
+};
+
+/** What a check of rows, archive and objects against the log has found. */
+export type FsckReport = {
+  commits: number;
+  rows: number;
+  count: number;
+  differences: readonly string[];
+  archive: Record<string, unknown> | null;
+  objects: Record<string, unknown> | null;
+  stalls: readonly Stall[];
+};
+
+/** A check that runs or has ended. */
+export type FsckState = {
+  name: string;
+  begun: string;
+  progress: FsckProgress | null;
+  result: FsckReport | null;
+  error: readonly (Record<string, unknown>)[] | null;
+};
+
+/** What a gateway knows about the servers behind it, as `runstream doctor` tells it. */
+export type Health = {
+  at: string;
+  findings: readonly HealthFinding[];
+};
+
+/** What was found about one thing, and what to do about it. */
+export type HealthFinding = {
+  what: string;
+  status: "ok" | "problem" | "unknown" | "warning";
+  found: string;
+  todo: string;
+};
+
 /** A file of variables or secrets (YAML or JSON); its name is for messages. */
 export type InputFileBody = {
   name: string;
@@ -581,6 +636,46 @@ export type OwnedTaskSummary = {
   task_timeout_interval: number;
 };
 
+/** PUT /parked/{epoch}/{partition}/{sequence}/actions. */
+export type ParkedActionBody = {
+  action_type: "skip";
+  reason: string;
+};
+
+/** A commit that could not be read or applied. */
+export type ParkedCommit = {
+  position: string;
+  subject: string;
+  aggregate: string;
+  reason: string;
+  at: string;
+};
+
+/** A commit that is parked or was skipped, as it is in the log. */
+export type ParkedCommitDetail = {
+  position: string;
+  aggregate: string;
+  subject: string;
+  stored_at: string;
+  headers: Record<string, string>;
+  parked: ParkedCommit | null;
+  behind: readonly string[];
+  skipped: SkippedCommit | null;
+  body: CommitBody;
+};
+
+/** Parked commits, in the order of the log. */
+export type ParkedList = {
+  parked: readonly ParkedCommit[];
+  more: boolean;
+};
+
+/** PUT /parked/actions. */
+export type ParkedRetryBody = {
+  action_type: "retry";
+  positions?: readonly string[];
+};
+
 /** The state of one component. */
 export type PartRecord = {
   doing: Doing;
@@ -679,6 +774,11 @@ export type RestartShape = {
   tasks: readonly string[];
   descendants: boolean;
   fresh: boolean;
+};
+
+/** The number of parked commits that are tried again. */
+export type RetriedCommits = {
+  asked: number;
 };
 
 /** When a task is tried again. */
@@ -899,10 +999,40 @@ export type SessionView = {
   current: boolean;
 };
 
+/** A decision that a commit is never applied. */
+export type SkippedCommit = {
+  position: string;
+  subject: string;
+  skipped: string;
+  aggregate_version: number;
+  by: string;
+  at: string;
+  reason: string;
+  sha256: string;
+};
+
+/** All skipped commits, in the order of each partition. */
+export type SkippedList = {
+  skipped: readonly SkippedCommit[];
+};
+
 /** A run of a configuration file that was not created. */
 export type SkippedRunShape = {
   name: string;
   reason: "ci_skip" | "when";
+};
+
+/** A consumer of the log that makes no progress in one partition, or has parked commits. */
+export type Stall = {
+  component: string;
+  kind: string;
+  partition: number;
+  position: string;
+  since: string;
+  commits: number;
+  why: string;
+  todo: string;
+  service: string;
 };
 
 /** One step; which fields count depends on its type. */
