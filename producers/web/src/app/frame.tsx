@@ -3,6 +3,7 @@ import { useEffect } from "preact/hooks";
 import { connection, loggedOut, tryAgain } from "../api/client";
 import { logOut, readSession, session } from "../api/session";
 import { streamState } from "../api/stream";
+import { Forms } from "../components/forms";
 import { Icon, type IconName } from "../components/icon";
 import { attempt, Menu, MenuItem, Overlays } from "../components/overlay";
 import { Empty, Skeleton, useTitle } from "../components/parts";
@@ -17,7 +18,7 @@ import { routes } from "./routes";
 
 const PLACES: readonly { path: string; label: string; key: string; below?: readonly string[] }[] = [
   { path: "/", label: "Runs", key: "g r", below: ["/runs", "/groups"] },
-  { path: "/p", label: "Projects", key: "g p", below: ["/p", "/orgs"] },
+  { path: "/p", label: "Projects", key: "g p", below: ["/p", "/g", "/orgs"] },
   { path: "/flaky", label: "Flaky", key: "g f" },
   { path: "/events", label: "Events", key: "g e" },
   { path: "/executors", label: "Executors", key: "g x" },
@@ -164,6 +165,7 @@ export function Frame() {
       <Palette />
       <KeysHelp />
       <Overlays />
+      <Forms />
     </>
   );
 }

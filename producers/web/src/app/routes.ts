@@ -2,7 +2,9 @@
 import type { Route } from "./router";
 import { logRoutes } from "../pages/log";
 import { loginRoutes } from "../pages/login";
+import { peopleRoutes } from "../pages/people";
+import { projectRoutes } from "../pages/projects";
 import { runRoutes } from "../pages/run";
 import { runsRoutes } from "../pages/runs";
 
-export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes, ...runRoutes, ...logRoutes];
+export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes, ...runRoutes, ...logRoutes, ...projectRoutes, ...peopleRoutes];

@@ -1,0 +1,133 @@
+"""The pages of projects, organizations and accounts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from runstream.client import Client
+from tests.page.conftest import WAIT_MS, Site
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Locator, Page
+
+
+@asynccontextmanager
+async def tab_of(site: Site, browser: Browser, name: str, *expected: str) -> AsyncIterator[Page]:
+    """Create a user and log in by a link; errors of the tab are failures, except for those expected."""
+    from tests.page.browser import watched
+
+    await site.client.users.create(name)
+    context = await browser.new_context(base_url=site.url, timezone_id="UTC")
+    context.set_default_timeout(WAIT_MS)
+    errors = await watched(context)
+    for pattern in expected:
+        errors.expect(pattern)
+    tab = await context.new_page()
+    await tab.goto((await site.client.users.login_link(name)).url)
+    await tab.wait_for_url(f"{site.url}/ui/")
+    yield tab
+    assert errors.unexpected == []
+    await context.close()
+
+
+async def fill(tab: Page, opener: str, submit: str, **fields: str) -> Locator:
+    """Fill in the form that a button opens, by the labels of its fields, and send it."""
+    await tab.get_by_role("button", name=opener).click()
+    dialog = tab.get_by_role("dialog")
+    for label, value in fields.items():
+        field = dialog.get_by_label(label.replace("_", " ")).first
+        if await field.evaluate("one => one.localName") == "select":
+            await field.select_option(value)
+        else:
+            await field.fill(value)
+    await dialog.get_by_role("button", name=submit).click()
+    return dialog
+
+
+async def test_a_private_project_is_made_with_its_secret_and_variable_and_an_outsider_does_not_see_it(
+    site: Site, browser: Browser
+) -> None:
+    async with tab_of(site, browser, "pia") as tab:
+        await tab.goto("/ui/p")
+        await fill(tab, "New organization", "Create organization", Name="weavers", Visibility="private")
+        await tab.wait_for_url(f"{site.url}/ui/g/org/weavers")
+        await fill(tab, "New group", "Create group", Name="looms")
+        await tab.wait_for_url(f"{site.url}/ui/g/org/weavers/looms")
+        await fill(
+            tab,
+            "New project",
+            "Create project",
+            Name="shuttle",
+            URL_of_the_repository="https://git.invalid/shuttle.git",
+        )
+        await tab.wait_for_url(f"{site.url}/ui/p/org/weavers/looms/shuttle")
+        await tab.get_by_text("private", exact=True).wait_for()
+        await tab.get_by_role("link", name="Secrets").click()
+        await fill(tab, "New secret", "Create secret", Name="deploy", Keys_and_values="password=a=b c")
+        await tab.get_by_role("row").filter(has_text="deploy").get_by_text("here").wait_for()
+        await tab.get_by_role("link", name="Variables").click()
+        await fill(
+            tab, "New variable", "Create variable", Name="PASSWORD", Values="deploy.password branch=main\nother.key"
+        )
+        row = tab.get_by_role("row").filter(has_text="PASSWORD")
+        await row.get_by_text("for branch main").wait_for()
+        await row.get_by_text("no such secret").wait_for()
+        await tab.get_by_role("button", name="New variable").click()
+        dialog = tab.get_by_role("dialog")
+        await dialog.get_by_label("Name").fill("OTHER")
+        await dialog.get_by_label("Values").fill("deploy.password branch")
+        await dialog.get_by_role("button", name="Create variable").click()
+        await dialog.get_by_role("alert").get_by_text("is no condition").wait_for()
+        await tab.keyboard.press("Escape")
+        await tab.get_by_role("link", name="Audit").click()
+        await tab.get_by_role("row").filter(has_text="VariableCreated").get_by_text("pia").wait_for()
+    async with tab_of(site, browser, "olaf", "status of 404") as tab:
+        await tab.goto("/ui/p/org/weavers/looms/shuttle")
+        await tab.get_by_role("alert").wait_for()
+        await tab.goto("/ui/p")
+        await tab.get_by_role("heading", name="Your organizations").wait_for()
+        assert await tab.get_by_text("weavers").count() == 0
+
+
+async def test_a_token_is_shown_once_works_and_is_revoked(site: Site, browser: Browser) -> None:
+    async with tab_of(site, browser, "tove") as tab:
+        await tab.goto("/ui/user")
+        dialog = await fill(tab, "New token", "Create token", Name="laptop", Scope="read")
+        token = await dialog.locator("pre").inner_text()
+        async with Client(site.url, token=token) as client:
+            assert (await client.users.current()).username == "tove"
+        await dialog.get_by_role("button", name="Done").click()
+        await tab.reload()
+        row = tab.get_by_role("row").filter(has_text="laptop")
+        await row.get_by_text("read").wait_for()
+        assert token not in await tab.content()
+        await row.get_by_role("button", name="Revoke").click()
+        await tab.get_by_role("dialog").get_by_role("button", name="Revoke token").click()
+        await tab.get_by_text("You have no tokens").wait_for()
+
+
+async def test_a_project_is_deleted_after_its_name_is_typed(site: Site, browser: Browser) -> None:
+    async with tab_of(site, browser, "dora") as tab:
+        await tab.goto("/ui/g/user/dora")
+        await fill(
+            tab, "New project", "Create project", Name="gone", URL_of_the_repository="https://git.invalid/gone.git"
+        )
+        await tab.get_by_role("link", name="Settings").click()
+        await tab.get_by_role("button", name="Delete project").click()
+        dialog = tab.get_by_role("dialog")
+        assert await dialog.get_by_role("button", name="Delete project").is_disabled()
+        await dialog.get_by_role("textbox").fill("gone")
+        await dialog.get_by_role("button", name="Delete project").click()
+        await tab.wait_for_url(f"{site.url}/ui/g/user/dora")
+        await tab.get_by_text("There are no projects here yet").wait_for()
+
+
+async def test_an_administrator_creates_users_and_gives_them_links(tab: Page, site: Site) -> None:
+    await tab.goto("/ui/admin")
+    await fill(tab, "New user", "Create user", Name="nils")
+    await tab.get_by_role("row").filter(has_text="nils").get_by_role("button", name="Login link").click()
+    dialog = tab.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Make link").click()
+    assert "/ui/login#" in await dialog.locator("pre").inner_text()
