@@ -15,11 +15,15 @@ import pytest
 
 from runstream.client import Client, ClientError, NewRun
 from runstream.client.session import ATTEMPTS
+from runstream.commits import LogPosition
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunFinished, RunNumbered, RunResultSet, RunStarted, RunTaskRetried
 from runstream.gateway import middleware
+from runstream.gateway.events import RunPhases
 from runstream.gateway.middleware import MaintenanceGate
 from runstream.ids import executor_task_id, run_task_id
+from runstream.log.tail import scope_of_run, tail
+from runstream.projections.as_of import RunsAsOf
 from runstream.run_states import RunResult
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import BEGUN, TOKEN, World, run_body
@@ -117,6 +121,24 @@ async def test_phases_of_runs_are_reported() -> None:
             second = [line async for line in _until(lines, "data:")][-1]
     assert '"Phase":"running","Result":"failed"' in first
     assert '"Phase":"finished","Result":"failed"' in second
+
+
+async def test_phases_of_runs_that_the_reader_may_not_see_are_left_out() -> None:
+    world = World.make()
+    async with _served(world) as client:
+        tasks = run_body()["run_config_tasks"]
+        for group in ("/project/web/branch/main", "/project/other/branch/main", "/project/web/branch/dev"):
+            await client.runs.create(NewRun(group, group.rsplit("/", 1)[-1], tasks))
+    phases = RunPhases(world.log, RunsAsOf(world.log), lambda group: group.startswith("/project/web/"))
+    told: list[str] = []
+    async with tail(world.log, await scope_of_run(world.log, ""), LogPosition(1, (0,) * 4)) as take:
+        for _ in range(2):
+            for seen in await take():
+                text = (await phases.format_message(seen)).decode()
+                told += [json.loads(line[6:])["Data"]["name"] for line in text.splitlines() if line.startswith("data:")]
+            if len(told) >= 2:
+                break
+    assert sorted(told) == ["dev", "main"]
 
 
 async def test_an_event_of_a_phase_carries_the_run_as_it_was_then() -> None:

@@ -100,6 +100,8 @@ class RunPhases:
 
     log: Log
     past: PastRuns
+    sees: Callable[[str], bool]
+    """Whether the reader of the stream may see the runs of a group."""
     _results: LRUCache[str, RunResult] = field(default_factory=lambda: LRUCache(_KNOWN_RUNS))
     """Results of the most recent runs; others are read from their history."""
 
@@ -137,6 +139,8 @@ class RunPhases:
             )
         if changes:
             run = await self._run(stored)
+            if run is not None and not self.sees(run.record.run.group):
+                return []
             for one in changes:
                 one["Data"] = run and {**run_data(run), "phase": one["Phase"], "result": one["Result"]}
         return changes

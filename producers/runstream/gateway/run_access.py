@@ -57,6 +57,15 @@ async def require_run(context: GatewayContext, sender: Sender, run_id: str, wish
     _require(context, sender, found.run.group, wish, _hidden_run(run_id))
 
 
+def sees_runs(context: GatewayContext, sender: Sender, group: str) -> bool:
+    """Return whether the sender may see the runs of a group, by what is so now."""
+    if sender.actor.admin:
+        return True
+    state = context.config.state
+    owner = owner_of_runs(state, group)
+    return owner is not None and status(state, sender.actor, reading_runs(state, owner), owner) == OK
+
+
 def require_seen(context: GatewayContext, sender: Sender, run_id: str, group: str) -> None:
     """Raise NotExistError for a run, read already, that the sender may not see."""
     if not sender.actor.admin:
@@ -121,11 +130,11 @@ def _require_scope(actor: Actor, wish: Wish) -> None:
 
 
 def _require(context: GatewayContext, sender: Sender, group: str, wish: Wish, hidden: NotExistError) -> None:
+    if not sees_runs(context, sender, group):
+        raise hidden
     state = context.config.state
     owner = owner_of_runs(state, group)
-    if owner is None or status(state, sender.actor, reading_runs(state, owner), owner) != OK:
-        raise hidden
-    if wish is not Wish.SEE:
+    if wish is not Wish.SEE and owner is not None:
         action = _action(owner, wish)
         if status(state, sender.actor, action, owner) != OK:
             raise refusal(403, action, owner, scope=sender.actor.scope)

@@ -14,7 +14,7 @@ from runstream.errors import BadRequestError
 from runstream.gateway.access import require_administrator
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.events import Formatter, RunPhases, commit_event, write_events
-from runstream.gateway.run_access import Wish, require_run
+from runstream.gateway.run_access import Wish, require_run, sees_runs
 from runstream.gateway.sender import sender_of
 from runstream.gateway.streaming import LiveResponse
 from runstream.limits import MAX_WORD_BYTES
@@ -54,6 +54,7 @@ def event_routes(context: GatewayContext) -> APIRouter:
 
     @router.get("/runs/events", openapi_extra=_STREAM)
     async def run_events(
+        request: Request,
         after: Annotated[
             str,
             Query(max_length=MAX_WORD_BYTES, alias="afterSequence", description="a position; empty or 0 for the end"),
@@ -62,9 +63,12 @@ def event_routes(context: GatewayContext) -> APIRouter:
             str, Header(max_length=MAX_WORD_BYTES, description="the position to resume from")
         ] = "",
     ) -> Response:
-        """Stream an event for each change of the phase or the result of a run."""
+        """Stream an event for each change of the phase or the result of a run that the sender may see."""
+        sees = partial(sees_runs, context, sender_of(request))
         start = await _start_after(context, last_event_id or after)
-        return stream(await scope_of_run(context.log, ""), start, RunPhases(context.log, context.past).format_message)
+        return stream(
+            await scope_of_run(context.log, ""), start, RunPhases(context.log, context.past, sees).format_message
+        )
 
     return router
 

@@ -197,16 +197,17 @@ RUNNING = READING | {
 """The actions that a token of scope `run` allows."""
 
 
-def relations(state: ConfigState, actor: Actor, thing: Thing) -> list[Relation]:
+def relations(state: ConfigState | None, actor: Actor, thing: Thing) -> list[Relation]:
     """Return what an actor is to a thing, the strongest last; an administrator may also be a member or owner.
 
-    A user who was deleted since the request was authenticated is anonymous.
+    A user who was deleted since the request was authenticated is anonymous. Without a state, what is asked is about the
+    deployment, and the actor is as it was authenticated.
     """
     if not actor.user_id:
         return ["admin token"] if actor.admin else ["anonymous"]
-    if actor.user_id not in state.users:
+    if state is not None and actor.user_id not in state.users:
         return ["anonymous"]
-    found = _relation(state, actor.user_id, thing)
+    found: Relation = "stranger" if state is None else _relation(state, actor.user_id, thing)
     return [found, "admin"] if actor.admin else [found]
 
 
@@ -217,7 +218,7 @@ def _relation(state: ConfigState, user_id: str, thing: Thing) -> Relation:
     return "owner" if owner is not None and owner.id == user_id else "stranger"
 
 
-def status(state: ConfigState, actor: Actor, action: Action, thing: Thing = None) -> Status:
+def status(state: ConfigState | None, actor: Actor, action: Action, thing: Thing = None) -> Status:
     """Return 200 if the actor may do it, else the status of the refusal; the scope of a token counts, too."""
     row = PERMISSIONS[action]
     answers = [row[relation] for relation in relations(state, actor, thing)]
@@ -227,7 +228,7 @@ def status(state: ConfigState, actor: Actor, action: Action, thing: Thing = None
     return OK if allowed else 403
 
 
-def require(state: ConfigState, actor: Actor, action: Action, thing: Thing = None) -> None:
+def require(state: ConfigState | None, actor: Actor, action: Action, thing: Thing = None) -> None:
     """Raise the refusal with its status and code, unless the actor may do it."""
     found = status(state, actor, action, thing)
     if found != OK:
