@@ -7,6 +7,7 @@ field, and OpenAPI says so (`runstream.gateway.openapi`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -251,6 +252,8 @@ class Page(Answer, frozen=True):
     """Requests the next page of this list; empty on the last page."""
     counts: RunCounts | None = None
     """None unless the request asks for them."""
+    tasks: Mapping[str, Mapping[str, int]] | None = None
+    """By the id of the run: how many tasks have each status; None unless the request asks for them."""
 
 
 class Executor(Answer, frozen=True, kw_only=True):

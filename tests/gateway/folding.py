@@ -52,7 +52,9 @@ class FoldedLog:
                     return _read(fold, run.state.id)
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
+    async def runs(
+        self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False, tasks: bool = False
+    ) -> RunPage:
         runs = [tracked.state for fold in await self.partitions() for tracked in fold.runs.values()]
         runs = [run for run in runs if not query.phases or run.phase in query.phases]
         runs = [run for run in runs if query.name in ("", run.name) and _in_groups(run.group, query.groups)]

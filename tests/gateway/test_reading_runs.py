@@ -175,7 +175,7 @@ async def test_the_client_goes_through_all_pages() -> None:
     world = World.make()
     pages = {0: RunPage((SUMMARY,), 512), 512: RunPage((SUMMARY, SUMMARY), None)}
 
-    async def runs(query: object, _: object, *, counts: bool) -> RunPage:
+    async def runs(query: object, _: object, *, counts: bool, tasks: bool) -> RunPage:
         return pages[query.start]  # type: ignore[attr-defined]
 
     world.reads.runs = runs  # type: ignore[method-assign,assignment]

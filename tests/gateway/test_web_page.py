@@ -83,11 +83,13 @@ async def test_assets_are_cached_for_ever_and_compressed(http: httpx2.AsyncClien
 async def test_a_file_that_is_not_there_is_not_found(http: httpx2.AsyncClient, path: str) -> None:
     answer = await http.get(f"http://gateway{path}")
     assert (answer.status_code, answer.json()[0]["code"]) == (404, "assetDoesNotExist")
+    assert answer.headers["content-security-policy"] == POLICY
 
 
 async def test_the_page_takes_no_other_methods(http: httpx2.AsyncClient) -> None:
     answer = await http.post("http://gateway/ui/", content=b"x")
     assert (answer.status_code, answer.json()[0]["code"]) == (405, "methodNotAllowed")
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 async def test_the_page_is_there_with_credentials_that_are_not_valid_and_in_maintenance() -> None:

@@ -83,7 +83,9 @@ class FoldedReads:
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
+    async def runs(
+        self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False, tasks: bool = False
+    ) -> RunPage:
         self.queries.append(query)
         self.counted.append(counts)
         return self.page

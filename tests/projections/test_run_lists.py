@@ -167,6 +167,20 @@ async def test_counting_stops_at_a_bound(
                 assert counted.more or counted.count == numbers[phase]
 
 
+async def test_the_tasks_of_the_runs_on_a_page_are_counted_by_status(
+    world: World, database_url: str, database_schema: str
+) -> None:
+    async with projected(database_url, database_schema, world) as database, database.snapshot() as transaction:
+        page = await list_runs(transaction, RunQuery(limit=40), tasks=True)
+        runs = {run.id: run for run in matching(world, RunQuery(limit=40))}
+        wanted = {one.id: Counter(task.status.value for task in runs[one.id].tasks.values()) for one in page.runs}
+        assert page.tasks == wanted
+        assert sum(map(len, wanted.values())) > 5
+        assert (await list_runs(transaction, RunQuery())).tasks is None
+        empty = await list_runs(transaction, RunQuery(name="no such run"), tasks=True)
+        assert empty.tasks == {}
+
+
 @asynccontextmanager
 async def large(url: str, schema: str, world: World) -> AsyncIterator[Database]:
     """Many rows, so that the planner sees a point in indexes: copies of the world's runs in many projects."""

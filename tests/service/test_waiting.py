@@ -126,7 +126,10 @@ async def test_a_gateway_waits_for_postgres_then_serves_and_survives_that_both_g
             await process.until("dependency_awaited", dependency="postgres")
             async with httpx2.AsyncClient() as http:
                 refused = await http.post(f"{process.url}/api/v1alpha/runs", content=b"{}")
+                page, root = await http.get(f"{process.url}/ui/runs/1"), await http.get(f"{process.url}/")
             assert (refused.status_code, refused.json()[0]["details"]["dependency"]) == (503, "postgres")
+            assert (page.status_code, root.headers["location"]) == (200, "/ui/")
+            assert "content-security-policy" in page.headers
             assert "retry-after" in refused.headers
             status, checks = await process.checks()
             assert (status, list(checks)) == (503, ["database"])

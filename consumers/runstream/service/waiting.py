@@ -1,7 +1,7 @@
 """The wait for NATS, Postgres or the object storage: the process is not ready, and reports the missing dependency.
 
 It answers on its future port: /healthz and /metrics as always, /readyz with the missing dependency. In place of a
-gateway, every other path answers 503, so that clients wait too.
+gateway, it serves the page, which says what is missing, and every other path answers 503, so that clients wait too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import nats.errors
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -114,10 +113,10 @@ class Waiting:
             routes.append(Route("/{path:path}", self._refuse, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]))
         return Starlette(routes=routes)
 
-    async def _refuse(self, _request: Request) -> Response:
-        from runstream.service.wiring.gateway import refusal  # only with a gateway: it loads all of FastAPI
+    async def _refuse(self, request: Request) -> ASGIApp:
+        from runstream.service.wiring.gateway import while_waiting  # only with a gateway: it loads all of FastAPI
 
-        return refusal(next(iter(self._missing.values())))
+        return while_waiting(request.url.path, next(iter(self._missing.values())))
 
 
 def _failing(error: InternalError) -> Check:

@@ -143,6 +143,7 @@ class Runs:
         limit: int = 25,
         cursor: str = "",
         counts: bool = False,
+        tasks: bool = False,
         **filters: Unpack[RunFilters],
     ) -> Page:
         """Return a page of runs (at most 40), the latest first unless `ascending`; `start` is the sequence before it.
@@ -151,16 +152,18 @@ class Runs:
         commit's hash (7 digits or more), or a part of the name, the group or the value of an annotation. `last_run`
         selects the last run of each group, `waiting_approval` runs with a task that waits for its approval. A page can
         have fewer runs than `limit` although more follow. With `counts` the page says how many runs the list has in
-        each phase and with each result.
+        each phase and with each result, with `tasks` how many tasks of each of its runs have each status.
 
-        The `cursor` of a page selects the next page of the same list; it can be combined with `limit` and `counts`.
+        The `cursor` of a page selects the next page of the same list; it can be combined with `limit`, `counts` and
+        `tasks`.
         """
         if cursor:
-            more = {"counts": "1"} if counts else {}
+            more = {flag: "1" for flag, on in (("counts", counts), ("tasks", tasks)) if on}
             return await self._session.read("/runs", Page, {"cursor": cursor, "limit": limit, **more})
         texts = {"name": filters.get("name"), "text": filters.get("text")}
         flags = {
             "counts": counts,
+            "tasks": tasks,
             "waitingapproval": filters.get("waiting_approval"),
             "lastrun": filters.get("last_run"),
             "asc": filters.get("ascending"),

@@ -84,10 +84,15 @@ class RunPage:
     next_start: int | None = None
     """The `start` of the next page; None on the last one."""
     counts: RunCounts | None = None
+    tasks: Mapping[str, Mapping[str, int]] | None = None
+    """By the id of the run: how many tasks have each status."""
 
 
-async def list_runs(transaction: Transaction, query: RunQuery, *, counts: bool = False) -> RunPage:
-    """List the matching runs by sequence. Raises BadRequestError for a limit that is out of bounds."""
+async def list_runs(transaction: Transaction, query: RunQuery, *, counts: bool = False, tasks: bool = False) -> RunPage:
+    """List the matching runs by sequence. Raises BadRequestError for a limit that is out of bounds.
+
+    With `counts` count the runs of the list, with `tasks` the tasks of the runs on the page.
+    """
     if not 1 <= query.limit <= MAX_LIMIT:
         raise BadRequestError(
             f"limit {query.limit} is out of bounds", code="invalidLimit", hint=f"use 1 to {MAX_LIMIT}"
@@ -109,7 +114,23 @@ async def list_runs(transaction: Transaction, query: RunQuery, *, counts: bool =
         end = None
     next_start = rows[query.limit - 1]["sequence"] if len(rows) > query.limit else end
     found = await _counts(transaction, listing) if counts else None
-    return RunPage(tuple(_summary(row) for row in rows[: query.limit]), next_start, found)
+    runs = tuple(_summary(row) for row in rows[: query.limit])
+    of_tasks = await _task_counts(transaction, [run.id for run in runs]) if tasks else None
+    return RunPage(runs, next_start, found, of_tasks)
+
+
+async def _task_counts(transaction: Transaction, runs: list[str]) -> dict[str, dict[str, int]]:
+    counted: dict[str, dict[str, int]] = {run: {} for run in runs}
+    for row in await transaction.rows(_TASK_COUNTS, {"runs": runs}):
+        counted[row["run_id"]][row["status"]] = row["count"]
+    return counted
+
+
+_TASK_COUNTS = text("""
+SELECT run_id, status, count(*) AS count FROM run_tasks WHERE run_id = ANY(CAST(:runs AS text[]))
+GROUP BY run_id, status
+""")
+"""Reads the primary key of run_tasks."""
 
 
 IN_ORDER = text("""

@@ -73,8 +73,10 @@ class Reads(Protocol):
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         """Return the run of this number in the group. Raises NotExistError."""
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
-        """Return a page of runs, if asked for with the counts of its list."""
+    async def runs(
+        self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False, tasks: bool = False
+    ) -> RunPage:
+        """Return a page of runs, if asked for with the counts of its list and of the tasks of its runs."""
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""
@@ -111,9 +113,11 @@ class DatabaseReads:
         """Return the run of this number in the group. Raises NotExistError."""
         return await self._run(lambda transaction: get_run_by_counter(transaction, group, counter), at_least)
 
-    async def runs(self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False) -> RunPage:
-        """Return a page of runs, if asked for with the counts of its list."""
-        return await self._read(lambda transaction: list_runs(transaction, query, counts=counts), at_least)
+    async def runs(
+        self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False, tasks: bool = False
+    ) -> RunPage:
+        """Return a page of runs, if asked for with the counts of its list and of the tasks of its runs."""
+        return await self._read(lambda transaction: list_runs(transaction, query, counts=counts, tasks=tasks), at_least)
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""

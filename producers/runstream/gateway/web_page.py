@@ -25,7 +25,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import BadRequestError, NotExistError, RunstreamError
+from runstream.gateway.errors import error_response
 
 PREFIX = "/ui"
 _FOLDER = "page"
@@ -90,23 +91,31 @@ class PageFiles:
         self._document = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Raises NotExistError for an asset that is not there."""
-        request = Request(scope)
+        """Answer one request."""
+        try:
+            response = self._response(Request(scope))
+        except RunstreamError as error:
+            response = error_response(error)
+            response.headers.update(SAFETY)
+        await response(scope, receive, send)
+
+    def _response(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             raise BadRequestError(
-                f"{scope['path']} does not take {request.method}", code="methodNotAllowed", hint="GET"
+                f"{request.url.path} does not take {request.method}",
+                code="methodNotAllowed",
+                details={"allow": ["GET", "HEAD"]},
+                hint="the API is at /api/v1alpha",
             )
         self._refresh()
-        path = scope["path"].removeprefix(PREFIX)
+        path = request.scope["path"].removeprefix(PREFIX)
         if path.startswith("/assets/"):
-            response = self._asset(path.removeprefix("/assets/"), request.headers)
-        else:
-            raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").removeprefix(PREFIX)
-            document = self._document.replace(
-                _COMMAND, escape(command_for(raw, f"{request.url.scheme}://{request.url.netloc}/"))
-            )
-            response = _answer(_file("index.html", document.encode()), request.headers, "no-cache")
-        await response(scope, receive, send)
+            return self._asset(path.removeprefix("/assets/"), request.headers)
+        raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+        base = f"{request.url.scheme}://{request.url.netloc}/"
+        command = escape(command_for(raw.decode("latin-1").removeprefix(PREFIX), base))
+        document = self._document.replace(_COMMAND, command).encode()
+        return _answer(_file("index.html", document), request.headers, "no-cache")
 
     def _refresh(self) -> None:
         """Read the files when they were built since; the document is written last."""

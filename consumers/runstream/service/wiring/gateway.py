@@ -9,7 +9,8 @@ from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from runstream import config_folding
 from runstream.config.store import ConfigFollower, ConfigStore
@@ -17,6 +18,7 @@ from runstream.configstore.reading import parked_as_of
 from runstream.database.epochs import remember_export
 from runstream.embedded.process import free_port
 from runstream.errors import BadRequestError, InternalError
+from runstream.gateway import web_page
 from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.context import GitRepositories
 from runstream.gateway.errors import error_response
@@ -58,9 +60,14 @@ _CHOICES = {EVERY_SERVICE: SERVICES, **{service: (service,) for service in SERVI
 """The services of an export or import whose request names none, or one."""
 
 
-def refusal(missing: InternalError) -> Response:
-    """Return the response of a gateway that waits for a missing dependency."""
-    return error_response(missing)
+def while_waiting(path: str, missing: InternalError) -> ASGIApp:
+    """Return what answers a request of a path while the gateway waits for a missing dependency."""
+    if path == "/":
+        return RedirectResponse(f"{web_page.PREFIX}/", 307)
+    return _PAGE if path == web_page.PREFIX or path.startswith(f"{web_page.PREFIX}/") else error_response(missing)
+
+
+_PAGE = web_page.PageFiles()
 
 
 async def make_gateway(

@@ -163,6 +163,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
         waitingapproval: Flag = None,
         lastrun: Flag = None,
         counts: Flag = None,
+        tasks: Flag = None,
         start: Annotated[int, Query(ge=0, lt=1 << 63, description="behind the run of this sequence")] = 0,
         limit: Annotated[
             int, Query(ge=1, lt=1 << 63, description=f"at most {MAX_LIMIT}, whatever is asked for")
@@ -171,6 +172,8 @@ def run_routes(context: GatewayContext) -> APIRouter:
         cursor: Cursor = "",
     ) -> Response:
         """Return a page of runs, the latest first unless `asc`; with `counts`, how many there are by phase and result.
+
+        With `tasks` it says how many tasks each run has in each status.
 
         `lastrun` selects the last matching run of each group. A page can have fewer runs than its limit although more
         follow: a request reads a bounded number of runs.
@@ -191,7 +194,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
             raise cursor_with_parameters()
         query = decode_cursor(cursor, query) if cursor else query
         query = replace(query, groups=require_groups(context, sender_of(request), query.groups))
-        page = await context.reads.runs(query, at_least, counts=flag(counts))
+        page = await context.reads.runs(query, at_least, counts=flag(counts), tasks=flag(tasks))
         return _page(page, page.next_start, next_cursor(query, page))
 
     @router.get("/runs/{run_id}", openapi_extra=documented(None, RunAnswer))
@@ -266,7 +269,7 @@ def _storable(filtered: str) -> str:
 
 
 def _page(page: RunPage, next_start: int | None, cursor: str) -> Response:
-    shape = Page(page.runs, next_start, cursor, page.counts)
+    shape = Page(page.runs, next_start, cursor, page.counts, page.tasks)
     headers = {"X-Agola-HasMore": str(bool(cursor)).lower(), "X-Agola-Cursor": cursor}
     return json_response(shape, headers=headers)
 

@@ -1,6 +1,6 @@
 // Who looks at the page.
 import { signal } from "@preact/signals";
-import { ApiError, get, loggedOut, send } from "./client";
+import { ApiError, cameBack, get, loggedOut, send } from "./client";
 import type { LoginView } from "./types";
 
 /** The login; null without one, undefined before it is known. */
@@ -36,6 +36,11 @@ export async function logOut(): Promise<void> {
   await send("DELETE", "/auth/session");
   session.value = null;
 }
+
+// The page was opened while the service was away.
+cameBack.subscribe((times) => {
+  if (times > 0 && session.peek() === undefined) void readSession();
+});
 
 loggedOut.subscribe((ended) => {
   if (ended && session.peek()) session.value = null;

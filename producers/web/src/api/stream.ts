@@ -42,6 +42,8 @@ export function openStream({ path, query = {}, after = "", onEvents, onState }: 
   let timer = 0;
   let frame = 0;
   let arrived: StreamEvent[] = [];
+  /** The server has nothing more to send, ever: it said so by the event `end`. */
+  let over = false;
 
   const say = (state: StreamState): void => {
     if (closed) return;
@@ -64,7 +66,7 @@ export function openStream({ path, query = {}, after = "", onEvents, onState }: 
   const start = (): void => {
     clearTimeout(timer);
     abort.abort();
-    if (closed) return;
+    if (closed || over) return;
     if (document.hidden) {
       say({ state: "hidden" });
       return;
@@ -98,12 +100,15 @@ export function openStream({ path, query = {}, after = "", onEvents, onState }: 
             await reader.cancel();
             break;
           }
+          if (event.event === "end") over = true;
           lastId = event.id;
           arrived.push(event);
         }
         if (arrived.length && !frame) frame = requestAnimationFrame(flush);
       }
-      if (abort === mine) again();
+      if (abort !== mine) return;
+      if (over) say({ state: "ended" });
+      else again();
     } catch (error) {
       if (abort !== mine || closed) return;
       if (error instanceof ApiError && error.status >= 400 && error.status < 500 && error.status !== 408 && error.status !== 429) {
@@ -116,6 +121,7 @@ export function openStream({ path, query = {}, after = "", onEvents, onState }: 
     }
   };
   const onVisibility = (): void => {
+    if (over) return;
     if (document.hidden) {
       clearTimeout(timer);
       abort.abort();

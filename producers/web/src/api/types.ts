@@ -950,6 +950,7 @@ export type RunsAnswer = {
   next_start: number | null;
   cursor: string;
   counts: RunCounts | null;
+  tasks: Record<string, Record<string, number>> | null;
 };
 
 /** The runs of a configuration file, in its order; those that were not created, and why. */

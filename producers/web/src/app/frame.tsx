@@ -6,7 +6,7 @@ import { streamState } from "../api/stream";
 import { Forms } from "../components/forms";
 import { Icon, type IconName } from "../components/icon";
 import { attempt, Menu, MenuItem, Overlays } from "../components/overlay";
-import { Empty, Skeleton, useTitle } from "../components/parts";
+import { Empty, PageHead, Skeleton, useTitle } from "../components/parts";
 import { visible } from "../text/safe";
 import { iso } from "../text/time";
 import { bind, KeysHelp, showKeys } from "./keys";
@@ -127,9 +127,12 @@ function ConnectionBar() {
 function NotFound() {
   useTitle("No such page");
   return (
-    <Empty icon="question" title="There is no such page">
-      <p><a href={href("/")}>All runs</a></p>
-    </Empty>
+    <>
+      <PageHead title="No such page" />
+      <Empty icon="question" title={`There is nothing at ${visible(address.value.path)}`}>
+        <p><a href={href("/")}>All runs</a></p>
+      </Empty>
+    </>
   );
 }
 

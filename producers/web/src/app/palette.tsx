@@ -16,7 +16,7 @@ export function openPalette(): void {
   open.value = true;
 }
 
-type Hit = { key: string; to: string; label: string; detail: string; icon?: IconName; run?: RunSummaryShape };
+export type Hit = { key: string; to: string; label: string; detail: string; icon?: IconName; run?: RunSummaryShape };
 
 const PAGES: readonly [string, string][] = [
   ["Runs", "/"],
@@ -33,19 +33,31 @@ function pagesFor(text: string): Hit[] {
   return PAGES.filter(([label]) => label.toLowerCase().includes(text.toLowerCase())).map(([label, path]) => ({ key: path, to: href(path), label, detail: "page", icon: "right" }));
 }
 
-/** Whether a run has the text in its number, id, name, group, commit, branch or message. */
-function has(run: RunSummaryShape, text: string): boolean {
-  const { annotations } = run;
-  const places = [`#${run.counter}`, run.id, run.name, run.group, annotations.commit_sha, annotations.branch, annotations.message];
-  return places.some((one) => one?.toLowerCase().includes(text.toLowerCase()));
+async function runsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
+  if (UUID.test(text)) return [{ key: text, to: href(`/runs/${text}`), label: text, detail: "run", icon: "right" }];
+  const { runs } = await get<RunsAnswer>("/runs", { text, limit: 12 }, abort);
+  return runs.map((run): Hit => ({ key: run.id, to: href(`/runs/${run.id}`), label: run.name, detail: runRef(run), run }));
 }
 
-async function runsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
-  const found = await get<RunsAnswer>("/runs", { limit: 40 }, abort);
-  const runs = found.runs.filter((one) => has(one, text)).slice(0, 12);
-  const hits = runs.map((run): Hit => ({ key: run.id, to: href(`/runs/${run.id}`), label: run.name, detail: runRef(run), run }));
-  if (UUID.test(text) && !runs.some((one) => one.id === text)) hits.unshift({ key: text, to: href(`/runs/${text}`), label: text, detail: "run", icon: "right" });
-  return hits;
+type Finding = (text: string, abort: AbortSignal) => Promise<Hit[]>;
+const findings: Finding[] = [runsFor];
+
+/** Adds a kind of thing that the palette finds; called when its page is loaded. */
+export function addFinding(finding: Finding): void {
+  findings.push(finding);
+}
+
+/** Everything that the service finds; a kind that the user may not read has nothing. */
+async function hitsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
+  const found = await Promise.all(
+    findings.map((find) =>
+      find(text, abort).catch((error: unknown) => {
+        if (!abort.aborted && !(error instanceof ApiError)) throw error;
+        return [];
+      }),
+    ),
+  );
+  return [...(text ? pagesFor(text) : []), ...found.flat(), ...(text ? [] : pagesFor(""))];
 }
 
 export function Palette() {
@@ -54,30 +66,34 @@ export function Palette() {
 
 function Finder() {
   const [text, setText] = useState("");
-  const [found, setFound] = useState<Hit[]>([]);
+  const [found, setFound] = useState<{ text: string; hits: Hit[] }>({ text: "", hits: pagesFor("") });
   const [chosen, setChosen] = useState(0);
   const list = useRef<HTMLUListElement>(null);
   const close = (): void => {
     open.value = false;
   };
+  const wanted = text.trim();
   useEffect(() => {
     const abort = new AbortController();
     const timer = setTimeout(() => {
-      runsFor(text.trim(), abort.signal).then(setFound, (error: unknown) => {
-        if (!abort.signal.aborted && !(error instanceof ApiError)) throw error;
-      });
-    }, text ? DELAY : 0);
+      void hitsFor(wanted, abort.signal).then((hits) => !abort.signal.aborted && setFound({ text: wanted, hits }));
+    }, wanted ? DELAY : 0);
     return () => {
       clearTimeout(timer);
       abort.abort();
     };
-  }, [text]);
-  const hits = [...(text ? pagesFor(text.trim()) : []), ...found.filter((one) => !text || !one.run || has(one.run, text.trim())), ...(text ? [] : pagesFor(""))];
+  }, [wanted]);
+  const { hits } = found;
   const at = Math.min(chosen, Math.max(0, hits.length - 1));
   const go = (hit: Hit | undefined): void => {
     if (!hit) return;
     close();
     navigate(hit.to);
+  };
+  const enter = (): void => {
+    // What is shown is of an earlier text while the answer is on its way.
+    if (found.text === wanted) go(hits[at]);
+    else void hitsFor(wanted, new AbortController().signal).then(([first]) => go(first));
   };
   const onKey = (event: KeyboardEvent): void => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -88,7 +104,7 @@ function Finder() {
       list.current?.children[next]?.scrollIntoView({ block: "nearest" });
     } else if (event.key === "Enter") {
       event.preventDefault();
-      go(hits[at]);
+      enter();
     }
   };
   return (

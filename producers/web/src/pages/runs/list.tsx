@@ -1,38 +1,53 @@
 // /ui/: the runs, the latest first, as they change.
-import { useRef } from "preact/hooks";
 import { useGet } from "../../api/resource";
-import { useStream } from "../../api/stream";
-import type { RunsAnswer, RunSummaryShape } from "../../api/types";
-import { href } from "../../app/router";
+import type { RunsAnswer } from "../../api/types";
+import { address, href, setQuery } from "../../app/router";
 import { Icon } from "../../components/icon";
 import { Empty, Loaded, PageHead } from "../../components/parts";
-import { runState, StateBadge } from "../../components/state";
-import { Code, Cut, ShortId } from "../../components/text";
-import { Ago, Duration } from "../../components/time";
-import { headline, origin, runRef } from "../../text/run";
+import { Code } from "../../components/text";
+import { Filters, filtersOf, isFiltered } from "./filters";
+import { useRunChanges } from "./live";
+import { RunTable } from "./table";
 
 const PAGE = 40;
-/** Changes arrive in bursts; the list is read at most this often. */
-const READ_MS = 500;
 
 export function RunList() {
-  const list = useGet<RunsAnswer>("/runs", { limit: PAGE });
-  const timer = useRef(0);
-  useStream("runs", {
-    path: "/runs/events",
-    onEvents: () => {
-      if (timer.current) return;
-      timer.current = window.setTimeout(() => {
-        timer.current = 0;
-        list.reload();
-      }, READ_MS);
-    },
-  });
+  const { query } = address.value;
+  const list = useGet<RunsAnswer>("/runs", { ...filtersOf(query), counts: true, tasks: true, limit: PAGE });
+  useRunChanges(list.reload);
   return (
     <>
       <PageHead title="Runs" />
-      <Loaded of={list}>{({ runs }) => (runs.length ? <Table runs={runs} /> : <NoRuns />)}</Loaded>
+      <Filters counts={list.data.value?.counts} />
+      <Loaded of={list} lines={12}>
+        {({ runs, tasks, next_start: next }) => (
+          <>
+            {runs.length > 0 && <RunTable runs={runs} tasks={tasks} />}
+            {runs.length === 0 && (next !== null ? <NoneYet /> : query.has("start") ? <NoMore /> : isFiltered(query) ? <NoMatch /> : <NoRuns />)}
+            <Pages next={next} few={runs.length < PAGE} />
+          </>
+        )}
+      </Loaded>
     </>
+  );
+}
+
+/** Links to the newest page and to the next one; each page has an address that stays. */
+function Pages({ next, few }: { next: number | null; few: boolean }) {
+  const { path, query } = address.value;
+  const at = (start: number | null): string => {
+    const found = new URLSearchParams(query);
+    found.delete("start");
+    if (start !== null) found.set("start", String(start));
+    const text = found.toString();
+    return `${href(path)}${text && `?${text}`}`;
+  };
+  if (next === null && !query.has("start")) return null;
+  return (
+    <nav class="pages" aria-label="Pages">
+      {query.has("start") && <a class="button" href={at(null)}><Icon name="left" />Newest</a>}
+      {next !== null && <a class="button" href={at(next)}>{few ? "Search further back" : "Older"}<Icon name="right" /></a>}
+    </nav>
   );
 }
 
@@ -45,34 +60,19 @@ function NoRuns() {
   );
 }
 
-function Table({ runs }: { runs: readonly RunSummaryShape[] }) {
+function NoMatch() {
   return (
-    <table class="runs">
-      <thead>
-        <tr><th>State</th><th>Run</th><th class="optional">Origin</th><th class="number">Waited</th><th class="number">Duration</th><th class="number">Created</th></tr>
-      </thead>
-      <tbody>{runs.map((run) => <Row key={run.id} run={run} />)}</tbody>
-    </table>
+    <Empty icon="filter" title="No run matches">
+      <button type="button" onClick={() => setQuery({ text: null, group: null, name: null, phase: null, result: null, waitingapproval: null, start: null })}>Remove the filters</button>
+    </Empty>
   );
 }
 
-function Row({ run }: { run: RunSummaryShape }) {
-  const from = origin(run);
-  const { commit_sha: commit, message } = run.annotations;
-  return (
-    <tr>
-      <td><StateBadge name={runState(run)} /></td>
-      <td class="grow">
-        <a class="row-link cut" href={href(`/runs/${run.id}`)}><Cut value={run.name} /></a>
-        <span class="faint cut small"><Cut value={runRef(run)} /></span>
-      </td>
-      <td class="optional">
-        {from && <span class="origin"><Icon name={from.kind} /><Cut value={from.name} /></span>}
-        {commit && <span class="faint small"><ShortId value={commit} /> <Cut value={headline(message)} /></span>}
-      </td>
-      <td class="number"><Duration from={run.enqueue_time} to={run.start_time ?? run.end_time} /></td>
-      <td class="number"><Duration from={run.start_time} to={run.end_time} /></td>
-      <td class="number"><Ago at={run.enqueue_time} /></td>
-    </tr>
-  );
+/** The service reads a bounded number of runs for each page. */
+function NoneYet() {
+  return <Empty icon="filter" title="No run matches among the ones searched so far" />;
+}
+
+function NoMore() {
+  return <Empty title="There are no older runs" />;
 }

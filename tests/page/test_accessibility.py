@@ -1,0 +1,47 @@
+"""axe finds nothing, on any page, in either theme."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.page.conftest import Site
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+RUN = """
+runs:
+  - name: seen
+    tasks:
+      - {name: one, runtime: {type: host}, steps: [{run: {name: do, command: "exit 1"}}]}
+"""
+
+
+@pytest.mark.parametrize("path", ["/", "/?result=success&text=nothing", "/login", "/nowhere"])
+async def test_axe_finds_nothing(tab: Page, site: Site, path: str) -> None:
+    from tests.page.accessibility import violations
+
+    await site.finished(RUN, "/project/axe/branch/main")
+    await tab.goto(f"/ui{path}")
+    await tab.locator("h1, .empty").first.wait_for()
+    assert await violations(tab) == []
+
+
+async def test_axe_finds_nothing_in_dialogs_and_menus(tab: Page) -> None:
+    from tests.page.accessibility import violations
+
+    await tab.goto("/ui/")
+    await tab.get_by_role("heading", name="Runs").wait_for()
+    await tab.keyboard.press("Control+k")
+    await tab.get_by_role("option").first.wait_for()
+    assert await violations(tab) == []
+    await tab.keyboard.press("Escape")
+    await tab.keyboard.press("?")
+    await tab.get_by_role("dialog", name="Keys").wait_for()
+    assert await violations(tab) == []
+    await tab.keyboard.press("Escape")
+    await tab.get_by_role("button", name="Appearance").click()
+    await tab.get_by_role("menuitemradio").first.wait_for()
+    assert await violations(tab) == []
