@@ -20,6 +20,7 @@ from benchmarks import (
     graphs,
     latency,
     projection,
+    projects,
     report,
     snapshots,
     throughput,
@@ -62,7 +63,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
-    parser.add_argument("--parts", default="abcdefghij", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--parts", default="abcdefghijk", help=f"which parts to measure ({parts}); e comes with c")
     parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
     parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
     parser.add_argument("--results", type=Path, default=Path("bench-results"))
@@ -104,6 +105,9 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
         if "j" in options.parts:
             console.print("(j) tasks in containers")
             await _containers(options, standing, figures, console)
+        if "k" in options.parts:
+            console.print("(k) users, projects and secrets")
+            await projects.measure(standing, figures, options.repetitions)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)

@@ -13,7 +13,7 @@ class Figure:
     """One quantity of one part."""
 
     part: str
-    """a to j."""
+    """a to k."""
     name: str
     unit: str
     values: tuple[float, ...]

@@ -26,8 +26,12 @@ class Connection:
 
     async def post(self, path: str, body: bytes) -> bytes:
         """Create something; the body of the answer. Raises RuntimeError for anything but 201."""
+        return await self.request("POST", path, body, 201)
+
+    async def request(self, method: str, path: str, body: bytes, expected: int) -> bytes:
+        """Send a request; return the body of the answer. Raises RuntimeError for another status than expected."""
         head = (
-            f"POST /api/v1alpha{path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: token {self.token}\r\n"
+            f"{method} /api/v1alpha{path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: token {self.token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.writer.write(head.encode() + body)
@@ -36,7 +40,7 @@ class Connection:
             status, _, fields = head_bytes.partition(b"\r\n")
             length = next(line for line in fields.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             answer = await self.reader.readexactly(int(length.partition(b":")[2]))
-        if b" 201 " not in status:
+        if f" {expected} ".encode() not in status:
             raise RuntimeError(f"{status.decode()}: {answer.decode()}")
         return answer
 

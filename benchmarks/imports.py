@@ -11,13 +11,14 @@ import psutil
 
 from benchmarks.children import Took, timed
 from benchmarks.standing import Servers
+from runstream import config_folding
 from runstream.database import Database
 from runstream.database.migrating import migrate
 from runstream.datamanager.startup import record_epoch
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import open_log
-from runstream.maintenance.request import MaintenanceControl, Order
+from runstream.maintenance.request import SERVICE, MaintenanceControl, Order
 
 _SECONDS = 300.0
 
@@ -38,11 +39,12 @@ async def make_target(servers: Servers, namespace: str, partitions: int) -> None
     database = Database(servers.postgres.url, namespace, pool_size=1)
     try:
         async with nats_connection(servers.nats.url, "benchmarks") as client:
-            async with await open_log(client, namespace, create=True, partitions=partitions) as log:
-                await record_epoch(database, log.subjects.service, log.epoch, partitions)
             await streams.create_control_bucket(client, namespace, 1)
-            order = Order("benchmark", "benchmark", "an import is measured", datetime.now(UTC))
-            await MaintenanceControl(client, namespace).enable(log.subjects.service, order)
+            for service, count in ((SERVICE, partitions), (config_folding.SERVICE, 1)):
+                async with await open_log(client, namespace, service, create=True, partitions=count) as log:
+                    await record_epoch(database, service, log.epoch, count)
+                order = Order("benchmark", "benchmark", "an import is measured", datetime.now(UTC))
+                await MaintenanceControl(client, namespace).enable(service, order)
     finally:
         await database.close()
 

@@ -23,6 +23,7 @@ TITLES = {
     "h": "CPU time beside the bare program",
     "i": "workspace archives, and lines of a large log",
     "j": "tasks in containers",
+    "k": "users, projects and secrets",
 }
 
 

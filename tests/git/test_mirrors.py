@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -26,6 +27,7 @@ from runstream.gateway.authentication import Authenticator
 from runstream.gateway.git_http import Access, GitHttp
 from runstream.gateway.middleware import RequestMiddleware
 from runstream.git.bare import folder_bytes
+from runstream.git.command import Git, GitOutput
 from runstream.git.mirrors import GitSource, MirrorLimits, Mirrors, is_full_ref
 from runstream.git.server import GitServer, GitService, RepositoryName
 from runstream.git.sources import AllowedSources
@@ -69,6 +71,50 @@ async def test_branches_tags_and_commits_are_fetched_with_their_message(mirrors:
     assert await fetch(mirrors, origin, "refs/heads/main", first[:8].upper()) == (first, "the first\n")
     git(origin, "update-ref", "refs/pull/7/head", first)
     assert await fetch(mirrors, origin, "refs/pull/7/head") == (first, "the first\n")
+
+
+async def test_a_commit_that_was_read_is_not_fetched_again(
+    mirrors: Mirrors, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = git(origin, "rev-parse", "main^"), git(origin, "rev-parse", "main")
+    for ref in ("refs/heads/main", "refs/heads/side"):
+        await fetch(mirrors, origin, ref)
+    commands: list[str] = []
+    run = Git.run
+
+    async def noted(self: Git, *arguments: str, **options: Any) -> GitOutput:
+        commands.append(arguments[0])
+        return await run(self, *arguments, **options)
+
+    monkeypatch.setattr(Git, "run", noted)
+    assert await fetch(mirrors, origin) == (second, "the second\n\nwith a body\n")
+    assert await fetch(mirrors, origin, "refs/tags/v1") == (first, "the first\n")
+    assert await fetch(mirrors, origin, "refs/heads/side", second.upper()) == (second, "the second\n\nwith a body\n")
+    assert commands == ["ls-remote"] * 3
+    third = commit(origin, {"file": "3"}, "the third")
+    assert await fetch(mirrors, origin) == (third, "the third\n")
+    assert "fetch" in commands
+    git(origin, "branch", "-D", "side")
+    with pytest.raises(RunstreamError) as refused:
+        await fetch(mirrors, origin, "refs/heads/side", first)
+    assert refused.value.code == "refDoesNotExist"
+
+
+async def test_what_one_project_has_read_is_not_given_to_another(
+    mirrors: Mirrors, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fetch(mirrors, origin)
+    commands: list[str] = []
+    run = Git.run
+
+    async def noted(self: Git, *arguments: str, **options: Any) -> GitOutput:
+        commands.append(arguments[0])
+        return await run(self, *arguments, **options)
+
+    monkeypatch.setattr(Git, "run", noted)
+    await mirrors.fetch("0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a99", GitSource(str(origin)), "refs/heads/main")
+    assert "ls-remote" not in commands
+    assert "fetch" in commands
 
 
 async def test_a_branch_that_moves_or_is_forced_is_followed(mirrors: Mirrors, origin: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin
 
@@ -26,6 +26,7 @@ from runstream.gateway.responses import SCHEMA_NAMES
 from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation
 from runstream.gateway.runs.idempotency import IdempotencyKey, idempotency_key
+from runstream.gateway.runs.recent import RecentRuns
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Explainer
 from runstream.gateway.sessions import Sessions
@@ -157,6 +158,8 @@ class GatewayContext:
     """Repositories; `mirrors` and `repositories` return them."""
     sessions: Sessions | None = None
     """Logins of browsers; without it, there are tokens alone."""
+    recent: RecentRuns = field(default_factory=RecentRuns)
+    """The runs of projects and users that this gateway created a moment ago."""
 
     @property
     def mirrors(self) -> Mirrors:

@@ -3,21 +3,26 @@
 A project's runs begin with one commit of a repository elsewhere: which one a branch, a tag or another ref leads to, its
 message, and its configuration. A mirror keeps what was fetched for that, so that the next fetch sends what is new. It
 is a cache: losing it costs one fetch.
+
+Commits never change. So the last ones are in memory, too, and a ref that still leads to one of them costs no fetch, but
+only the question where it leads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
+from cachetools import LRUCache
 
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError, RunstreamError, chain_lines
@@ -43,6 +48,10 @@ _REF_LETTERS = 1024
 _BLOCK_BYTES = 512
 """Precision of the kernel's limit on files, as a shell sets it."""
 _SLOT_SECONDS = 60.0
+_COMMIT_BYTES = 64 << 20
+"""Size of the commits that are in memory, together."""
+_COMMIT_OVERHEAD = 500
+_MIRRORS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,13 @@ class MirrorLimits:
     """Maximum number of fetches at once."""
 
 
+def _commit_bytes(commit: FetchedCommit) -> int:
+    texts = [commit.message]
+    if commit.config is not None:
+        texts += [commit.config.content, *commit.config.imports.values()]
+    return _COMMIT_OVERHEAD + sum(map(len, texts))
+
+
 class Mirrors:
     """The mirrors below `root`."""
 
@@ -107,6 +123,10 @@ class Mirrors:
         self._git = service_git(root, limits=GitLimits(seconds=limits.seconds, file_bytes=limits.mirror_bytes))
         self._repositories = BareRepositories(root, self._git)
         self._slots = asyncio.Semaphore(limits.fetches)
+        self._commits: LRUCache[tuple[str, str], FetchedCommit] = LRUCache(_COMMIT_BYTES, _commit_bytes)
+        """The commits that were read last, by mirror and id."""
+        self._remembering: LRUCache[str, None] = LRUCache(_MIRRORS)
+        """The mirrors of these commits, and perhaps others."""
 
     async def fetch(self, project_id: str, source: GitSource, ref: str, commit: str = "") -> FetchedCommit:
         """Fetch the commit that a full ref leads to, or the given one (which may be the beginning of an id).
@@ -121,18 +141,47 @@ class Mirrors:
         address = await find_source(source.url, self._allowed, self._resolve)
         name = f"{project_id}-{hashlib.sha256(address.url.encode()).hexdigest()[:16]}"
         async with self._slot(), self._git_for(source, address) as git:
+            if (found := await self._remembered(git, name, address.url, ref, commit)) is not None:
+                return found
             for attempt in (1, 2):
                 await self._repositories.create(name)
                 async with self._repositories.exclusive(name, self._limits.seconds) as path:
                     known = await folder_bytes(path / "objects" / "pack") > 0
                     mark_used(path)
                     try:
-                        return await self._fetched(_Fetch(git, path, address.url), ref, commit)
+                        found = await self._fetched(_Fetch(git, path, address.url), ref, commit)
+                        self._remember(name, found)
+                        return found
                     except _TooLargeError as error:
                         await self._repositories.remove(path)  # what is left is of no use to the next fetch
                         if not known or attempt == 2:
                             raise self._too_large(address.url) from error
         raise AssertionError
+
+    async def _remembered(self, git: Git, name: str, url: str, ref: str, commit: str) -> FetchedCommit | None:
+        """Return the commit that is wanted if it is in memory and the ref still exists; None if it has to be fetched.
+
+        The other host is asked in any case, with the credentials of this request. Fetching says what is wrong.
+        """
+        wanted = commit.lower()
+        if (name, wanted) not in self._commits if wanted else name not in self._remembering:
+            return None
+        done = await git.run("ls-remote", "--quiet", "--end-of-options", url, ref, f"{ref}^{{}}")
+        lines = (line.partition("\t") for line in done.output.decode(errors="replace").splitlines())
+        leads_to = {name: commit for commit, _, name in lines}
+        if done.status or ref not in leads_to:
+            return None
+        found = self._commits.get((name, wanted or leads_to.get(f"{ref}^{{}}", leads_to[ref])))
+        if found is None:
+            return None
+        with contextlib.suppress(FileNotFoundError):  # a cleaning has removed the mirror
+            mark_used(self._repositories.path(name))
+        return replace(found, ref=ref)
+
+    def _remember(self, name: str, found: FetchedCommit) -> None:
+        with contextlib.suppress(ValueError):  # it is larger than all that is kept
+            self._commits[name, found.commit] = found
+            self._remembering[name] = None
 
     async def _fetched(self, fetch: _Fetch, ref: str, commit: str) -> FetchedCommit:
         head = await fetch.ref(ref)

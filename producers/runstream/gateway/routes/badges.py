@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -50,7 +51,8 @@ def badge_routes(context: GatewayContext) -> APIRouter:
         """Return the badge of a project as SVG; it needs no login, so that documents can show it."""
         root = f"/project/{find_project(context.config.state, project).id}"
         group = run_group(root, ref_context(branch=branch)) if branch else root
-        page = await context.reads.runs(RunQuery(groups=(group,), limit=1), ())
+        query = RunQuery(groups=(group,), limit=1)
+        page = await context.recent.read(root, (), partial(context.reads.runs, query))
         content = svg(badge_of(page.runs[0] if page.runs else None))
         headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
         return Response(content, headers=headers, media_type="image/svg+xml")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -20,7 +21,7 @@ from starlette.responses import Response
 from runstream.api import OwnedRun, OwnedTask, RunSummary
 from runstream.codec import decode
 from runstream.commits import Position
-from runstream.database.run_lists import MAX_LIMIT, RunQuery
+from runstream.database.run_lists import MAX_LIMIT, RunPage, RunQuery
 from runstream.database.runs import ReadRun
 from runstream.domain.actions import NotAllowed, decide_approve_ahead, decide_cancel, decide_stop
 from runstream.domain.config.permissions import Action, acting_on_runs, reading_runs, require
@@ -115,7 +116,7 @@ def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
             wanted = _RunCursor(run_number(start) if start else 0, direction, subgroup, phase or None, result or None)
         if not (most := _limit(limit)):
             return await _all_runs(context, _root(owner), wanted, at_least)
-        runs, more = await _page(context, _query(_root(owner), wanted, most), at_least)
+        runs, more = await _page(context, _root(owner), _query(_root(owner), wanted, most), at_least)
         following = msgspec.structs.replace(wanted, start_run_counter=runs[-1].counter) if more else None
         headers = {CURSOR_HEADER: base64.b64encode(msgspec.json.encode(following)).decode() if following else ""}
         return json_response([summary_view(run) for run in runs], headers=headers)
@@ -210,7 +211,9 @@ def _root(owner: Project | User) -> str:
 
 
 async def _run(context: GatewayContext, owner: Project | User, number: str, at_least: Sequence[Position]) -> ReadRun:
-    return await context.reads.run_by_counter(_root(owner), run_number(number), at_least)
+    root = _root(owner)
+    read = partial(context.reads.run_by_counter, root, run_number(number))
+    return await context.recent.read(root, at_least, read)
 
 
 def run_number(text: str) -> int:
@@ -229,8 +232,8 @@ def _task(run: RunState, task_id: str) -> RunTask:
     raise NotExistError(f"the run has no task {task_id[:80]!r}", code="runTaskDoesNotExist", details={"run": run.id})
 
 
-def _user_ids(context: GatewayContext) -> dict[str, str]:
-    return dict(context.config.state.names("user"))
+def _user_ids(context: GatewayContext) -> Mapping[str, str]:
+    return context.config.state.names("user")
 
 
 def _limit(text: str) -> int:
@@ -269,11 +272,15 @@ def _query(root: str, wanted: _RunCursor, limit: int) -> RunQuery:
     )
 
 
+async def _runs(context: GatewayContext, root: str, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
+    return await context.recent.read(root, at_least, partial(context.reads.runs, query))
+
+
 async def _page(
-    context: GatewayContext, query: RunQuery, at_least: Sequence[Position]
+    context: GatewayContext, root: str, query: RunQuery, at_least: Sequence[Position]
 ) -> tuple[list[RunSummary], bool]:
     """Return a full page, or the last one, and whether more runs follow."""
-    page = await context.reads.runs(query, at_least)
+    page = await _runs(context, root, query, at_least)
     runs = [*page.runs]
     while page.next_start is not None and len(runs) < query.limit:
         rest = replace(query, start=page.next_start, start_counter=0, limit=query.limit - len(runs))
@@ -287,7 +294,7 @@ async def _all_runs(
 ) -> LiveResponse:
     """Return all runs. There can be any number of them, so they are read and sent page by page."""
     query = _query(root, wanted, MAX_LIMIT)
-    first = await context.reads.runs(query, at_least)
+    first = await _runs(context, root, query, at_least)
 
     async def write(send: SendBytes) -> None:
         page, begin = first, b"["
@@ -333,6 +340,7 @@ async def _numbered(context: GatewayContext, created: CreatedRun) -> RunState:
             while True:
                 for message in await reader.next_batch():
                     if any(isinstance(event, RunNumbered) for event in decode(message).commit.events):
+                        context.recent.note(created.run.group, message.position)
                         return (await find_run(context.log, address)).run
     except TimeoutError:
         return created.run  # the number follows later, as that of any run
