@@ -17,6 +17,7 @@ from runstream.api import RunSummary
 from runstream.codec import decode
 from runstream.database.run_lists import MAX_LIMIT
 from runstream.domain.config.permissions import RELATIONS
+from runstream.errors import NotExistError
 from runstream.events.run import (
     RunArchived,
     RunCancelled,
@@ -25,6 +26,7 @@ from runstream.events.run import (
     RunStopRequested,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskLogDeleted,
 )
 from runstream.gateway.routes import owned_runs
 from runstream.gateway.routes.badges import badge_of, svg
@@ -294,6 +296,17 @@ async def test_logs_are_sent_and_deleted(owners: Owners) -> None:
         gone = await http.delete(f"{path}?step=1")
         assert (gone.status_code, gone.content) == (204, b"")
         assert [key.step for key in owners.world.step_logs.deleted] == [1]
+        (deletion,) = (await owners.world.log.history(address))[-1:]
+        assert deletion.commit.events == (RunTaskLogDeleted("build", 1, 1),)
+        assert (deletion.commit.actor, gone.headers["Runstream-Position"]) == ("user:ann", str(deletion.position))
+        owners.world.step_logs.stored = False
+        owners.world.step_logs.error = NotExistError("log doesn't exist", code="logDoesNotExist")
+        missing = await http.get(f"{path}?step=1")
+        refused(missing, 404, "logDeleted")
+        assert "user:ann deleted it at" in missing.json()[0]["message"]
+        refused(await http.get(f"{path}?step=0"), 404, "logDoesNotExist")
+        refused(await http.delete(f"{path}?step=0"), 400, "logNotStored")
+        assert (await owners.world.log.history(address))[-1] == deletion
 
 
 async def test_who_may_do_what_with_runs(owners: Owners) -> None:

@@ -49,6 +49,7 @@ from runstream.events.run import (
     RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskLogDeleted,
     RunTaskRetried,
     RunTaskRetryDropped,
     RunTasksCancelled,
@@ -228,6 +229,7 @@ def _succeeds(run: RunStory) -> None:
         *(ExecutorTaskStepFinished(0, at, SUCCESS, 0), ExecutorTaskLogStored(0), ExecutorTaskFinished(at, SUCCESS, "")),
     )
     run.does(RunResultSet(RunResult.SUCCESS), *ENDED)
+    run.does(RunTaskLogDeleted("check", 1, 0))
 
 
 def _is_stopped(run: RunStory) -> None:

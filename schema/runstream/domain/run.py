@@ -28,6 +28,7 @@ from runstream.events.run import (
     RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskLogDeleted,
     RunTaskRetried,
     RunTaskRetryDropped,
     RunTasksCancelled,
@@ -279,6 +280,8 @@ def evolve(run: RunState, event: RunEvent, at: datetime, actor: str = "") -> Run
             return _approved(run, task, at, actor)
         case RunTaskAnnotated(task, annotations):
             return with_tasks(run, (task,), annotations=annotations)
+        case RunTaskLogDeleted():
+            return run  # what is stored is no part of the state
         case RunTaskRetried():
             return _retried(run, event)
         case RunTaskRetryDropped(task):

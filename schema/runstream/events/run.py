@@ -140,6 +140,16 @@ class RunTaskAnnotated(DomainEvent, frozen=True):
     annotations: dict[str, str]
 
 
+class RunTaskLogDeleted(DomainEvent, frozen=True):
+    """The commit's actor deleted a stored log of a task; the run and its task do not change."""
+
+    task: str
+    attempt: int
+    """The number of the attempt, from 1."""
+    step: int | None
+    """The number of the step, from 0; None for the setup, -N for service N."""
+
+
 class RunTaskRetried(DomainEvent, frozen=True):
     """An attempt at a task failed, and another one follows."""
 
@@ -205,6 +215,7 @@ RunEvent = (
     | RunTaskApprovalRequested
     | RunTaskApproved
     | RunTaskAnnotated
+    | RunTaskLogDeleted
     | RunTaskRetried
     | RunTaskRetryDropped
     | RunResultSet

@@ -19,8 +19,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.api import Failure, Failures, LogLine, LogLines, Task
-from runstream.domain.run import RunTask
+from runstream.commits import Position
+from runstream.domain.run import RunState, RunTask
 from runstream.errors import BadRequestError, ConflictError, NotExistError
+from runstream.events.run import RunTaskLogDeleted
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
 from runstream.gateway.ranges import ConditionalHeaders, byte_range, has_tag
 from runstream.gateway.responses import run_answer
@@ -111,7 +113,7 @@ async def _located(context: GatewayContext, wanted: WantedLog) -> AsyncIterator[
         run = await find_run(context.log, await locate_run(context.log, wanted.run_id))
         yield _key(run, wanted.task_id, wanted.attempt, wanted.step)
     except NotExistError as error:
-        raise await _no_log(context.log, wanted.run_id, wanted.task_id, error) from error
+        raise await _no_log(context.log, wanted, error) from error
 
 
 def log_routes(context: GatewayContext) -> APIRouter:
@@ -243,9 +245,16 @@ async def send_log(context: GatewayContext, wanted: WantedLog, *, follow: bool) 
     return _text(context, chunks, {})
 
 
-async def delete_log(context: GatewayContext, wanted: WantedLog, author: str) -> None:
-    """Delete a stored log. Raises NotExistError for a missing one, BadRequestError for one that is not stored yet."""
+async def delete_log(context: GatewayContext, wanted: WantedLog, author: str) -> Position | None:
+    """Delete a stored log; return the position of the commit that says so.
+
+    The commit comes first: a log of which only that is left can be deleted again, and no log goes without one. Raises
+    NotExistError for a missing log, BadRequestError for one that is not stored yet.
+    """
+    position: Position | None = None
     async with _located(context, wanted) as key:
+        if await context.step_logs.stored_size(key) is not None:
+            position = await context.actions.on_run(wanted.run_id, lambda run: (_deleted(run, wanted),), author=author)
         await context.step_logs.delete(key)
     log.info(
         "a log was deleted",
@@ -255,6 +264,12 @@ async def delete_log(context: GatewayContext, wanted: WantedLog, author: str) ->
         step="setup" if wanted.step is None else wanted.step,
         author=author,
     )
+    return position
+
+
+def _deleted(run: RunState, wanted: WantedLog) -> RunTaskLogDeleted:
+    task = task_of(run, wanted.task_id)
+    return RunTaskLogDeleted(task.name, task.attempt if wanted.attempt is None else wanted.attempt, wanted.step)
 
 
 async def _stored(context: GatewayContext, key: StepLogKey, size: int, asked: ConditionalHeaders) -> Response:
@@ -384,10 +399,18 @@ def _kept(task: RunTask, attempt: int) -> str:
     return task.executor_task_id if attempt == task.attempt else ""
 
 
-async def _removed(log: Log, run_id: str, task_id: str) -> NotExistError | None:
-    """Return the error for a log that retention removed from this run, or from the one whose task it keeps."""
-    found = await find_run(log, await locate_run(log, run_id))
-    task = task_of(found.run, task_id)
+async def _removed(log: Log, wanted: WantedLog) -> NotExistError | None:
+    """Return the error for a log that a user deleted, or that retention removed from this run or the one it repeats."""
+    found = await find_run(log, await locate_run(log, wanted.run_id))
+    task = task_of(found.run, wanted.task_id)
+    event = _deleted(found.run, wanted)
+    for stored in await log.history(found.address):
+        if event in stored.commit.events:
+            return NotExistError(
+                f"log doesn't exist: {stored.commit.actor} deleted it at {stored.commit.time:%Y-%m-%d %H:%M:%S} UTC",
+                code="logDeleted",
+                details={"run": found.run.id, "at": stored.commit.time.isoformat(), "by": stored.commit.actor},
+            )
     for _ in range(MAX_RESTARTS):
         run = found.run
         at, rule = (run.deleted_at, "the run") if run.deleted_at is not None else (run.logs_removed_at, "its logs")
@@ -406,9 +429,9 @@ async def _removed(log: Log, run_id: str, task_id: str) -> NotExistError | None:
     return None
 
 
-async def _no_log(log: Log, run_id: str, task_id: str, error: NotExistError) -> NotExistError:
+async def _no_log(log: Log, wanted: WantedLog, error: NotExistError) -> NotExistError:
     """Return the error for a missing log, with the reason in its message."""
-    if error.code == "logDoesNotExist" and (removed := await _removed(log, run_id, task_id)) is not None:
+    if error.code == "logDoesNotExist" and (removed := await _removed(log, wanted)) is not None:
         return removed
     why = "" if error.message == "log doesn't exist" else f": {error.message}"
     return NotExistError(

@@ -194,8 +194,8 @@ def _logs(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
         require(state, sender.actor, Action.DELETE_LOGS, owner)
         wanted = step_number(flag(setup), step, None)
         run = (await _run(context, owner, number, ())).record.run
-        await delete_log(context, WantedLog(run.id, _task(run, task).id, wanted, None), sender.author)
-        return Response(status_code=204)
+        position = await delete_log(context, WantedLog(run.id, _task(run, task).id, wanted, None), sender.author)
+        return no_content([position] if position else [])
 
 
 def _readable(context: GatewayContext, request: Request, of: _Owner, ref: str) -> Project | User:
