@@ -256,6 +256,53 @@ class Page(Answer, frozen=True):
     """By the id of the run: how many tasks have each status; None unless the request asks for them."""
 
 
+class FlakyRun(Answer, frozen=True):
+    """A run of a flaky task."""
+
+    id: str
+    counter: int
+    group: str
+
+
+class FlakyOccurrence(Answer, frozen=True):
+    """A task that failed, and then passed with the same commit and run config."""
+
+    commit: str
+    """The hash of the commit; empty for a run without one."""
+    run_config_id: str
+    failed: FlakyRun
+    passed: FlakyRun
+    """The same run, if a later attempt passed."""
+    failures: int
+    """Failed attempts of the run that failed, without those whose executor was lost."""
+    end_time: datetime | None
+    """When the task of the run that failed ended."""
+
+
+class FlakyTask(Answer, frozen=True):
+    """A task that is flaky in the runs of a name."""
+
+    group: str
+    """The project or user: the first two elements of its runs' group."""
+    name: str
+    """Of the runs."""
+    task: str
+    count: int
+    """How often, among the failures that were looked at."""
+    latest: tuple[FlakyOccurrence, ...]
+    """The last five."""
+
+
+class FlakyList(Answer, frozen=True):
+    """Flaky tasks, the most frequent first."""
+
+    tasks: tuple[FlakyTask, ...]
+    failures: int
+    """Number of failed tasks that were looked at, the latest ones."""
+    more: bool
+    """Whether there may be earlier failures."""
+
+
 class Executor(Answer, frozen=True, kw_only=True):
     """An executor, as it registered last."""
 

@@ -164,6 +164,28 @@ class RunTaskRow(NamedTuple):
     end_time: datetime | None
 
 
+class TaskFailureRow(NamedTuple):
+    """A row of `task_failures`."""
+
+    run_id: Name
+    task: Name
+    partition: Small
+    counter_group: Name
+    group: Name
+    name: str
+    """Of the run."""
+    run_config: Name
+    commit_sha: str
+    """Of the run's annotations; empty for none."""
+    sequence: Big
+    """Of the run."""
+    failures: int
+    """Number of failed attempts, without those whose executor was lost."""
+    passed: bool
+    """Whether a later attempt of the run has succeeded."""
+    end_time: datetime | None
+
+
 class ExecutorTaskRow(NamedTuple):
     """A row of `executor_tasks`."""
 
@@ -257,7 +279,8 @@ class ParkedRow(NamedTuple):
     reason: str
 
 
-Row = RunRow | RunTaskRow | ExecutorTaskRow | ExecutorRow | RunConfigRow | CounterRow | ConfigRow | ParkedRow
+RowOfRun = RunRow | RunTaskRow | TaskFailureRow | ExecutorTaskRow
+Row = RowOfRun | ExecutorRow | RunConfigRow | CounterRow | ConfigRow | ParkedRow
 
 epochs = Table(
     "epochs",
@@ -411,6 +434,17 @@ run_tasks = Table(
     postgresql_with=_ROOM,
 )
 """The tasks of runs, which share the version of their run."""
+
+task_failures = Table(
+    "task_failures",
+    metadata,
+    *_columns(TaskFailureRow),
+    PrimaryKeyConstraint("run_id", "task"),
+    Index("task_failures_by_sequence", "sequence"),
+    Index("task_failures_by_root", "counter_group", "sequence"),
+    postgresql_with=_ROOM,
+)
+"""The run tasks of which an attempt has failed: what may turn out to be flaky. Tasks that a restart keeps are not."""
 
 executor_tasks = Table(
     "executor_tasks",

@@ -207,6 +207,7 @@ async def test_parameters_of_routes() -> None:
             "/runs/{run_id}/failures",
             "/runs/group/{escaped_group}",
             "/executors",
+            "/flaky",
         )
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runstream import codec
+from runstream.api import FlakyList
 from runstream.commits import Position
 from runstream.database.run_lists import RunPage, RunQuery, summary_of
 from runstream.database.runs import ExecutorRecord, ReadRun, RunRecord
@@ -72,6 +73,9 @@ class FoldedLog:
         return RunPage(
             tuple(summary_of(run, _waiting(run)) for run in page), page[-1].sequence if len(runs) > len(page) else None
         )
+
+    async def flaky(self, groups: Sequence[str], at_least: Sequence[Position]) -> FlakyList:
+        return FlakyList((), 0, more=False)
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         return tuple(

@@ -134,9 +134,12 @@ async def test_pages_and_counts_are_what_a_filter_of_all_runs_gives(
             GROUPS, STATES, OTHERS, (False, True), (False, True)
         )
     ]
-    chosen = Random(scanned).sample(queries, 150)  # noqa: S311
+    chosen = Random(scanned).sample(queries, 60)  # noqa: S311
     found = 0
-    async with projected(database_url, database_schema, world) as database, database.snapshot() as transaction:
+    async with (
+        projected(database_url, database_schema, world) as database,
+        database.snapshot(timeout=60) as transaction,
+    ):
         for query in chosen:
             wanted = matching(world, query)
             assert [one.id for one in await all_pages(transaction, query)] == [run.id for run in wanted], query
@@ -149,7 +152,7 @@ async def test_pages_and_counts_are_what_a_filter_of_all_runs_gives(
             ):
                 assert {word: one.count for word, one in counts.items() if one.count} == words, query
             found += len(wanted)
-    assert found > 200
+    assert found > 80
 
 
 async def test_counting_stops_at_a_bound(

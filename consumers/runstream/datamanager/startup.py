@@ -55,6 +55,7 @@ _PROJECTED = {
     "runs": (
         tables.runs,
         tables.run_tasks,
+        tables.task_failures,
         tables.executor_tasks,
         tables.executors,
         tables.counters,

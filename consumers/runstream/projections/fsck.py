@@ -18,7 +18,15 @@ from runstream.commits import DecodedCommit, StoredCommit
 from runstream.counting import counted
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE
-from runstream.database.rows import any_of, executor_row, executor_task_row, run_config_row, run_row, run_task_row
+from runstream.database.rows import (
+    any_of,
+    executor_row,
+    executor_task_row,
+    run_config_row,
+    run_row,
+    run_task_row,
+    task_failure_rows,
+)
 from runstream.database.transaction import Transaction
 from runstream.events.run import RunDeleted, RunRestarted
 from runstream.events.run_config import RunConfigStored
@@ -27,7 +35,17 @@ from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.store import parked_rows
 from runstream.subjects import Address
-from runstream.tables import CounterRow, ExecutorRow, ExecutorTaskRow, ParkedRow, Row, RunConfigRow, RunRow, RunTaskRow
+from runstream.tables import (
+    CounterRow,
+    ExecutorRow,
+    ExecutorTaskRow,
+    ParkedRow,
+    Row,
+    RunConfigRow,
+    RunRow,
+    RunTaskRow,
+    TaskFailureRow,
+)
 
 Key: TypeAlias = tuple[object, ...]
 D = TypeVar("D")
@@ -153,17 +171,24 @@ class RunRows:
 
     runs: dict[Key, RunRow] = field(default_factory=dict)
     run_tasks: dict[Key, RunTaskRow] = field(default_factory=dict)
+    task_failures: dict[Key, TaskFailureRow] = field(default_factory=dict)
     executor_tasks: dict[Key, ExecutorTaskRow] = field(default_factory=dict)
 
     def tables(self) -> Mapping[str, Mapping[Key, Row]]:
         """Return the rows of each table."""
-        return {"runs": self.runs, "run_tasks": self.run_tasks, "executor_tasks": self.executor_tasks}
+        return {
+            "runs": self.runs,
+            "run_tasks": self.run_tasks,
+            "task_failures": self.task_failures,
+            "executor_tasks": self.executor_tasks,
+        }
 
     def of(self, run_ids: set[str]) -> RunRows:
         """Return the rows that belong to these runs."""
         return RunRows(
             {key: row for key, row in self.runs.items() if row.id in run_ids},
             {key: row for key, row in self.run_tasks.items() if row.run_id in run_ids},
+            {key: row for key, row in self.task_failures.items() if row.run_id in run_ids},
             {key: row for key, row in self.executor_tasks.items() if row.run_id in run_ids},
         )
 
@@ -188,11 +213,12 @@ class PartitionRows:
     async def runs(self, ids: Iterable[str]) -> RunRows:
         """Return the rows of these runs, those that exist."""
         wanted = any_of(ids)
-        runs, tasks, executed = tables.runs, tables.run_tasks, tables.executor_tasks
+        runs, tasks, failures, executed = tables.runs, tables.run_tasks, tables.task_failures, tables.executor_tasks
         of_runs = await self._transaction.rows(select(tasks).where(tasks.c.run_id == wanted))
         return RunRows(
             await self.read(RunRow, runs, "id", runs.c.id == wanted),
             {(row["run_id"], row["name"]): RunTaskRow(**row) for row in of_runs},
+            await self.read(TaskFailureRow, failures, "run_id task", failures.c.run_id == wanted),
             await self.read(ExecutorTaskRow, executed, "id", executed.c.run_id == wanted),
         )
 
@@ -417,6 +443,8 @@ class PartitionCheck:
             expected.runs[run_id,] = row
             for task in tracked.state.tasks.values():
                 expected.run_tasks[run_id, task.name] = run_task_row(run_id, task)
+            for failure in task_failure_rows(tracked.state, partition):
+                expected.task_failures[run_id, failure.task] = failure
             for executed in tasks:
                 expected.executor_tasks[executed.state.id,] = executor_task_row(
                     executed.state, executed.head, partition
@@ -457,6 +485,7 @@ class PartitionCheck:
             (tables.runs, "id", self._runs),
             (tables.executor_tasks, "id", self._executor_tasks | self._keepers.keys()),
             (tables.run_configs, "hash", self._configs),
+            (tables.task_failures, "run_id", self._runs),
         ):
             unknown = [(key,) async for key in self._rows.ids(table, column) if key not in known]
             self._report.add(unexpected(table.name, unknown))

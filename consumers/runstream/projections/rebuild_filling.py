@@ -19,7 +19,14 @@ from runstream import tables
 from runstream.commits import StoredCommit
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE, UnstorableError
-from runstream.database.rows import executor_row, executor_task_row, run_config_row, run_row, run_task_row
+from runstream.database.rows import (
+    executor_row,
+    executor_task_row,
+    run_config_row,
+    run_row,
+    run_task_row,
+    task_failure_rows,
+)
 from runstream.database.runs import get_positions
 from runstream.database.transaction import WriterTransaction
 from runstream.domain.executor_task import ExecutorTask
@@ -41,7 +48,7 @@ from runstream.projections.store import (
 )
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
-from runstream.tables import CounterRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow
+from runstream.tables import CounterRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow, TaskFailureRow
 
 WRITE_SECONDS = 600.0
 _MAX_BIGINT = 2**63 - 1
@@ -50,6 +57,7 @@ _COPIED = (
     ("run_configs", RunConfigRow._fields),
     ("runs", RunRow._fields),
     ("run_tasks", RunTaskRow._fields),
+    ("task_failures", TaskFailureRow._fields),
     ("executor_tasks", ExecutorTaskRow._fields),
 )
 _CHECKPOINT = """
@@ -61,7 +69,10 @@ _CLEAR = (
     "DELETE FROM run_tasks USING runs WHERE runs.id = run_tasks.run_id AND runs.partition = $1",
     *(
         f"DELETE FROM {table} WHERE partition = $1"  # noqa: S608  names of runstream.tables
-        for table in ("runs", "executor_tasks", "executors", "run_configs", "counters", "parked", "checkpoints")
+        for table in (
+            *("runs", "task_failures", "executor_tasks", "executors", "run_configs", "counters"),
+            *("parked", "checkpoints"),
+        )
     ),
 )
 
@@ -90,6 +101,7 @@ class PendingRows:
         run = whole.run.state
         into["runs"].append(run_row(run, whole.run.head, self.partition))
         into["run_tasks"].extend(run_task_row(run.id, task) for task in run.tasks.values())
+        into["task_failures"].extend(task_failure_rows(run, self.partition))
         into["executor_tasks"].extend(executor_task_row(t.state, t.head, self.partition) for t in whole.tasks)
 
     async def write(self, database: Database, checkpoint: tuple[int, int, int] | None = None) -> None:

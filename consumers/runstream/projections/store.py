@@ -32,10 +32,11 @@ from runstream.database.rows import (
     run_of,
     run_row,
     run_task_row,
+    task_failure_row,
 )
 from runstream.database.transaction import Transaction, WriterTransaction
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import RunState
+from runstream.domain.run import RunState, RunTask
 from runstream.errors import ConflictError, InternalError
 from runstream.events.run_config import RunConfig
 from runstream.projections.fold import Changes, Needs, PartitionFold, Tracked
@@ -49,6 +50,7 @@ from runstream.tables import (
     RunConfigRow,
     RunRow,
     RunTaskRow,
+    TaskFailureRow,
 )
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -113,6 +115,7 @@ UPSERTS = {
         (tables.counters, CounterRow),
         (tables.runs, RunRow),
         (tables.run_tasks, RunTaskRow),
+        (tables.task_failures, TaskFailureRow),
         (tables.executor_tasks, ExecutorTaskRow),
         (tables.executors, ExecutorRow),
         (tables.parked, ParkedRow),
@@ -124,6 +127,7 @@ _RUN_CONFIGS = f"{_insert(tables.run_configs, RunConfigRow._fields)} ON CONFLICT
 
 _DELETE_RUNS = (
     "DELETE FROM run_tasks WHERE run_id = ANY($1)",
+    "DELETE FROM task_failures WHERE run_id = ANY($1)",
     "DELETE FROM runs WHERE id = ANY($1)",
 )
 _DELETE_EXECUTOR_TASKS = """
@@ -212,10 +216,14 @@ def _statements(changes: Changes) -> list[tuple[str, str]]:
     """Return the statements that write these changes, each with its rows, for the tables that change."""
     partition = changes.partition
     configs = [run_config_row(key, config, partition) for key, config in changes.configs.items()]
+    changed_tasks = _changed_tasks(changes)
     rows: dict[str, Sequence[Row]] = {
         "counters": [CounterRow(partition, root, last) for root, last in changes.counters.items()],
         "runs": _run_rows(changes),
-        "run_tasks": _run_task_rows(changes),
+        "run_tasks": [run_task_row(run.id, task) for run, task in changed_tasks],
+        "task_failures": [
+            row for run, task in changed_tasks if (row := task_failure_row(run, task, partition)) is not None
+        ],
         "executor_tasks": [
             executor_task_row(c.now.state, c.now.head, partition) for c in changes.executor_tasks.values()
         ],
@@ -235,16 +243,16 @@ def _run_rows(changes: Changes) -> list[RunRow]:
     ]
 
 
-def _run_task_rows(changes: Changes) -> list[RunTaskRow]:
-    """Return rows of the tasks that changed: a fold makes new objects only for those."""
-    rows: list[RunTaskRow] = []
+def _changed_tasks(changes: Changes) -> list[tuple[RunState, RunTask]]:
+    """Return the tasks that changed, with their runs: a fold makes new objects only for those."""
+    found: list[tuple[RunState, RunTask]] = []
     for changed in changes.runs.values():
         run = changed.now.state
         if run.deleted_at is not None:
             continue
         before = changed.before.state.tasks if changed.before is not None else {}
-        rows.extend(run_task_row(run.id, task) for name, task in run.tasks.items() if before.get(name) is not task)
-    return rows
+        found.extend((run, task) for name, task in run.tasks.items() if before.get(name) is not task)
+    return found
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from msgspec.structs import asdict
 
-from runstream.api import ConfigWarning, Failures, Page, Run, RunSummary, SkippedRun, Why
+from runstream.api import ConfigWarning, Failures, FlakyList, Page, Run, RunSummary, SkippedRun, Why
 from runstream.backoff import Backoff, retry
 from runstream.client.errors import ClientError
 from runstream.client.session import Session
@@ -192,6 +192,13 @@ class Runs:
             for run in page.runs:
                 yield run
             start = page.next_start
+
+    async def flaky(self, groups: Sequence[str] = ()) -> FlakyList:
+        """Return the tasks that failed, and then passed with the same commit and run config, the most frequent first.
+
+        Of these groups and those below them, or of all runs that you may see. Raises ClientError.
+        """
+        return await self._session.read("/flaky", FlakyList, {"group": list(groups)})
 
     async def stop(self, run_id: str) -> None:
         """Stop a running run. Raises ClientError (bad-request) when it is not running."""

@@ -6,7 +6,7 @@ The row types are those of `runstream.tables`. Values of `json` columns are thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -24,7 +24,7 @@ from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import RunConfig
 from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import group_root
-from runstream.tables import ExecutorRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow
+from runstream.tables import ExecutorRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow, TaskFailureRow
 
 
 def any_of(keys: Iterable[str]) -> ColumnElement[str]:
@@ -123,6 +123,45 @@ def run_task_of(row: RunTaskRow) -> RunTask:
             attempts=_ATTEMPTS.decode(row.attempts),
         )
     )
+
+
+_MAX_COMMIT = 64
+
+
+def commit_of(run: RunState) -> str:
+    """Return the hash of a run's commit, from its annotations; empty for none, and for what no hash can be."""
+    commit = run.annotations.get("commit_sha", "")
+    return commit if len(commit) <= _MAX_COMMIT and "\0" not in commit else ""
+
+
+def task_failure_row(run: RunState, task: RunTask, partition: int) -> TaskFailureRow | None:
+    """Return the row of the failures of a run task; None without one."""
+    if task.kept:
+        return None
+    reasons = [attempt.reason for attempt in task.attempts]
+    reasons += [task.failure] if task.failure else []
+    if not (failures := sum(reason != "lost" for reason in reasons)):
+        return None
+    return TaskFailureRow(
+        run.id,
+        task.name,
+        partition,
+        group_root(run.group),
+        run.group,
+        run.name,
+        run.run_config,
+        commit_of(run),
+        run.sequence,
+        failures,
+        task.status is RunTaskStatus.SUCCESS,
+        task.end_time,
+    )
+
+
+def task_failure_rows(run: RunState, partition: int) -> Iterator[TaskFailureRow]:
+    """Return the rows of the failures of all tasks of a run."""
+    rows = (task_failure_row(run, task, partition) for task in run.tasks.values())
+    return (row for row in rows if row is not None)
 
 
 def executor_task_row(task: ExecutorTask, head: Head, partition: int) -> ExecutorTaskRow:

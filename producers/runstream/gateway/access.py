@@ -112,6 +112,7 @@ _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("POST", "/runs"): LoginNeed.REQUIRED,
     ("POST", "/createruns"): LoginNeed.REQUIRED,
     ("GET", "/runs"): LoginNeed.REQUIRED,
+    ("GET", "/flaky"): LoginNeed.REQUIRED,
     ("GET", "/runs/group/{escaped_group:path}"): LoginNeed.OPTIONAL,
     ("GET", "/runs/{run_id}"): LoginNeed.OPTIONAL,
     ("DELETE", "/runs/{run_id}"): LoginNeed.REQUIRED,

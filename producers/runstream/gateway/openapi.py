@@ -36,6 +36,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     responses.RunHistoryAnswer,
     responses.RunsCreatedAnswer,
     api.Page,
+    api.FlakyList,
     api.ExecutorList,
     responses.ActionAnswer,
     api.Why,

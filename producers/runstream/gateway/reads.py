@@ -14,9 +14,11 @@ from typing import Protocol, TypeVar
 import msgspec
 from cachetools import LRUCache
 
+from runstream.api import FlakyList
 from runstream.commits import LogPosition, Position
 from runstream.counting import counted
 from runstream.database import Database, Transaction
+from runstream.database.flaky import list_flaky
 from runstream.database.freshness import Freshness
 from runstream.database.run_lists import RunPage, RunQuery, list_runs
 from runstream.database.runs import (
@@ -78,6 +80,9 @@ class Reads(Protocol):
     ) -> RunPage:
         """Return a page of runs, if asked for with the counts of its list and of the tasks of its runs."""
 
+    async def flaky(self, groups: Sequence[str], at_least: Sequence[Position]) -> FlakyList:
+        """Return the flaky tasks of these groups, or of all."""
+
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""
 
@@ -118,6 +123,10 @@ class DatabaseReads:
     ) -> RunPage:
         """Return a page of runs, if asked for with the counts of its list and of the tasks of its runs."""
         return await self._read(lambda transaction: list_runs(transaction, query, counts=counts, tasks=tasks), at_least)
+
+    async def flaky(self, groups: Sequence[str], at_least: Sequence[Position]) -> FlakyList:
+        """Return the flaky tasks of these groups, or of all."""
+        return await self._read(lambda transaction: list_flaky(transaction, groups), at_least)
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""

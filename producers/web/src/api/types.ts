@@ -340,6 +340,39 @@ export type Failures = {
   more: boolean;
 };
 
+/** Flaky tasks, the most frequent first. */
+export type FlakyList = {
+  tasks: readonly FlakyTask[];
+  failures: number;
+  more: boolean;
+};
+
+/** A task that failed, and then passed with the same commit and run config. */
+export type FlakyOccurrence = {
+  commit: string;
+  run_config_id: string;
+  failed: FlakyRun;
+  passed: FlakyRun;
+  failures: number;
+  end_time: string | null;
+};
+
+/** A run of a flaky task. */
+export type FlakyRun = {
+  id: string;
+  counter: number;
+  group: string;
+};
+
+/** A task that is flaky in the runs of a name. */
+export type FlakyTask = {
+  group: string;
+  name: string;
+  task: string;
+  count: number;
+  latest: readonly FlakyOccurrence[];
+};
+
 /** The file of the earlier run and its inputs, from which a restart resolves variables and secrets again. */
 export type FreshBody = {
   config: ConfigFileBody;
