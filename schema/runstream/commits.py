@@ -33,8 +33,8 @@ class Position(Struct, frozen=True, order=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Parse `EPOCH/PARTITION/SEQUENCE`. Raises BadRequestError."""
-        match = _PLACE.fullmatch(text)
+        """Parse `EPOCH/PARTITION/SEQUENCE`, as a file may hold it with a line end. Raises BadRequestError."""
+        match = _PLACE.fullmatch(text.strip())
         if match is None:
             raise BadRequestError(
                 f"{text[:80]!r} is not the position of a commit",
@@ -55,8 +55,11 @@ class LogPosition(Struct, frozen=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> LogPosition:
-        """Parse `EPOCH:SEQ,SEQ,…` (one sequence for each partition). Raises BadRequestError."""
-        match = _TOKEN.fullmatch(text)
+        """Parse `EPOCH:SEQ,SEQ,…` (one sequence for each partition), as a file may hold it with a line end.
+
+        Raises BadRequestError.
+        """
+        match = _TOKEN.fullmatch(text.strip())
         if match is None:
             raise BadRequestError(
                 f"{text[:80]!r} is not a position of the log",
@@ -78,12 +81,13 @@ def parse_point(text: str) -> LogPosition | Position | datetime:
 
     The forms are `EPOCH:SEQUENCE,…`, `EPOCH/PARTITION/SEQUENCE` and ISO 8601. Raises BadRequestError.
     """
-    if _TOKEN.fullmatch(text):
-        return LogPosition.parse(text)
-    if _PLACE.fullmatch(text):
-        return Position.parse(text)
+    stripped = text.strip()
+    if _TOKEN.fullmatch(stripped):
+        return LogPosition.parse(stripped)
+    if _PLACE.fullmatch(stripped):
+        return Position.parse(stripped)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(stripped)
         if moment.tzinfo is None:
             raise ValueError("it has no zone")
         return moment.astimezone(UTC)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from runstream.errors import RunstreamError
-from runstream.objects import ObjectStorage, PosixObjects
+from runstream.objects import ObjectStorage, PosixObjects, s3
 from runstream.objects.caches import StoredCaches
 from runstream.objects.port import BytesSource, chunks
 from runstream.objects.posixflat import PosixFlatObjects
@@ -100,19 +103,26 @@ async def test_a_refused_descriptor_anywhere_in_a_call_is_named_and_leaves_nothi
             assert await tried(call, storage, tmp_path) is None, place
 
 
-@pytest.fixture
-def open_bucket(request: pytest.FixtureRequest) -> Open:
-    return opener("own_s3", request)
+async def without_connections(open_bucket: Open, url: str) -> ObjectStorage:
+    """Open the bucket, and wait until a thread of the client has closed the connections of the storages before: each
+    would leave a descriptor to the next one."""
+    storage = await open_bucket()
+    port = urlsplit(url).port
+    while any(each.raddr and each.raddr.port == port for each in psutil.Process().net_connections("tcp")):  # noqa: ASYNC110
+        await asyncio.sleep(0)  # sleeps: the client does not tell
+    return storage
 
 
 async def test_a_bucket_is_out_of_reach_without_descriptors_and_there_again_with_them(
-    tmp_path: Path, open_bucket: Open
+    tmp_path: Path, own_s3_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(s3, "_RETRIES", {"max_retries": 1, "backoff": {"init_backoff": timedelta(milliseconds=10)}})
+    open_bucket = opener("own_s3", request)
     for call in (write, read):
-        storage = await open_bucket()
-        await storage.write("there/object", BytesSource(b"content"))
-        storage, before = await open_bucket(), descriptors()
-        with free_descriptors(0):  # more at once than it has open connections
+        await (await open_bucket()).write("there/object", BytesSource(b"content"))
+        storage = await without_connections(open_bucket, own_s3_url)
+        before = descriptors()
+        with free_descriptors(0):
             errors = await asyncio.gather(*(tried(call, storage, tmp_path) for _ in range(4)))
         said = {str(error) for error in errors if error is not None}
         assert said

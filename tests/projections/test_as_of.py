@@ -97,8 +97,8 @@ async def test_a_time_is_a_position_of_each_partition() -> None:
 
 
 def test_points_are_read() -> None:
-    assert parse_point("1:812,40") == LogPosition(1, (812, 40))
-    assert parse_point("2/0/812") == Position(2, 0, 812)
+    assert parse_point("1:812,40") == parse_point("1:812,40\n") == LogPosition(1, (812, 40))
+    assert parse_point("2/0/812") == parse_point("2/0/812\n") == Position(2, 0, 812)
     assert parse_point("2026-11-23T09:30:00+01:00") == datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
     for text in ("", "yesterday", "2026-11-23T09:30:00", "1/2", "0001-01-01T00:00:00+14:00"):
         with pytest.raises(BadRequestError):

@@ -19,6 +19,7 @@ import structlog
 from aiodocker.containers import DockerContainer
 from aiodocker.stream import Stream
 
+from runstream.backoff import Backoff, retry
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import Container
 from runstream.executor.drivers.containers import (
@@ -47,6 +48,8 @@ from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.workdir import TaskFolder
 from runstream.ids import new_id
 
+REMOVAL = Backoff(1.0, 30.0)
+"""Attempts to remove the containers of an ended task: the engine may be away, or this process out of descriptors."""
 _CLOSE_SECONDS = 30.0
 """Maximum time for removing containers when the executor stops, in seconds."""
 
@@ -314,19 +317,24 @@ class DockerDriver:
         removing.add_done_callback(self._removing.discard)
 
     async def _remove(self, state: PodState) -> None:
+        def left(error: RunstreamError, _delay: float) -> None:
+            log.warning(f"containers of a task are left for now: {error}", action="containers_left", task=state.task)
+            state.let_go()  # which ends a sleeper
+            self._pods.pop(state.id, None)  # the sweep of an engine that is back removes them, too
+
         try:
             if state.creating:
                 await asyncio.wait(state.creating)
-            known = [container.handle.id for container in reversed(state.containers)]
-            made = [each.result().id for each in state.creating if not each.cancelled() and each.exception() is None]
-            for container in dict.fromkeys((*known, *made)):
-                await self._delete(container)
-        except RunstreamError as error:
-            log.warning(f"containers of a task are left for now: {error}", action="containers_left", task=state.task)
+            await retry(lambda: self._delete_all(state), RunstreamError, REMOVAL, left)
         finally:
             self._pods.pop(state.id, None)
-            for reader in (*state.readers, *state.services):
-                reader.cancel()
+            state.let_go()
+
+    async def _delete_all(self, state: PodState) -> None:
+        known = [container.handle.id for container in reversed(state.containers)]
+        made = [each.result().id for each in state.creating if not each.cancelled() and each.exception() is None]
+        for container in dict.fromkeys((*known, *made)):
+            await self._delete(container)
 
     async def _delete(self, container: str) -> None:
         """Kill and remove a container with its anonymous volumes."""

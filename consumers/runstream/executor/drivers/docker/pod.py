@@ -79,6 +79,11 @@ class PodState:
         """Return the container with this id."""
         return next((each for each in self.containers if each.handle.id == container), None)
 
+    def let_go(self) -> None:
+        """Close the connections to its containers: nothing is read any more, and the sleeper's input ends."""
+        for reader in (*self.readers, *self.services):
+            reader.cancel()
+
 
 class DockerPod(ContainerPod):
     """A running pod."""

@@ -17,7 +17,7 @@ from lightkube import ApiError, AsyncClient
 from lightkube.resources.core_v1 import Node, Pod, Secret
 from lightkube.types import CascadeType
 
-from runstream.backoff import Backoff
+from runstream.backoff import Backoff, retry
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.executor.drivers.containers import EXECUTOR, OWN, POD, TASK, EngineRefusedError, EngineUnreachableError
 from runstream.executor.drivers.kubernetes.cluster import CONFLICT, FORBIDDEN, GONE, NOT_FOUND, Cluster
@@ -42,6 +42,8 @@ _WATCH_AGAIN_SECONDS = 0.1
 _CLOSE_SECONDS = 30.0
 """Maximum time for removing pods when the executor stops, in seconds."""
 _BACKOFF = Backoff(0.1, 2.0, jitter=True)
+REMOVAL = Backoff(0.5, 30.0, jitter=True)
+"""Attempts to remove the pod of an ended task: the cluster may be away, or this process out of descriptors."""
 
 log = structlog.get_logger()
 
@@ -246,13 +248,19 @@ class KubernetesDriver:
             removing.add_done_callback(lambda _done: self._removing.pop(state.id, None))
 
     async def _remove(self, state: KubernetesPodState) -> None:
+        def left(error: RunstreamError, _delay: float) -> None:
+            log.warning(f"the pod of a task is left for now: {error}", action="pod_left", task=state.task)
+            self._pods.pop(state.id, None)  # the sweep of a cluster that is back removes it, too
+
+        async def remove() -> None:
+            for kind in (Pod, Secret):
+                async with self._cluster.asked() as client:
+                    await _deleted(client, kind, state.name)
+
         try:
             if state.creating:
                 await asyncio.wait(state.creating)
-            await self._cluster.patiently(lambda client: _deleted(client, Pod, state.name))
-            await self._cluster.patiently(lambda client: _deleted(client, Secret, state.name))
-        except RunstreamError as error:
-            log.warning(f"the pod of a task is left for now: {error}", action="pod_left", task=state.task)
+            await retry(remove, RunstreamError, REMOVAL, left)
         finally:
             self._pods.pop(state.id, None)
 
