@@ -103,6 +103,7 @@ async def test_tokens(w: ConfigWorld) -> None:
         ("admin", "POST", "/users/ada/tokens", {"token_name": "two"}, 201, wire.TOKEN),
         ("ada", "POST", "/users/ada/tokens", {"token_name": "two"}, 400, "userTokenAlreadyExists"),
         ("ada", "POST", "/users/ada/tokens", {"token_name": ""}, 400, ""),
+        ("ada", "POST", "/users/ada/tokens", {"token_name": ".."}, 400, ""),
         ("eve", "POST", "/users/ada/tokens", {"token_name": "x"}, 400, ""),
         ("", "POST", "/users/ada/tokens", {"token_name": "x"}, 401, "missingToken"),
         ("eve", "POST", "/users/nobody/tokens", {"token_name": "x"}, 404, "userDoesNotExist"),

@@ -24,6 +24,7 @@ from runstream.api import (
     SkippedList,
 )
 from runstream.client.errors import ConnectionFailedError
+from runstream.client.paths import api_path
 from runstream.client.session import Session, Stream, decoded, lines_of, refusal
 
 STATUS_WAIT_SECONDS = 20.0
@@ -52,12 +53,12 @@ class Executors:
         await self._act(executor_id, "undrain")
 
     async def _act(self, executor_id: str, action: str) -> None:
-        path = f"/executors/{quote(executor_id, safe='')}/actions"
+        path = api_path("executors", executor_id, "actions")
         await self._session.write("PUT", path, {"action_type": action}, type(None))
 
     async def delete(self, executor_id: str) -> None:
         """Remove an executor; its unfinished tasks fail once it is found to be gone. Raises ClientError (not-exist)."""
-        await self._session.write("DELETE", f"/executors/{quote(executor_id, safe='')}", None, type(None))
+        await self._session.write("DELETE", api_path("executors", executor_id), None, type(None))
 
 
 class Caches:
@@ -148,7 +149,7 @@ class MaintenanceMode:
     async def status(self, service: str = "runs", *, unlike: str = "") -> Maintenance:
         """Return the status. With an earlier status's tag as `unlike`, wait (at most 20 s) until it has changed."""
         params = {"unlike": unlike, "seconds": STATUS_WAIT_SECONDS} if unlike else {}
-        return await self._session.read(_maintenance_path(service), Maintenance, params)
+        return await self._session.read(api_path("maintenance", service), Maintenance, params)
 
     async def enable(self, service: str = "runs", *, by: str = "", reason: str = "", deadline: str = "") -> Maintenance:
         """Request maintenance and return at once; after `deadline`, such as `10m`, running tasks are stopped.
@@ -156,21 +157,18 @@ class MaintenanceMode:
         Raises ClientError (bad-request) when it is enabled already.
         """
         return await self._session.write(
-            "PUT", _maintenance_path(service), _ModeRequest(by, reason, deadline), Maintenance
+            "PUT", api_path("maintenance", service), _ModeRequest(by, reason, deadline), Maintenance
         )
 
     async def disable(self, service: str = "runs", *, by: str = "", reason: str = "") -> Maintenance:
         """End maintenance. Raises ClientError: bad-request when it is disabled, conflict while an import runs."""
-        return await self._session.write("DELETE", _maintenance_path(service), _ModeRequest(by, reason), Maintenance)
+        path = api_path("maintenance", service)
+        return await self._session.write("DELETE", path, _ModeRequest(by, reason), Maintenance)
 
     async def forget(self, instance_id: str, service: str = "runs") -> None:
         """Forget a lost process. Raises ClientError: not-exist, bad-request for one that is not lost."""
-        path = f"{_maintenance_path(service)}/instances/{quote(instance_id, safe='')}"
+        path = api_path("maintenance", service, "instances", instance_id)
         await self._session.write("DELETE", path, None, type(None))
-
-
-def _maintenance_path(service: str) -> str:
-    return f"/maintenance/{quote(service, safe='')}"
 
 
 class ImportProgress(msgspec.Struct, frozen=True):
@@ -200,7 +198,7 @@ class Snapshots:
         verify` detects it. Raises ClientError.
         """
         params = {name: value for name, value in (("until", until), ("with", include)) if value}
-        return self._session.streams.stream(self._export(_of_service("/export", service), params))
+        return self._session.streams.stream(self._export(_of_service("export", service), params))
 
     async def _export(self, path: str, params: dict[str, str]) -> AsyncGenerator[bytes, None]:
         async with (
@@ -225,7 +223,7 @@ class Snapshots:
         which may take minutes; `tell` is called with its progress once the file is sent. When the connection breaks
         the import continues at the service, and `follow` waits for it. Raises ClientError.
         """
-        path = _of_service("/import", service)
+        path = _of_service("import", service)
         params = {key: value for key, value in (("name", name), ("dry_run", "1" if dry_run else "")) if value}
         if tell is None:
             return await self._session.upload(path, content, params, ImportReport)
@@ -239,13 +237,13 @@ class Snapshots:
         Raises ClientError: with code `noImport` when there was none, or the error that the import ended with.
         """
         async with self._session.stream(
-            _of_service("/import", service), {}, _NDJSON, silence=_SILENCE_SECONDS
+            _of_service("import", service), {}, _NDJSON, silence=_SILENCE_SECONDS
         ) as answer:
             return await _await_report(answer, tell)
 
 
 def _of_service(path: str, service: str) -> str:
-    return f"{path}/{quote(service, safe='')}" if service else path
+    return api_path(path, service) if service else api_path(path)
 
 
 class _ImportLine(msgspec.Struct):

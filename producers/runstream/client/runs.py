@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Unpack
-from urllib.parse import quote
 
 from msgspec.structs import asdict
 
 from runstream.api import ConfigWarning, Failures, FlakyList, Page, Run, RunSummary, SkippedRun, Why
 from runstream.backoff import Backoff, retry
 from runstream.client.errors import ClientError
+from runstream.client.paths import api_path
 from runstream.client.session import Session
 from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, RunFilters, Source
 
@@ -122,19 +122,19 @@ class Runs:
         With `at` as it was then: at a time with its zone (ISO 8601), or at a position of the log.
         """
         params = {name: value for name, value in (("at_least", at_least), ("at", at)) if value}
-        return (await self._session.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, params)).run
+        return (await self._session.read(api_path("runs", run_id), _RunAnswer, params)).run
 
     async def by_number(self, group: str, number: int) -> Run:
         """Return the run with this number in its group, or in one above it. Raises ClientError (not-exist)."""
-        return (await self._session.read(f"/runs/group/{quote(group, safe='')}/{number}", _RunAnswer)).run
+        return (await self._session.read(api_path("runs", "group", group, str(number)), _RunAnswer)).run
 
     async def why(self, run_id: str) -> Why:
         """Return why the run waits, as its scheduler answers. Raises ClientError (not-exist)."""
-        return await self._session.read(f"/runs/{quote(run_id, safe='')}/why", Why)
+        return await self._session.read(api_path("runs", run_id, "why"), Why)
 
     async def failures(self, run_id: str) -> Failures:
         """Return the failed tasks of a run, each with the end of the log of its failed step. Raises ClientError."""
-        return await self._session.read(f"/runs/{quote(run_id, safe='')}/failures", Failures)
+        return await self._session.read(api_path("runs", run_id, "failures"), Failures)
 
     async def page(
         self,
@@ -202,28 +202,28 @@ class Runs:
 
     async def stop(self, run_id: str) -> None:
         """Stop a running run. Raises ClientError (bad-request) when it is not running."""
-        await self._act(run_id, "", {"action_type": "stop"})
+        await self._act(run_id, {"action_type": "stop"})
 
     async def cancel(self, run_id: str) -> None:
         """Withdraw a queued run. Raises ClientError (bad-request) when it is not queued."""
-        await self._act(run_id, "", {"action_type": "cancel"})
+        await self._act(run_id, {"action_type": "cancel"})
 
     async def pause(self, run_id: str) -> None:
         """Pause a run: start no further tasks until `resume`. Raises ClientError (bad-request) when it has ended."""
-        await self._act(run_id, "", {"action_type": "pause"})
+        await self._act(run_id, {"action_type": "pause"})
 
     async def resume(self, run_id: str) -> None:
         """Resume a paused run. Raises ClientError (bad-request) when it is not paused."""
-        await self._act(run_id, "", {"action_type": "resume"})
+        await self._act(run_id, {"action_type": "resume"})
 
     async def delete(self, run_id: str) -> None:
         """Delete a run that has ended. Raises ClientError; of kind conflict while it has not, or has logs to store."""
-        await self._session.write("DELETE", f"/runs/{quote(run_id, safe='')}", None, type(None))
+        await self._session.write("DELETE", api_path("runs", run_id), None, type(None))
 
     async def annotate(self, run_id: str, task_id: str, annotations: Mapping[str, str]) -> None:
         """Replace the annotations of a task. Raises ClientError."""
         body = {"action_type": "setannotations", "annotations": annotations}
-        await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", body)
+        await self._act_on_task(run_id, task_id, body)
 
     async def change_annotations(
         self, run_id: str, task_id: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
@@ -243,7 +243,7 @@ class Runs:
     async def _changed_annotations(
         self, run_id: str, task_id: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
     ) -> Mapping[str, str]:
-        seen = await self._session.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, {"changegroup": "annotations"})
+        seen = await self._session.read(api_path("runs", run_id), _RunAnswer, {"changegroup": "annotations"})
         task = seen.run.task(task_id)
         noted = change(task.annotations if task is not None else {})
         body = {
@@ -251,15 +251,19 @@ class Runs:
             "annotations": noted,
             "change_groups_update_tokens": seen.change_groups_update_tokens,
         }
-        await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", body)
+        await self._act_on_task(run_id, task_id, body)
         return noted
 
     async def approve(self, run_id: str, task_id: str) -> None:
         """Approve a task that waits for it. Raises ClientError (bad-request) when it does not."""
-        await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", {"action_type": "approve"})
+        await self._act_on_task(run_id, task_id, {"action_type": "approve"})
 
-    async def _act(self, run_id: str, below: str, body: Mapping[str, object]) -> None:
-        await self._session.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
+    async def _act(self, run_id: str, body: Mapping[str, object]) -> None:
+        await self._session.write("PUT", api_path("runs", run_id, "actions"), body, dict[str, str])
+
+    async def _act_on_task(self, run_id: str, task_id: str, body: Mapping[str, object]) -> None:
+        path = api_path("runs", run_id, "tasks", task_id, "actions")
+        await self._session.write("PUT", path, body, dict[str, str])
 
 
 def _resolved_from(inputs: Inputs) -> dict[str, object]:

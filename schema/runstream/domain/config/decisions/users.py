@@ -126,6 +126,9 @@ def decide_create_token(user: User, token: NewToken) -> Decision:
             f"the name of a token {reason}" if token.name else "the name of the token is missing",
             hint=f"a token's name has 1 to {MAX_TOKEN_NAME} characters that can be shown",
         )
+    if token.name in (".", ".."):
+        # The token could not be deleted by name: HTTP clients and proxies resolve such a segment of a path.
+        raise BadRequestError(f"{token.name!r} is not a name for a token", hint="choose another name")
     require_choice(token.scope, ("read", "run", "admin"), "the scope of a token", code="invalidTokenScope")
     if any(one.name == token.name for one in user.tokens.values()):
         raise taken("token", token.name, code="userTokenAlreadyExists")
