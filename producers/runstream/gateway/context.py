@@ -32,6 +32,7 @@ from runstream.gateway.runs.why import Explainer
 from runstream.gateway.sessions import Sessions
 from runstream.git.mirrors import Mirrors
 from runstream.git.server import GitServer
+from runstream.git.sources import DEFAULT_SOURCES, AllowedSources
 from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
@@ -170,6 +171,11 @@ class GatewayContext:
     def repositories(self) -> GitServer:
         """The repositories of users. Raises InternalError in a gateway without them."""
         return self._git().server
+
+    @property
+    def allowed_sources(self) -> AllowedSources:
+        """Where the repositories of users' runs may be."""
+        return self.git.mirrors.allowed if self.git is not None else DEFAULT_SOURCES
 
     def _git(self) -> GitRepositories:
         if self.git is None:

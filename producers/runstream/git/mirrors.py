@@ -117,7 +117,7 @@ class Mirrors:
         resolve: Resolve | None = None,
     ) -> None:
         """Without `resolve`, hosts are found as the system finds them."""
-        self._allowed = allowed
+        self.allowed = allowed
         self._limits = limits
         self._resolve = resolve
         self._git = service_git(root, limits=GitLimits(seconds=limits.seconds, file_bytes=limits.mirror_bytes))
@@ -138,7 +138,7 @@ class Mirrors:
         NotExistError (refDoesNotExist, commitDoesNotExist), InternalError (gitBusy, repositoryBusy).
         """
         _check(project_id, ref, commit)
-        address = await find_source(source.url, self._allowed, self._resolve)
+        address = await find_source(source.url, self.allowed, self._resolve)
         name = f"{project_id}-{hashlib.sha256(address.url.encode()).hexdigest()[:16]}"
         async with self._slot(), self._git_for(source, address) as git:
             if (found := await self._remembered(git, name, address.url, ref, commit)) is not None:

@@ -142,11 +142,21 @@ async def find_source(url: str, allowed: AllowedSources, resolve: Resolve | None
     return SourceAddress(source.scheme, source.url, source.host, source.port, str(addresses[0]))
 
 
+def require_allowed_path(url: str, allowed: AllowedSources) -> None:
+    """Raise BadRequestError for a path, or a `file` URL, of no allowed folder; other URLs pass."""
+    if url.startswith("/") or url[:5].lower() == "file:":
+        source = parse_source(url)
+        if url.startswith(("/", "file:///")):  # an executor reads a host as the beginning of the path
+            _file(source, allowed)
+        else:
+            raise _invalid(url, "the URL of a folder begins with file:///")
+
+
 def _file(source: SourceAddress, allowed: AllowedSources) -> SourceAddress:
     path = Path(source.url).resolve()
     if not any(path.is_relative_to(folder.resolve()) for folder in allowed.folders):
         raise _not_allowed(
-            f"the path {source.url}", "the admin of the service allows folders; or use a URL of a server"
+            f"the path {source.url}", "the admin of the service allows folders (git_folders); or use a URL of a server"
         )
     return SourceAddress("file", str(path))
 

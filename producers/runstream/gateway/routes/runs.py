@@ -53,6 +53,7 @@ from runstream.gateway.run_access import (
 from runstream.gateway.runs.actions import parse_token, update_token
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.runs.prepare import prepare_run, prepare_runs
+from runstream.gateway.runs.repository_paths import require_allowed_repositories
 from runstream.gateway.runs.restart import require_no_restart
 from runstream.gateway.sender import Sender, sender_of
 from runstream.ids import require_uuid
@@ -83,13 +84,17 @@ def creating_routes(context: GatewayContext) -> APIRouter:
             other = body.environment is not None or body.fresh is not None
             await require_run(context, sender, body.run_id, Wish.CREATE if other else Wish.ACT)
             prepared = await context.restarts.prepare(body)
+            if other:
+                require_allowed_repositories(context.allowed_sources, sender, [prepared.new.config])
             return _created(
                 prepared.executions, await context.creation.create(prepared.new, key, author=sender.run_author)
             )
         require_no_restart(body)
         require_group(context, sender, body.group, Wish.CREATE)
         require_cache_group(sender, body.group, body.cache_group)
-        return _created({}, await context.creation.create(prepare_run(body), key, author=sender.run_author))
+        new = prepare_run(body)
+        require_allowed_repositories(context.allowed_sources, sender, [new.config])
+        return _created({}, await context.creation.create(new, key, author=sender.run_author))
 
     @router.post(
         "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, statuses=(201, 200))
@@ -101,6 +106,9 @@ def creating_routes(context: GatewayContext) -> APIRouter:
         requested = await prepare_runs(body, context.configs, await context.offers())
         for one in requested.runs:
             require_group(context, sender_of(request), one.group, Wish.CREATE)
+        require_allowed_repositories(
+            context.allowed_sources, sender_of(request), (one.config for one in requested.runs)
+        )
         created = await context.creation.create_all(requested.runs, key, author=sender_of(request).run_author)
         runs = [run_answer(one.run, one.config, {}) for one in created]
         warnings = tuple(ConfigWarning(one.path, one.line or None, one.message, one.hint) for one in requested.warnings)

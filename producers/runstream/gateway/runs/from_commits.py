@@ -22,6 +22,7 @@ from runstream.gateway.requests import CommitRunBody, DirectRunBody
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.runs.idempotency import IdempotencyKey
 from runstream.gateway.runs.prepare import RunSource, prepare_committed
+from runstream.gateway.runs.repository_paths import require_allowed_repositories
 from runstream.gateway.sender import Sender
 from runstream.git.committed import CommittedConfig
 from runstream.git.mirrors import GitSource, is_full_ref
@@ -120,6 +121,7 @@ async def _create(
         )
     git_host_and_port(source.context.repository_url)
     prepared = await prepare_committed(config, source, context.configs, await context.offers())
+    require_allowed_repositories(context.allowed_sources, sender, (one.config for one in prepared.runs))
     return await context.creation.create_all(prepared.runs, key, author=sender.author)
 
 

@@ -45,6 +45,7 @@ from runstream.gateway.requests import (
     converted,
 )
 from runstream.gateway.runs.create import PreparedRun
+from runstream.gateway.runs.repository_paths import URL_NAMES
 from runstream.git.committed import CommittedConfig
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
 from runstream.runconfig.graph import check_graph, with_levels
@@ -218,8 +219,6 @@ def _step(step: StepBody) -> Step:
 SETUP_ERROR = "Setup Error"
 MAX_PATH = 1024
 """Characters of a configuration file's path that messages show."""
-_URL_NAMES = frozenset({"AGOLA_REPOSITORY_URL", "RUNSTREAM_REPOSITORY_URL"})
-"""Variables that name the repository when the request gives them for all tasks."""
 DIRECT_ROOT = "/user/admin"
 """The group root of runs that name neither group nor project."""
 
@@ -360,7 +359,7 @@ def _prepared(source: RunSource, config: RunConfig, setup_errors: tuple[str, ...
 
 def _require_sources(config: RunConfig, source: RunSource) -> None:
     """Raise BadRequestError for a clone step in a run that has no repository: its task could only fail."""
-    if source.context.repository_url or not _URL_NAMES.isdisjoint(source.environment):
+    if source.context.repository_url or not URL_NAMES.isdisjoint(source.environment):
         return
     for task in config.tasks.values():
         if not task.skip and any(step.type == "clone" for step in task.steps):
