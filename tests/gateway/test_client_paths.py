@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol, get_type_hints
+from types import MethodType
+from typing import Any, get_type_hints
 
 import httpx2
 import pytest
@@ -27,15 +28,7 @@ class Recorder(httpx2.AsyncBaseTransport):
         return httpx2.Response(404, content=b"[]")
 
 
-class Operation(Protocol):
-    """A public method of a part of the client."""
-
-    __qualname__: str
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
-
-
-def _operations(client: Client) -> Iterator[Operation]:
+def _operations(client: Client) -> Iterator[MethodType]:
     for name, found in inspect.getmembers(type(client), lambda one: isinstance(one, property)):
         if found is not None and name != "url":
             part = getattr(client, name)
@@ -43,13 +36,13 @@ def _operations(client: Client) -> Iterator[Operation]:
             yield from (method for method in methods if method.__qualname__ not in WITH_A_BODY_ALONE)
 
 
-def _texts(operation: Operation) -> list[str]:
+def _texts(operation: MethodType) -> list[str]:
     """Return the parameters that are one text."""
     hints = get_type_hints(operation)
     return [name for name in inspect.signature(operation).parameters if hints[name] is str]
 
 
-def _arguments(operation: Operation, texts: dict[str, str]) -> dict[str, Any]:
+def _arguments(operation: MethodType, texts: dict[str, str]) -> dict[str, Any]:
     """Return arguments for all that have no default: these texts, and something that goes into a body elsewhere."""
     hints = get_type_hints(operation)
     given: dict[str, Any] = {}
@@ -70,11 +63,12 @@ def _something(hint: object) -> object:
 
 
 async def _no_chunks() -> AsyncIterator[bytes]:
-    for chunk in ():
+    chunks: tuple[bytes, ...] = ()
+    for chunk in chunks:
         yield chunk
 
 
-async def _call(operation: Operation, texts: dict[str, str]) -> ClientError | None:
+async def _call(operation: MethodType, texts: dict[str, str]) -> ClientError | None:
     try:
         result = operation(**_arguments(operation, texts))
         if inspect.isawaitable(result):

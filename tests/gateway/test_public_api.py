@@ -264,7 +264,7 @@ async def test_project_groups(w: ConfigWorld) -> None:
         *(("ada", "POST", "/projectgroups", {**new, "name": "x", "parent_ref": ref}, 404, "parentProjectGroupDoesNotExist") for ref in ("org/open/none", "org/none", "user/none", "none", UUID)),
         *(("ada", "POST", "/projectgroups", {**new, "name": "x", "parent_ref": ref}, 400, "invalidPath") for ref in ("org/", "team/x", "/")),
         ("bob", "GET", "/projectgroups/org%2Facme%2Fweb", None, 200, wire.GROUP),
-        ("eve", "GET", "/projectgroups/org%2Facme%2Fweb", None, 404, "projectGroupDoesNotExist"),
+        ("eve", "GET", "/projectgroups/org%2Facme%2Fweb", None, 404, "organizationDoesNotExist"),
         ("eve", "GET", "/projectgroups/org%2Fopen%2Fweb", None, 200, wire.GROUP),
         ("", "GET", "/projectgroups/org%2Fopen%2Fweb", None, 401, "missingToken"),
         ("eve", "GET", "/projectgroups/user%2Feve%2Fmine", None, 200, wire.GROUP),
@@ -274,9 +274,9 @@ async def test_project_groups(w: ConfigWorld) -> None:
         ("eve", "GET", "/projectgroups/team%2Fx", None, 400, "invalidPath"),
         ("eve", "GET", "/projectgroups/org%2Fnone", None, 404, "organizationDoesNotExist"),
         ("bob", "GET", "/projectgroups/org%2Facme%2Fweb/subgroups", None, 200, wire.many(wire.GROUP)),
-        ("eve", "GET", "/projectgroups/org%2Facme%2Fweb/subgroups", None, 404, "projectGroupDoesNotExist"),
+        ("eve", "GET", "/projectgroups/org%2Facme%2Fweb/subgroups", None, 404, "organizationDoesNotExist"),
         ("bob", "GET", "/projectgroups/org%2Facme%2Fweb/projects", None, 200, wire.many(wire.PROJECT)),
-        ("eve", "GET", "/projectgroups/org%2Facme%2Fweb/projects", None, 404, "projectGroupDoesNotExist"),
+        ("eve", "GET", "/projectgroups/org%2Facme%2Fweb/projects", None, 404, "organizationDoesNotExist"),
         ("ada", "PUT", "/projectgroups/org%2Fopen%2Fweb%2Fsub", {"name": "sub2"}, 201, wire.GROUP),
         ("ada", "PUT", "/projectgroups/org%2Fopen%2Fweb%2Fsub2", {"parent_ref": "org/acme"}, 201, wire.GROUP),
         ("bob", "PUT", "/projectgroups/org%2Facme%2Fsub2", {"name": "x"}, 403, ""),
@@ -330,7 +330,7 @@ async def test_projects(w: ConfigWorld) -> None:
         ("admin", "GET", app, None, 200, wire.PROJECT),
         ("", "GET", "/projects/org%2Fopen%2Fweb%2Fsite", None, 200, wire.PROJECT),
         ("", "GET", "/projects/org%2Facme%2Fweb%2Fsite", None, 403, ""),
-        ("eve", "GET", "/projects/org%2Facme%2Fweb%2Fsite", None, 404, "projectDoesNotExist"),
+        ("eve", "GET", "/projects/org%2Facme%2Fweb%2Fsite", None, 404, "organizationDoesNotExist"),
         ("ada", "GET", "/projects/user%2Feve%2Fown", None, 403, ""),
         ("ada", "GET", "/projects/org%2Fopen", None, 400, "invalidPath"),
         ("ada", "GET", "/projects/org%2Fopen%2Fnone", None, 404, "projectDoesNotExist"),
@@ -354,7 +354,7 @@ async def test_projects(w: ConfigWorld) -> None:
 
 @pytest.mark.parametrize("place", ["projects/org%2Facme%2Fweb%2Fsite", "projectgroups/org%2Facme%2Fweb"])
 async def test_secrets_and_variables(w: ConfigWorld, place: str) -> None:
-    hidden = "projectDoesNotExist" if place.startswith("projects/") else "projectGroupDoesNotExist"
+    public = place.replace("acme", "open")
     secrets, variables = f"/{place}/secrets", f"/{place}/variables"
     new = {
         "name": "KEY",
@@ -372,7 +372,9 @@ async def test_secrets_and_variables(w: ConfigWorld, place: str) -> None:
         ("bob", "POST", secrets, {**SECRET, "name": "x"}, 403, ""),
         ("", "POST", secrets, {**SECRET, "name": "x"}, 401, "missingToken"),
         ("bob", "GET", secrets, None, 200, wire.many(wire.SECRET)),
-        ("eve", "GET", secrets, None, 404, hidden),
+        ("eve", "GET", secrets, None, 404, "organizationDoesNotExist"),
+        ("eve", "GET", f"/{public}/secrets?tree", None, 403, ""),
+        ("bob", "GET", f"/{public}/secrets", None, 200, wire.many(wire.SECRET)),
         ("", "GET", secrets, None, 401, "missingToken"),
         ("ada", "PUT", f"{secrets}/deploy", {**SECRET, "data": {"k": "other"}}, 200, wire.SECRET),
         ("ada", "PUT", f"{secrets}/deploy", {**SECRET, "name": "deploy2"}, 200, wire.SECRET),
@@ -387,7 +389,8 @@ async def test_secrets_and_variables(w: ConfigWorld, place: str) -> None:
         ("ada", "POST", variables, {"name": "x", "values": [{**VALUE, "when": bad}]}, 400, "invalidVariableValues"),
         ("bob", "POST", variables, {**new, "name": "x"}, 403, ""),
         ("bob", "GET", f"{variables}?tree&removeoverridden", None, 200, wire.many(wire.VARIABLE)),
-        ("eve", "GET", variables, None, 404, hidden),
+        ("eve", "GET", variables, None, 404, "organizationDoesNotExist"),
+        ("eve", "GET", f"/{public}/variables?tree", None, 403, ""),
         ("ada", "PUT", f"{variables}/KEY", {"name": "KEY2", "values": [VALUE]}, 200, wire.VARIABLE),
         ("ada", "PUT", f"{variables}/KEY", new, 404, "variableDoesNotExist"),
         ("bob", "PUT", f"{variables}/KEY2", new, 403, ""),

@@ -91,7 +91,9 @@ class Parked:
 
     async def get(self, position: str, service: str = "runs") -> ParkedCommitDetail:
         """Return a parked or skipped commit as it is in the log. Raises ClientError (not-exist)."""
-        return await self._session.read(f"/parked/{quote(position)}", ParkedCommitDetail, {"service": service})
+        return await self._session.read(
+            api_path("parked", *position.split("/")), ParkedCommitDetail, {"service": service}
+        )
 
     async def skipped(self, service: str = "runs") -> tuple[SkippedCommit, ...]:
         """Return the skipped commits: by whom, when and why. Raises ClientError."""
@@ -108,7 +110,7 @@ class Parked:
         Raises ClientError: not-exist when it is not parked, conflict when another one has to be decided about first.
         """
         body = {"action_type": "skip", "reason": reason}
-        path = f"/parked/{quote(position)}/actions?service={quote(service, safe='')}"
+        path = f"{api_path('parked', *position.split('/'), 'actions')}?service={quote(service, safe='')}"
         return (await self._session.write("PUT", path, body, _Decided)).position
 
 

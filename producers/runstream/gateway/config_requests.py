@@ -22,9 +22,11 @@ from runstream.domain.config.permissions import OK, Action, Actor, Thing, readin
 from runstream.domain.config.project import Project
 from runstream.domain.config.project_group import ProjectGroup
 from runstream.domain.config.references import owner_of
+from runstream.domain.config.seeing import find_seen
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.domain.config.tree import group_of
 from runstream.domain.config.user import User
+from runstream.errors import RunstreamError
 from runstream.gateway.config_bodies import decoded_leniently
 from runstream.gateway.context import GatewayContext, json_response
 from runstream.gateway.requests import read_content
@@ -41,6 +43,7 @@ Ref = Annotated[
 ]
 """A thing that a path names: an id, a name, or an escaped path such as org%2Facme%2Fweb."""
 T = TypeVar("T")
+SeenT = TypeVar("SeenT", User, Organization, ProjectGroup, Project, User | Project, Project | ProjectGroup)
 
 
 SeenThing: TypeAlias = User | Organization | ProjectGroup | Project
@@ -97,7 +100,7 @@ class ConfigRequest:
     async def state_at(self, at: str) -> ConfigState:
         """Return the state as of a point in the past, which needs a login; for an empty text, the state of now.
 
-        `require_seen` decides what the sender may see of it. Raises UnauthorizedError, BadRequestError, InternalError.
+        `seen` decides what the sender may see of it. Raises UnauthorizedError, BadRequestError, InternalError.
         """
         now = await self.fresh()
         if not at:
@@ -105,12 +108,22 @@ class ConfigRequest:
         self.require(now, Action.READ_USER)
         return await self._context.config.past.at(parse_point(at))
 
-    def require_seen(self, state: ConfigState, found: SeenThing, at: str) -> None:
-        """Raise the refusal unless the sender may read something in the state as of `at`."""
-        if not at:
-            self.require(state, _reading(state, found), found)
-        elif not self.may_see(state, found, at):
-            raise refusal(404, _reading(state, found), found)
+    def seen(
+        self, state: ConfigState, find: Callable[[ConfigState, str], SeenT], reference: str, at: str = ""
+    ) -> SeenT:
+        """Return what a reference names in the state as of `at`, if the sender may read it.
+
+        Raises the refusal; for something that the sender must not learn of, NotExistError as for a missing thing.
+        """
+
+        def refused(found: SeenThing) -> RunstreamError | None:
+            if self.may_see(state, found, at):
+                return None
+            action = _reading(state, found)
+            answer = 404 if at else status(state, self.actor, action, found)
+            return refusal(answer, action, found, scope=self.actor.scope)
+
+        return find_seen(state, find, reference, refused)
 
     def may_see(self, state: ConfigState, found: SeenThing, at: str) -> bool:
         """Return whether the sender may read something in the state as of `at`.
@@ -120,13 +133,17 @@ class ConfigRequest:
         if not at:
             return status(state, self.actor, _reading(state, found), found) == OK
         now = self.state
-        owner = owner_of(state, group_of(state, found)) if isinstance(found, ProjectGroup | Project) else found
-        if status(now, self.actor, Action.READ_AUDIT, _same(now, owner)) == OK:
+        if status(now, self.actor, Action.READ_AUDIT, self.owner_now(state, found)) == OK:
             return True
         today = _same(now, found)
         if today is None or status(now, self.actor, _reading(now, today), today) != OK:
             return False
         return isinstance(found, User) or status(state, self.actor, _reading(state, found), found) == OK
+
+    def owner_now(self, state: ConfigState, found: SeenThing) -> SeenThing | None:
+        """Return the user or organization of something in a state, as it is now; None once it is deleted."""
+        owner = owner_of(state, group_of(state, found)) if isinstance(found, ProjectGroup | Project) else found
+        return _same(self.state, owner)
 
     def require(self, state: ConfigState, action: Action, thing: Thing = None) -> None:
         """Raise the refusal if the sender may not do it."""

@@ -80,6 +80,7 @@ RULES: dict[Action, tuple[set[str], dict[str, int]]] = {
     Action.CREATE_GROUP: (OWNING_USERS, {}),
     Action.CHANGE: (OWNERS, {}),
     Action.MOVE_INTO: (OWNERS, {}),
+    Action.LIST_SECRETS: (OWNERS | {"member"}, {}),
     Action.CHANGE_SECRETS: (OWNERS, {}),
     Action.RECONFIGURE: (OWNERS, {}),
     Action.CHANGE_ACCESS: (OWNING_USERS, {}),

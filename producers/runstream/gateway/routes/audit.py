@@ -13,7 +13,7 @@ from runstream import api
 from runstream.commits import Position
 from runstream.config.audit import AuditedCommit, ThingKey
 from runstream.config_folding import PARTITION
-from runstream.domain.config.permissions import OK, Action, Actor, reading, status
+from runstream.domain.config.permissions import OK, Action, Actor, status
 from runstream.domain.config.references import find_project
 from runstream.domain.config.state import ConfigState
 from runstream.errors import BadRequestError
@@ -82,8 +82,7 @@ class _Visibility:
 
 def _project_id(asked: ConfigRequest, state: ConfigState, project: str) -> str:
     """Return the id of a project that the sender owns. Raises NotExistError, ForbiddenError."""
-    found = find_project(state, project)
-    asked.require(state, reading(state, found), found)
+    found = asked.seen(state, find_project, project)
     asked.require(state, Action.READ_AUDIT, found)
     return found.id
 

@@ -27,7 +27,7 @@ from runstream.domain.config.lists import (
     list_organizations,
     list_organizations_of,
 )
-from runstream.domain.config.permissions import Action, adding_member, inviting, reading
+from runstream.domain.config.permissions import Action, adding_member, inviting
 from runstream.domain.config.references import find_organization, find_user
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.events.organization import MemberRole, Visibility
@@ -73,9 +73,7 @@ def _organization_routes(router: APIRouter, context: GatewayContext) -> None:
         """Return an organization, by name or id."""
         asked = ConfigRequest(context, request)
         state = await asked.state_at(at)
-        found = find_organization(state, org)
-        asked.require_seen(state, found, at)
-        return json_response(organization_view(found))
+        return json_response(organization_view(asked.seen(state, find_organization, org, at)))
 
     @router.post(
         "/orgs",
@@ -136,8 +134,7 @@ def _member_routes(router: APIRouter, context: GatewayContext) -> None:
         """Return the members of an organization by name."""
         asked = ConfigRequest(context, request)
         state = await asked.fresh()
-        organization = find_organization(state, org)
-        asked.require(state, reading(state, organization), organization)
+        organization = asked.seen(state, find_organization, org)
         found, more = list_members(state, organization, page.page)
         members = tuple(api.MemberView(user_view(user), role) for user, role in found)
         headers = page.headers(found[-1][0].name if found else "", more=more)

@@ -24,13 +24,25 @@ from runstream.commits import Position
 from runstream.database.run_lists import MAX_LIMIT, RunPage, RunQuery
 from runstream.database.runs import ReadRun
 from runstream.domain.actions import NotAllowed, decide_approve_ahead, decide_cancel, decide_stop
-from runstream.domain.config.permissions import Action, acting_on_runs, reading_runs, require
+from runstream.domain.config.organization import Organization
+from runstream.domain.config.permissions import (
+    OK,
+    Action,
+    acting_on_runs,
+    reading,
+    reading_runs,
+    refusal,
+    require,
+    status,
+)
 from runstream.domain.config.project import Project
+from runstream.domain.config.project_group import ProjectGroup
 from runstream.domain.config.references import find_project, find_user
+from runstream.domain.config.seeing import find_seen
 from runstream.domain.config.state import ConfigState
 from runstream.domain.config.user import User
 from runstream.domain.run import RunState, RunTask
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import BadRequestError, NotExistError, RunstreamError
 from runstream.events.run import RunEvent, RunNumbered
 from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
@@ -200,10 +212,14 @@ def _logs(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
 
 def _readable(context: GatewayContext, request: Request, of: _Owner, ref: str) -> Project | User:
     """Return the owner whose runs the sender may read. Raises the refusal."""
-    sender, state = sender_of(request), context.config.state
-    owner = of.find(state, ref)
-    require(state, sender.actor, reading_runs(state, owner), owner)
-    return owner
+    state, actor = context.config.state, sender_of(request).actor
+
+    def refused(thing: User | Organization | ProjectGroup | Project) -> RunstreamError | None:
+        action = reading_runs(state, thing) if isinstance(thing, Project | User) else reading(state, thing)
+        answer = status(state, actor, action, thing)
+        return None if answer == OK else refusal(answer, action, thing, scope=actor.scope)
+
+    return find_seen(state, of.find, ref, refused)
 
 
 def _root(owner: Project | User) -> str:

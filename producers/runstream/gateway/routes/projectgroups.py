@@ -49,9 +49,7 @@ def project_group_routes(context: GatewayContext) -> APIRouter:
 def _reading_routes(router: APIRouter, context: GatewayContext) -> None:
     async def readable(asked: ConfigRequest, reference: str, at: str) -> tuple[ConfigState, ProjectGroup]:
         state = await asked.state_at(at)
-        found = find_project_group(state, reference)
-        asked.require_seen(state, found, at)
-        return state, found
+        return state, asked.seen(state, find_project_group, reference, at)
 
     @router.get("/projectgroups/{group}", openapi_extra=documented(None, api.ProjectGroupView))
     async def get_group(request: Request, group: Ref, at: At = "") -> Response:

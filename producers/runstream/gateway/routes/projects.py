@@ -49,9 +49,7 @@ def project_routes(context: GatewayContext) -> APIRouter:
         """Return a project, by id or path (`org/acme/web`, escaped). A public one needs no login."""
         asked = ConfigRequest(context, request)
         state = await asked.state_at(at)
-        found = find_project(state, project)
-        asked.require_seen(state, found, at)
-        return json_response(project_view(state, found))
+        return json_response(project_view(state, asked.seen(state, find_project, project, at)))
 
     @router.post(
         "/projects", status_code=201, openapi_extra=documented(CreateProjectBody, api.ProjectView, statuses=(201,))

@@ -27,7 +27,7 @@ from runstream.domain.config.decisions.secrets import (
 from runstream.domain.config.permissions import Action
 from runstream.domain.config.project import Project
 from runstream.domain.config.project_group import ProjectGroup
-from runstream.domain.config.references import find_owner, place_of
+from runstream.domain.config.references import find_owner, find_project, find_project_group, place_of
 from runstream.domain.config.refusals import require_name
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.domain.config.tree import secrets_of, variables_of
@@ -56,8 +56,12 @@ def secret_routes(context: GatewayContext) -> APIRouter:
 
 async def _seen(asked: ConfigRequest, kind: _Kind, ref: str, at: str) -> tuple[ConfigState, Project | ProjectGroup]:
     state = await asked.state_at(at)
-    found = place_of(state, find_owner(state, kind, ref))
-    asked.require_seen(state, found, at)
+    found: Project | ProjectGroup
+    if kind == "project":
+        found = asked.seen(state, find_project, ref, at)
+    else:
+        found = asked.seen(state, find_project_group, ref, at)
+    asked.require(asked.state, Action.LIST_SECRETS, asked.owner_now(state, found))
     return state, found
 
 

@@ -66,9 +66,7 @@ def _reading_routes(router: APIRouter, context: GatewayContext) -> None:
         asked = ConfigRequest(context, request)
         state = await asked.state_at(at)
         asked.require(asked.state, Action.READ_USER)
-        found = find_user(state, user)
-        asked.require_seen(state, found, at)
-        return json_response(user_view(found))
+        return json_response(user_view(asked.seen(state, find_user, user, at)))
 
     @router.get("/users", openapi_extra=documented(None, list[api.PrivateUserView]))
     async def get_users(

@@ -59,6 +59,7 @@ class Action(StrEnum):
     CREATE_GROUP = "create a group in a group"
     CHANGE = "change or delete a project or group"
     MOVE_INTO = "move a project or group into a group"
+    LIST_SECRETS = "list secrets and variables"
     CHANGE_SECRETS = "create, change or delete secrets and variables"
     RECONFIGURE = "set up a project at its source again"
     CHANGE_ACCESS = "change the linked account of a project, refresh its repository"
@@ -123,6 +124,8 @@ PERMISSIONS: Mapping[Action, Mapping[Relation, Status]] = {
     Action.CREATE_GROUP: _OWNING_USERS,
     Action.CHANGE: _OWNERS,
     Action.MOVE_INTO: _OWNERS,
+    # Names say what a project reaches: a public project shows its code, not these.
+    Action.LIST_SECRETS: _row(401, 403, OK, OK, OK, OK),
     Action.CHANGE_SECRETS: _OWNERS,
     Action.RECONFIGURE: _OWNERS,
     Action.CHANGE_ACCESS: _OWNING_USERS,
@@ -170,6 +173,7 @@ READING = frozenset(
         Action.READ_PUBLIC,
         Action.READ_PRIVATE_USER_GROUP,
         Action.READ_PRIVATE_ORG,
+        Action.LIST_SECRETS,
         Action.READ_DELIVERIES,
         Action.READ_PUBLIC_RUN,
         Action.READ_PRIVATE_USER_RUN,
