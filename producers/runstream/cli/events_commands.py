@@ -24,7 +24,8 @@ def tail_events(
     Parameters
     ----------
     begin
-        Where to start: start, end, or a position such as 1:812,40,0,97. Default: end; with --run: start.
+        Where to start: start, end, a time with its zone, or a position such as 1:812,40,0,97. Default: end; with
+        --run: start.
     run
         Only this run and its tasks: PROJECT/NUMBER, an id, or `latest`.
     """

@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from runstream import codec
-from runstream.commits import LogPosition, StoredCommit
+from runstream.commits import LogPosition, StoredCommit, parse_point
 from runstream.counting import counted
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import RunConfigTask
@@ -87,11 +88,19 @@ def _attempts(task: RunConfigTask) -> int:
 
 
 async def resolve_position(log: Log, text: str) -> LogPosition:
-    """Return the position that a text names: `start`, `end` or a position of the log. Raises BadRequestError."""
+    """Return the position that a text names: `start`, `end`, a position of the log, or a time with its zone.
+
+    That of a time has everything before it that was stored earlier. Raises BadRequestError.
+    """
     if text == "start":
         return LogPosition(log.epoch, (0,) * log.partitions)
     if text == "end":
         return LogPosition(log.epoch, tuple(await asyncio.gather(*map(log.end, range(log.partitions)))))
+    if ":" in text and "-" in text:
+        moment = parse_point(text)
+        if isinstance(moment, datetime):
+            before = await asyncio.gather(*(_before(log, partition, moment) for partition in range(log.partitions)))
+            return LogPosition(log.epoch, tuple(before))
     position = LogPosition.parse(text)
     if position.epoch != log.epoch or len(position.sequences) != log.partitions:
         raise BadRequestError(
@@ -109,6 +118,20 @@ async def resolve_position(log: Log, text: str) -> LogPosition:
             hint="begin at end",
         )
     return position
+
+
+async def _before(log: Log, partition: int, moment: datetime) -> int:
+    """Return the sequence of the last message that was stored before a moment; 0 if there is none."""
+    low, high = 0, await log.end(partition)
+    while low < high:
+        middle = (low + high) // 2
+        async with log.read(partition, middle) as reader:
+            (message,) = await reader.next_batch(1)
+        if message.stored_at < moment:
+            low = message.position.sequence
+        else:
+            high = middle
+    return low
 
 
 @asynccontextmanager

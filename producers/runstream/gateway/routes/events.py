@@ -35,7 +35,12 @@ def event_routes(context: GatewayContext) -> APIRouter:
     async def events(
         request: Request,
         begin: Annotated[
-            str, Query(max_length=MAX_WORD_BYTES, alias="from", description="a position of the log, `start` or `end`")
+            str,
+            Query(
+                max_length=MAX_WORD_BYTES,
+                alias="from",
+                description="a position of the log, a time with its zone, `start` or `end`",
+            ),
         ] = "",
         run: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="only this run and its tasks")] = "",
         last_event_id: Annotated[

@@ -1,5 +1,7 @@
 // Every page and its path. A page has a folder of its own in pages/; the first pattern that matches is shown.
 import type { Route } from "./router";
+import { eventsRoutes } from "../pages/events";
+import { groupsRoutes } from "../pages/groups";
 import { logRoutes } from "../pages/log";
 import { loginRoutes } from "../pages/login";
 import { peopleRoutes } from "../pages/people";
@@ -7,4 +9,4 @@ import { projectRoutes } from "../pages/projects";
 import { runRoutes } from "../pages/run";
 import { runsRoutes } from "../pages/runs";
 
-export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes, ...runRoutes, ...logRoutes, ...projectRoutes, ...peopleRoutes];
+export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes, ...groupsRoutes, ...eventsRoutes, ...runRoutes, ...logRoutes, ...projectRoutes, ...peopleRoutes];

@@ -51,7 +51,7 @@ export function Filters({ counts }: { counts: RunCounts | null | undefined }) {
     (query.get("phase") ?? "") === state.phase && (query.get("result") ?? "") === state.result && query.has("waitingapproval") === (state.waiting ?? false);
   const choose = (state: State): void => setQuery({ phase: state.phase, result: state.result, waitingapproval: state.waiting ?? false, start: null }, { replace: false });
   return (
-    <div class="filters">
+    <div class="run-filters">
       <div class="filter-line">
         <TextFilter />
         <label class="check">
