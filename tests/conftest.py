@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import fcntl
 import functools
+import gc
 import inspect
 import json
 import logging
@@ -83,6 +84,7 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks."""
+    gc.disable()  # until the tests are collected: no module of theirs is garbage
     settings.load_profile("busy")
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
     # Hundreds of processes of ours are started: none of them has to compile what another has compiled.
@@ -94,7 +96,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """Tests wait for servers about a third of their time: let others work meanwhile."""
-    return len(os.sched_getaffinity(0)) * 3 // 2 or 1
+    return len(os.sched_getaffinity(0)) * 2
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that have long tests: at the end, no worker should be alone with one."""
+    long = {item.path for item in items if item.get_closest_marker("seconds")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the thousands of tests, which stay until the end, out of each later collection of garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
