@@ -248,7 +248,7 @@ async def _killed(handle: int) -> bool:
 
 
 def _kill(handle: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
         signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
