@@ -167,6 +167,7 @@ async def test_who_may_create_runs_of_a_project(owners: Owners, host: Path) -> N
     ("body", "status", "code"),
     [
         ({}, 400, "invalidRef"),
+        ({"branch": None, "tag": None, "ref": None, "commit_sha": None, "further": 1}, 400, "invalidRef"),
         ({"branch": "main", "tag": "v1"}, 400, "invalidRef"),
         ({"ref": "refs/pull/1/head"}, 400, "invalidRef"),
         ({"branch": "--upload-pack=x"}, 404, "refDoesNotExist"),
@@ -366,6 +367,7 @@ async def test_bad_direct_runs(owners: Owners, tmp_path: Path) -> None:
         (token, {**bare, "ref": "refs/changes/1", "pull_request_ref_regexes": ["refs/changes/1"]}, 400),
         (token, {**bare, "ref": "refs/changes/1", "pull_request_ref_regexes": [r"refs/changes/(\d+)"]}, 201),
         (token, {**bare, "ref": "refs/merge-requests/7/head"}, 201),
+        (token, {**bare, "ref": "refs/pull/7/head", "pull_request_ref_regexes": None, "variables": None}, 201),
     ]
     for key, body, status in cases:
         async with owners.http(key) as http:

@@ -475,6 +475,19 @@ async def test_lists_have_pages(w: ConfigWorld) -> None:
     assert len(await w.done("admin", "GET", "/users?limit=0")) == 4
 
 
+async def test_a_cursor_that_the_model_made_continues_a_list(w: ConfigWorld) -> None:
+    for start, direction, names in (("bob", "asc", ["eve", "root"]), ("bob", "desc", ["ada"]), ("root", "asc", [])):
+        text = json.dumps({"Start": start, "SortDirection": direction}, separators=(",", ":"))
+        cursor = base64.b64encode(text.encode()).decode()
+        page = await w.http.get(
+            "http://gateway/api/v1alpha/users",
+            params={"cursor": cursor, "limit": "2"},
+            headers={"Authorization": f"token {w.tokens['admin']}"},
+        )
+        assert [one["username"] for one in page.json()] == names
+        assert page.headers["x-agola-cursor"] == ""
+
+
 async def test_a_wrong_page_is_refused(w: ConfigWorld) -> None:
     users = (await w.ask("admin", "GET", "/users?limit=1")).headers["x-agola-cursor"]
     forged = base64.b64encode(

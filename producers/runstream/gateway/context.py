@@ -19,9 +19,10 @@ from runstream.config.store import ConfigStore
 from runstream.domain.executor import Offer, Sighting
 from runstream.errors import InternalError
 from runstream.evaluation.reader import ConfigReader
+from runstream.gateway.config_bodies import decoded_leniently
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.reads import PastRuns, Reads
-from runstream.gateway.requests import decoded, read_content
+from runstream.gateway.requests import Body, decoded, read_content
 from runstream.gateway.responses import SCHEMA_NAMES
 from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation
@@ -202,15 +203,20 @@ class GatewayContext:
 
     async def body(self, request: Request, kind: type[T]) -> T:
         """Decode the request's body as a `kind`. Raises BadRequestError."""
-        return decoded(await self._content(request), kind)
+        return _decoded(await self._content(request), kind)
 
     async def keyed_body(self, request: Request, kind: type[T]) -> tuple[T, IdempotencyKey | None]:
         """Decode the request's body as a `kind`; return it with the idempotency key, if any. Raises BadRequestError."""
         content = await self._content(request)
-        return decoded(content, kind), idempotency_key(request, content, self.keyring)
+        return _decoded(content, kind), idempotency_key(request, content, self.keyring)
 
     async def _content(self, request: Request) -> bytes:
         return await read_content(request, self.settings.max_body_bytes)
+
+
+def _decoded(content: bytes, kind: type[T]) -> T:
+    """Decode a body; those that clients of the model send leniently, where null is a field that is left out."""
+    return decoded(content, kind) if issubclass(kind, Body) else decoded_leniently(content, kind)
 
 
 def json_response(

@@ -26,8 +26,9 @@ T = TypeVar("T")
 
 class _Cursor(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=True):
     start: str
-    sort_direction: str
-    of: str
+    sort_direction: str = "asc"
+    of: str = ""
+    """The path of the list; empty in a cursor that another system of the model made."""
 
 
 class PageRequest(Generic[T]):
@@ -91,7 +92,7 @@ async def _page(request: Request, limit: Limit = "", sortdirection: SortDirectio
 def _decoded(cursor: str, of: str) -> _Cursor:
     try:
         found = msgspec.json.decode(base64.b64decode(cursor, validate=True), type=_Cursor)
-        if found.of != of or found.sort_direction not in ("asc", "desc"):
+        if found.of not in ("", of) or found.sort_direction not in ("asc", "desc"):
             raise ValueError("it belongs to another list")
     except (ValueError, RecursionError) as error:
         raise BadRequestError(

@@ -43,6 +43,7 @@ _WITH_REFERENCES = tuple(
     for first in ("badges", "orgs", "projectgroups", "projects", "remotesources", "user", "users")
 )
 """Beginnings of the paths with segments that name a user, an organization, a group or a project."""
+_BADGES = f"{PREFIX}/badges/"
 DETAILED = "runstream-detailed-errors"
 _QUIET = frozenset({Kind.NOT_EXIST, Kind.BAD_REQUEST, Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.CONFLICT})
 
@@ -95,6 +96,9 @@ class RequestMiddleware:
 
 
 def _without_login(method: str, path: str) -> bool:
+    # A badge is in a document for everybody; a browser that logs in elsewhere may send what is not valid here.
+    if method == "GET" and path.startswith(_BADGES):
+        return True
     return (method, path) in WITHOUT_LOGIN or path == web_page.PREFIX or path.startswith((_PAGE, REPOSITORIES))
 
 
