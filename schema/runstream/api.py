@@ -256,6 +256,39 @@ class Page(Answer, frozen=True):
     """By the id of the run: how many tasks have each status; None unless the request asks for them."""
 
 
+class QueuedRun(Answer, frozen=True):
+    """An unfinished run of a group, and what is before it."""
+
+    run: RunSummary
+    waits_for: str
+    """The id of the run that has to end first; empty for the first run of the group."""
+    ahead: int
+    """Number of unfinished runs before it."""
+
+
+class RunTimes(Answer, frozen=True):
+    """A finished run, and how long it waited and took, in seconds."""
+
+    run: RunSummary
+    waited: float | None
+    took: float | None
+
+
+class GroupView(Answer, frozen=True):
+    """The queue of a group, and its last finished runs."""
+
+    group: str
+    queue: tuple[QueuedRun, ...]
+    """The unfinished runs, in the order in which they run."""
+    more: bool
+    """Whether more wait behind those."""
+    last: tuple[RunTimes, ...]
+    """The last 30 finished runs, the latest first."""
+    median_waited: float | None
+    median_took: float | None
+    """Of those, in seconds; None without one."""
+
+
 class FlakyRun(Answer, frozen=True):
     """A run of a flaky task."""
 

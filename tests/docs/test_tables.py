@@ -208,6 +208,7 @@ async def test_parameters_of_routes() -> None:
             "/runs/group/{escaped_group}",
             "/executors",
             "/flaky",
+            "/groups/{escaped_group}",
         )
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from runstream import api
 from runstream.client import NewRun
 from runstream.commits import Position
-from runstream.database.run_lists import RunPage
+from runstream.database.run_lists import RunPage, RunQuery
 from runstream.database.runs import ReadRun
 from runstream.run_states import RunPhase, RunResult
 from tests.gateway.world import World, run_body
@@ -187,3 +187,24 @@ async def test_the_client_goes_through_all_pages() -> None:
 
 def test_a_read_run_is_a_run_and_its_config() -> None:
     assert set(ReadRun.__dataclass_fields__) == {"record", "config"}
+
+
+async def test_a_group_shows_its_queue_and_the_times_of_its_last_runs() -> None:
+    world, now = World.make(), SUMMARY.enqueue_time
+    unfinished = [
+        msgspec.structs.replace(SUMMARY, id=str(number), phase=RunPhase.QUEUED, group=group)
+        for number, group in enumerate((SUMMARY.group, f"{SUMMARY.group}/below", SUMMARY.group))
+    ]
+    times = {"start_time": now + timedelta(seconds=2), "end_time": now + timedelta(seconds=5)}
+    ended = msgspec.structs.replace(SUMMARY, **times)
+    pages = {0: RunPage(tuple(unfinished), 9), 9: RunPage((), None)}
+
+    async def runs(query: RunQuery, _: object, *, counts: bool = False) -> RunPage:
+        return RunPage((ended, SUMMARY), None) if query.phases == (RunPhase.FINISHED,) else pages[query.start]
+
+    world.reads.runs = runs  # type: ignore[method-assign,assignment]
+    async with world.client() as client:
+        found = await client.runs.group(SUMMARY.group)
+    assert [(one.run.id, one.waits_for, one.ahead) for one in found.queue] == [("0", "", 0), ("2", "0", 1)]
+    assert [(one.waited, one.took) for one in found.last] == [(2.0, 3.0), (None, None)]
+    assert (found.more, found.median_waited, found.median_took) == (False, 2.0, 3.0)

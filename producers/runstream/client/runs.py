@@ -8,7 +8,7 @@ from typing import Literal, Unpack
 
 from msgspec.structs import asdict
 
-from runstream.api import ConfigWarning, Failures, FlakyList, Page, Run, RunSummary, SkippedRun, Why
+from runstream.api import ConfigWarning, Failures, FlakyList, GroupView, Page, Run, RunSummary, SkippedRun, Why
 from runstream.backoff import Backoff, retry
 from runstream.client.errors import ClientError
 from runstream.client.paths import api_path
@@ -192,6 +192,10 @@ class Runs:
             for run in page.runs:
                 yield run
             start = page.next_start
+
+    async def group(self, group: str) -> GroupView:
+        """Return the queue of a group, and the times of its last 30 finished runs. Raises ClientError."""
+        return await self._session.read(api_path("groups", group), GroupView)
 
     async def flaky(self, groups: Sequence[str] = ()) -> FlakyList:
         """Return the tasks that failed, and then passed with the same commit and run config, the most frequent first.

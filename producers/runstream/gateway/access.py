@@ -113,6 +113,7 @@ _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("POST", "/createruns"): LoginNeed.REQUIRED,
     ("GET", "/runs"): LoginNeed.REQUIRED,
     ("GET", "/flaky"): LoginNeed.REQUIRED,
+    ("GET", "/groups/{escaped_group:path}"): LoginNeed.OPTIONAL,
     ("GET", "/runs/group/{escaped_group:path}"): LoginNeed.OPTIONAL,
     ("GET", "/runs/{run_id}"): LoginNeed.OPTIONAL,
     ("DELETE", "/runs/{run_id}"): LoginNeed.REQUIRED,

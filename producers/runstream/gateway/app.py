@@ -42,6 +42,7 @@ from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.commit_runs import commit_run_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.flaky import flaky_routes
+from runstream.gateway.routes.groups import run_group_routes
 from runstream.gateway.routes.history import history_routes
 from runstream.gateway.routes.logins import login_routes, login_url
 from runstream.gateway.routes.logs import log_routes
@@ -104,6 +105,7 @@ ROUTERS: tuple[Callable[[GatewayContext], APIRouter], ...] = (
     run_routes,
     history_routes,
     flaky_routes,
+    run_group_routes,
     why_routes,
     action_routes,
     log_routes,

@@ -37,6 +37,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     responses.RunsCreatedAnswer,
     api.Page,
     api.FlakyList,
+    api.GroupView,
     api.ExecutorList,
     responses.ActionAnswer,
     api.Why,

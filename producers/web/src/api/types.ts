@@ -415,6 +415,16 @@ export type FsckState = {
   error: readonly (Record<string, unknown>)[] | null;
 };
 
+/** The queue of a group, and its last finished runs. */
+export type GroupView = {
+  group: string;
+  queue: readonly QueuedRun[];
+  more: boolean;
+  last: readonly RunTimes[];
+  median_waited: number | null;
+  median_took: number | null;
+};
+
 /** What a gateway knows about the servers behind it, as `runstream doctor` tells it. */
 export type Health = {
   at: string;
@@ -760,6 +770,13 @@ export type ProjectView = {
   repository_url?: string;
 };
 
+/** An unfinished run of a group, and what is before it. */
+export type QueuedRun = {
+  run: RunSummaryShape;
+  waits_for: string;
+  ahead: number;
+};
+
 /** One reason why a run waits. */
 export type ReasonShape = {
   code: string;
@@ -975,6 +992,13 @@ export type RunTaskShape = {
   steps: readonly StepShape[];
   start_time: string | null;
   end_time: string | null;
+};
+
+/** A finished run, and how long it waited and took, in seconds. */
+export type RunTimes = {
+  run: RunSummaryShape;
+  waited: number | null;
+  took: number | null;
 };
 
 /** A page of runs. */
