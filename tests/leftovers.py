@@ -25,10 +25,10 @@ LOOKS_EVERY = 0.02
 """Seconds between two looks at the processes."""
 
 
-async def messages(nats_url: str, namespace: str = "runstream") -> bytes:
-    """Return every commit of the log as it is written, decompressed where it is compressed."""
+async def messages(nats_url: str, namespace: str = "runstream", service: str = "runs") -> bytes:
+    """Return every commit of a service's log as it is written, decompressed where it is compressed."""
     parts: list[bytes] = []
-    async with nats_connection(nats_url) as nats, await open_log(nats, namespace) as log:
+    async with nats_connection(nats_url) as nats, await open_log(nats, namespace, service) as log:
         for partition in range(log.partitions):
             end = await log.end(partition)
             async with log.read(partition, 0) as reader:

@@ -35,9 +35,10 @@ runs:
 """
 
 
-async def _ended(deployment: Deployment, root: str) -> None:
-    """Wait until the latest run of a project or user has succeeded."""
-    done = await deployment.run("run", "follow", f"{root}/latest")
+async def _ended(deployment: Deployment, runs: OwnedRuns, owner: str, root: str) -> None:
+    """Wait until the first run of a project or user has succeeded."""
+    await runs.get(owner, 1)  # these routes know what was created a moment ago; the lists follow
+    done = await deployment.run("run", "follow", f"{root}/1")
     assert done.code == 0, done
 
 
@@ -61,7 +62,7 @@ async def test_runs_of_a_project_and_of_a_dirty_working_tree(tmp_path: Path) -> 
             await ann.secrets.create(project.id, "deploy", {"password": SECRET})
             await ann.variables.create(project.id, "password", [NewVariableValue("deploy", "password")])
             await ann.projects.create_runs(project.path, CommitChoice(branch="main"))
-            await _ended(deployment, f"/project/{project.id}")
+            await _ended(deployment, ann.project_runs, project.path, f"/project/{project.id}")
             log = await _log(ann.project_runs, project.path, 1)
             assert "<***> <> committed" in log
             with pytest.raises(ClientError, match="you may not"):
@@ -81,7 +82,7 @@ async def test_runs_of_a_project_and_of_a_dirty_working_tree(tmp_path: Path) -> 
                 variables={"word": "hello"},
             )
             await ann.users.create_direct_runs(new)
-            await _ended(deployment, f"/user/{users['ann']}")
+            await _ended(deployment, ann.user_runs, "ann", f"/user/{users['ann']}")
             log = await _log(ann.user_runs, "ann", 1)
             assert "<> <hello> dirty" in log
             assert "rsr_" not in log

@@ -158,6 +158,19 @@ def test_a_start_that_fails_leaves_nothing_in_a_new_folder(tmp_path: Path) -> No
         assert not stays or not [*path.iterdir()]
 
 
+def test_the_keys_of_another_deployment_may_be_in_a_new_folder_and_stay_when_a_start_fails(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.mkdir()
+    (path / "secrets.key").write_text("kept")
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            _fail_to_start(path, served=False)
+        assert [entry.name for entry in path.iterdir()] == ["secrets.key"]
+    with DataDir.starting(path) as data_dir:
+        data_dir.keep()
+    assert (path / "secrets.key").read_text() == "kept"
+
+
 def test_a_start_that_fails_keeps_what_was_there_and_what_has_served(tmp_path: Path) -> None:
     for served in (True, False):
         with pytest.raises(RuntimeError):

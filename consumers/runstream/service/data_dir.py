@@ -32,6 +32,8 @@ RECORDS = "serve.log"
 """The log of a service in the background; the log of the one before it ends in .1."""
 _BEFORE_MARKED = frozenset({"lock", RECORDS, f"{RECORDS}.1"})
 """Files that may exist before the folder is marked."""
+KEYS = "secrets.key"
+"""The keys for secrets, put into a new folder before an export is restored there."""
 NEEDED_BYTES = 64 << 20
 """Free bytes that a start requires: a log that cannot grow is useless."""
 LOCK_VARIABLE = "RUNSTREAM_DATA_DIR_LOCK"
@@ -41,10 +43,12 @@ LOCK_VARIABLE = "RUNSTREAM_DATA_DIR_LOCK"
 class DataDir:
     """A data directory that this process holds."""
 
-    def __init__(self, path: Path, *, new: bool = False) -> None:
+    def __init__(self, path: Path, *, new: bool = False, given: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.new = new
         """Whether this process marked the folder, and nothing in it has served yet."""
+        self.given = given
+        """Files that were in the folder before it was marked."""
 
     @classmethod
     @contextmanager
@@ -56,7 +60,7 @@ class DataDir:
                 yield data_dir
             finally:
                 if data_dir.new:
-                    _clear(data_dir.path)
+                    _clear(data_dir.path, data_dir.given)
 
     def keep(self) -> None:
         """Keep the folder from now on: its service is about to accept work."""
@@ -74,8 +78,9 @@ class DataDir:
         with locked(path):
             with _writing(path):
                 _check_space(path, needed)
+                given = frozenset({KEYS} if (path / KEYS).exists() else ())
                 new = _mark(path)
-            yield cls(path, new=new)
+            yield cls(path, new=new, given=given)
 
     def token(self) -> str:
         """Return the token of the local API; make it the first time."""
@@ -138,9 +143,9 @@ def locked(path: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def _clear(path: Path) -> None:
+def _clear(path: Path, given: frozenset[str]) -> None:
     """Remove what a start made in a new folder, the marker last; `without_trace` removes the lock and the logs."""
-    entries = {entry.name: entry for entry in path.iterdir() if entry.name not in _BEFORE_MARKED}
+    entries = {entry.name: entry for entry in path.iterdir() if entry.name not in _BEFORE_MARKED | given}
     marker = entries.pop(MARKER, None)
     for entry in entries.values():
         if entry.is_dir() and not entry.is_symlink():
@@ -173,7 +178,7 @@ def _remove_traces(path: Path) -> None:
     lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        names = {entry.name for entry in path.iterdir()}
+        names = {entry.name for entry in path.iterdir() if entry.name != KEYS}
         if names <= _BEFORE_MARKED:
             for name in names:
                 (path / name).unlink()
@@ -245,12 +250,12 @@ def _lock(lock: int, path: Path) -> None:
 def _check_format(path: Path) -> None:
     marker = path / MARKER
     if not marker.exists():
-        if any(entry.name not in _BEFORE_MARKED for entry in path.iterdir()):
+        if any(entry.name not in {*_BEFORE_MARKED, KEYS} for entry in path.iterdir()):
             raise BadRequestError(
                 f"{path} has other files and is not a data directory of Runstream",
                 code="foreignDataDir",
                 details={"data_dir": str(path)},
-                hint="give an empty folder, or one that does not exist yet, with --data-dir",
+                hint="give an empty folder (it may have secrets.key), or one that does not exist yet, with --data-dir",
             )
         return
     try:

@@ -9,6 +9,7 @@ not have them, and a service that imports it does not know these logins.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -74,7 +75,6 @@ class BrowserSession(msgspec.Struct, frozen=True):
     """Empty for the holder of the admin token."""
     primary: str
     secondary: str
-    csrf: str
     created_at: datetime
     expires_at: datetime
     user_agent: str
@@ -96,6 +96,12 @@ def _digest(text: str) -> str:
 
 def _same(text: str, digest: str) -> bool:
     return hmac.compare_digest(_digest(text), digest)
+
+
+def _csrf(primary: str) -> str:
+    """Return the CSRF token of a session, which its first secret determines: no record of the session has it."""
+    digest = hmac.digest(primary.encode(), b"CSRF token", "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _shown_agent(text: str) -> str:
@@ -165,7 +171,6 @@ class Sessions:
             user_id,
             _digest(primary),
             _digest(secondary),
-            secrets.token_urlsafe(_SECRET_BYTES),
             now,
             now + timedelta(seconds=self.seconds),
             _shown_agent(user_agent),
@@ -188,10 +193,11 @@ class Sessions:
         if found is None:
             return NO_SENDER
         session, revision = found
+        csrf = _csrf(primary.rpartition(".")[2])
         if method not in SAFE_METHODS:
-            self._require_own_site(session, headers)
+            self._require_own_site(csrf, headers)
         actor, author = self._actor(session)
-        sent = [(CSRF_HEADER, session.csrf), *await self._renewed(session, revision, primary, secondary)]
+        sent = [(CSRF_HEADER, csrf), *await self._renewed(session, revision, primary, secondary)]
         return Sender(actor, author, session.id, sent)
 
     async def _find(self, primary: str, secondary: str) -> tuple[BrowserSession, int] | None:
@@ -215,7 +221,7 @@ class Sessions:
             return None
         return session, found.revision
 
-    def _require_own_site(self, session: BrowserSession, headers: Mapping[str, str]) -> None:
+    def _require_own_site(self, csrf: str, headers: Mapping[str, str]) -> None:
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin", "")
         if site not in ("same-origin", "none") and origin not in self.origins:
             raise ForbiddenError(
@@ -224,7 +230,7 @@ class Sessions:
                 hint="use a token, or let the administrator allow the site (cors_origins)",
             )
         given = headers.get(CSRF_HEADER.lower(), "")
-        if not hmac.compare_digest(given.encode(), session.csrf.encode()):
+        if not hmac.compare_digest(given.encode(), csrf.encode()):
             raise ForbiddenError(
                 "the CSRF token is not the session's" if given else "the request has no CSRF token",
                 code="invalidCsrfToken",
@@ -279,13 +285,14 @@ class Sessions:
         return [self._cookie(name, "", 0, http_only=True) for name in names]
 
     def _cookies(self, session: BrowserSession, primary: str, secondary: str) -> list[tuple[str, str]]:
+        csrf = _csrf(primary)
         return [
             self._cookie(
                 self._name("session"), f"{_owner(session)}.{session.id}.{primary}", self.seconds, http_only=True
             ),
             self._cookie("secondarysession", secondary, self.seconds, http_only=False),
-            self._cookie(self._name("csrf"), session.csrf, self.seconds, http_only=False),
-            (CSRF_HEADER, session.csrf),
+            self._cookie(self._name("csrf"), csrf, self.seconds, http_only=False),
+            (CSRF_HEADER, csrf),
         ]
 
     def _name(self, name: str) -> str:
