@@ -152,7 +152,7 @@ def _record(error: BaseException, scope: Scope) -> None:
 ALWAYS = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 ALWAYS_BELOW = (
     web_page.PREFIX,
-    *(f"{PREFIX}/{service}" for service in ("maintenance", "export", "import", "epochs", "health")),
+    *(f"{PREFIX}/{service}" for service in ("auth", "maintenance", "export", "import", "epochs", "health")),
 )
 _DISCONNECT: Message = {"type": "http.disconnect"}
 

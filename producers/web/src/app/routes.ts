@@ -4,9 +4,20 @@ import { eventsRoutes } from "../pages/events";
 import { groupsRoutes } from "../pages/groups";
 import { logRoutes } from "../pages/log";
 import { loginRoutes } from "../pages/login";
+import { opsRoutes } from "../pages/ops";
 import { peopleRoutes } from "../pages/people";
 import { projectRoutes } from "../pages/projects";
 import { runRoutes } from "../pages/run";
 import { runsRoutes } from "../pages/runs";
 
-export const routes: readonly Route[] = [...loginRoutes, ...runsRoutes, ...groupsRoutes, ...eventsRoutes, ...runRoutes, ...logRoutes, ...projectRoutes, ...peopleRoutes];
+export const routes: readonly Route[] = [
+  ...loginRoutes,
+  ...runsRoutes,
+  ...groupsRoutes,
+  ...eventsRoutes,
+  ...runRoutes,
+  ...logRoutes,
+  ...projectRoutes,
+  ...peopleRoutes,
+  ...opsRoutes,
+];

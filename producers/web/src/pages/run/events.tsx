@@ -41,7 +41,7 @@ function Commits({ watch, latest }: { watch: Watch; latest: RunAnswer }) {
   const first = watch.replay.commits[0];
   return (
     <>
-      <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+      <form class="commit-filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <input type="search" value={text} placeholder="Event, actor or aggregate" aria-label="Filter the commits" onInput={(event) => setQuery({ q: event.currentTarget.value })} />
         <select value={task} aria-label="Commits of a task" onChange={(event) => setQuery({ task: event.currentTarget.value })}>
           <option value="">The run and all tasks</option>
