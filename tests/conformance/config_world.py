@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from runstream.codec import decode
 from runstream.config.store import ConfigFollower, ConfigStore
 from runstream.config.tokens import new_token
 from runstream.domain.config.decisions import organizations, project_groups, projects, remote_sources, secrets, users
@@ -37,33 +41,64 @@ from runstream.domain.config.references import (
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.domain.config.tree import global_visibility, group_of, secrets_of, variables_of
 from runstream.domain.config.user import User
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, InternalError
 from runstream.events.remote_source import RemoteSourceSettings
 from runstream.events.run_config import Sealed
 from runstream.events.secret import TreePlace
 from runstream.events.user import AccountCredentials
 from runstream.events.variable import SecretValue
 from runstream.ids import new_id
+from runstream.snapshots.reading import open_snapshot
 from tests.log.memory import MemoryLog
+from tests.snapshots.files import written
 
 NO_CREDENTIALS = AccountCredentials(None, None, None)
 SEALED = Sealed("key", "sealed")
 
 
 @asynccontextmanager
-async def store_in_memory() -> AsyncIterator[ConfigStore]:
-    store = ConfigStore(MemoryLog(service="config", partitions=1))
-    async with ConfigFollower(store).serving():
-        yield store
+async def world_in_memory(folder: Path) -> AsyncIterator[World]:
+    """A world with an empty log; an export is a file in the folder."""
+    async with AsyncExitStack() as stack:
+        world = World(folder / "exported.tar", stack)
+        await world.follow(MemoryLog(service="config", partitions=1))
+        yield world
 
 
 class World:
     """The operations of the cases, on one store."""
 
-    def __init__(self, store: ConfigStore) -> None:
-        self.store = store
+    def __init__(self, file: Path, stack: AsyncExitStack) -> None:
+        self._file = file
+        self._stack = stack
         self._ids: dict[str, str] = {}
         self._symbols: dict[str, str] = {}
+
+    async def follow(self, log: MemoryLog) -> None:
+        self._log, self.store = log, ConfigStore(log)
+        await self._stack.enter_async_context(ConfigFollower(self.store).serving())
+
+    async def export(self) -> None:
+        await written(self._file, self._log)
+        self._exported = [*self.state.everything()]
+
+    async def set_maintenance_enabled(self, *, enabled: bool) -> None:
+        """In maintenance nothing follows the log, and the state is not available."""
+        if enabled:
+            await self._stack.aclose()
+            with pytest.raises(InternalError):
+                _ = self.state
+            return
+        await self.follow(self._log)
+        assert [*self.state.everything()] == self._exported
+
+    async def replace(self) -> None:
+        """Import the file into a log of its own, in maintenance."""
+        self._log = MemoryLog(service="config", partitions=1)
+        with open_snapshot(self._file) as snapshot:
+            for message in snapshot.messages(0, self._log.subjects):
+                address = decode(message).commit.address
+                self._log.streams[0].add(self._log.subjects.guard(address), message)
 
     @property
     def state(self) -> ConfigState:
@@ -71,7 +106,7 @@ class World:
 
     async def perform(self, op: str, args: Mapping[str, Any]) -> Any:
         plain = self._plain(args)
-        method = getattr(self, op)
+        method = getattr(self, "replace" if op == "import" else op)
         return await method(**plain.pop("request", {}), **plain)
 
     def _plain(self, value: Any) -> Any:
