@@ -19,6 +19,7 @@ from benchmarks import (
     files,
     graphs,
     latency,
+    lists,
     projection,
     projects,
     report,
@@ -63,8 +64,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
-    parser.add_argument("--parts", default="abcdefghijk", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--parts", default="abcdefghijkl", help=f"which parts to measure ({parts}); e comes with c")
     parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
+    parser.add_argument("--runs", type=int, default=100_000, help="of part l, which takes a minute for each 100,000")
     parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
     parser.add_argument("--results", type=Path, default=Path("bench-results"))
     parser.add_argument(
@@ -108,6 +110,9 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
         if "k" in options.parts:
             console.print("(k) users, projects and secrets")
             await projects.measure(standing, figures, options.repetitions)
+        if "l" in options.parts:
+            console.print(f"(l) reads with {options.runs:,} runs")
+            await lists.measure(standing, figures, options.repetitions, options.runs)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)

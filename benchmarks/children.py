@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-_RUNSTREAM = Path(sys.executable).with_name("runstream")
+RUNSTREAM = Path(sys.executable).with_name("runstream")
 _LOOK_SECONDS = 0.05
 
 
@@ -31,7 +31,7 @@ class Took:
 
 async def timed(*words: str | Path, seconds: float) -> Took:
     """Run `runstream WORDS` to its end. Raises RuntimeError when it fails, TimeoutError when it takes longer."""
-    return await run_timed(_RUNSTREAM, *words, seconds=seconds)
+    return await run_timed(RUNSTREAM, *words, seconds=seconds)
 
 
 async def run_timed(*words: str | Path, seconds: float) -> Took:

@@ -24,6 +24,7 @@ TITLES = {
     "i": "workspace archives, and lines of a large log",
     "j": "tasks in containers",
     "k": "users, projects and secrets",
+    "l": "reads of a deployment with many runs",
 }
 
 

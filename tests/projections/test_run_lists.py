@@ -214,6 +214,7 @@ async def large(url: str, schema: str, world: World) -> AsyncIterator[Database]:
 
 async def test_every_filter_reads_an_index(world: World, database_url: str, database_schema: str) -> None:
     root, branch = ("/project/copy7",), ("/project/copy7/branch/3",)
+    roots, active = tuple(f"/project/copy{number}" for number in range(40)), (RunPhase.RUNNING, RunPhase.QUEUED)
     failed, finished = (RunResult.FAILED,), (RunPhase.FINISHED,)
     async with large(database_url, database_schema, world) as database, database.snapshot() as transaction:
         await transaction.execute(IN_ORDER)
@@ -238,6 +239,7 @@ async def test_every_filter_reads_an_index(world: World, database_url: str, data
             (RunQuery(last_run=True), "runs_by_sequence", "runs_by_group"),
             (RunQuery(last_run=True, groups=root), "runs_by_root", "runs_by_group"),
             (RunQuery(last_run=True, results=failed), "runs_by_state", "runs_by_group_and_state"),
+            (RunQuery(last_run=True, groups=roots, phases=active), "runs_by_root_and_state", "runs_by_group_and_state"),
         ):
             listing = Listing(query)
             for statement, values in ((listing.page(), listing.values), listing.counts()):

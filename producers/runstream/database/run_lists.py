@@ -404,16 +404,17 @@ class Listing:
 
     def _is_last(self) -> str:
         """Return the condition that no later run of the group matches (runs_by_group, runs_by_group_and_state)."""
-        later = 'later."group" = runs."group" AND later.sequence > runs.sequence'
-        tables_read = "runs AS later"
+        later = ['later."group" = runs."group"', "later.sequence > runs.sequence"]
         if self._success:
-            later += f" AND {_IN_STATES.replace('{runs}', 'later')}"
+            later.append(_IN_STATES.replace("{runs}", "later"))
         else:
-            tables_read = f"{_STATES}, runs AS later"
-            later += f" AND later.phase = state.phase AND later.result = state.result AND ({_LATER_NOT_SUCCESS})"
-        conditions = " AND ".join((later, *self._conditions("later")))
-        # Not `NOT EXISTS`, which the planner would make a join with all later runs.
-        return f"(SELECT true FROM {tables_read} WHERE {conditions} LIMIT 1) IS NULL"  # noqa: S608
+            later += ["later.phase = state.phase", "later.result = state.result", f"({_LATER_NOT_SUCCESS})"]
+        conditions = " AND ".join((*later, *self._conditions("later")))
+        # Not `NOT EXISTS`, which the planner would make a join with all later runs; nor a join with the states.
+        found = f"SELECT true FROM runs AS later WHERE {conditions} ORDER BY later.sequence LIMIT 1"  # noqa: S608
+        if self._success:
+            return f"({found}) IS NULL"
+        return f"(SELECT true FROM {_STATES} CROSS JOIN LATERAL ({found}) AS later LIMIT 1) IS NULL"  # noqa: S608
 
     def _conditions(self, runs: str) -> Iterator[str]:
         """Return the conditions about single runs, other than groups and states."""
