@@ -192,7 +192,11 @@ class RunCommit(Answer, frozen=True, kw_only=True):
     commit: str
     """The id of the commit."""
     cause: str
-    """The id of the commit that caused it; empty for a request, and for a cause outside of the log."""
+    """The id of the commit that caused it, or another name of its cause; empty for a request."""
+    cause_kind: Annotated[str, _one_of("commit", "request", "executor_lost", "timeout", "retention", "")] = ""
+    """commit: another one of this run. Empty if the log does not know the cause."""
+    cause_number: int | None = None
+    """The number of the commit that caused it in this history; None for another cause."""
     aggregate: str
     """`run/ID`, `task/ID` or `skip/…`."""
     version: int
@@ -206,6 +210,73 @@ class RunCommit(Answer, frozen=True, kw_only=True):
     """Paths of the answer that the commit removes."""
     error: str = ""
     """Why the commit is set aside, and changes nothing; empty if it is not."""
+
+
+class DiffSide(Answer, frozen=True):
+    """One of the two runs, or moments of a run, that are compared."""
+
+    id: str
+    name: str
+    group: str
+    counter: int
+    phase: RunPhase
+    result: RunResult
+    enqueue_time: datetime
+    duration: float | None
+    """Seconds from start to end; None if it has not ended."""
+    at: str
+    """The moment that the request names; empty for now."""
+
+
+class Difference(Answer, frozen=True):
+    """A value that differs."""
+
+    area: Annotated[str, _one_of("source", "configuration", "environment", "outcome")]
+    """source: annotations and the variables that name the commit. outcome: status, attempt, executor, exit statuses."""
+    task: str
+    """The name of a task; empty for the whole run."""
+    path: tuple[str | int, ...]
+    """Where the value is, such as `["steps", 0, "command"]`; empty for a whole task."""
+    kind: Annotated[str, _one_of("changed", "added", "removed")]
+    before: Any
+    """None if it was added."""
+    after: Any
+    """None if it was removed."""
+
+
+class TaskTiming(Answer, frozen=True):
+    """How long a task took in both, in seconds; None for what has not ended, or does not exist."""
+
+    task: str
+    after: float | None
+    before: float | None
+    steps_after: tuple[float | None, ...]
+    steps_before: tuple[float | None, ...]
+
+
+class RunDiff(Answer, frozen=True):
+    """What differs in a run from another one, or from the same run at another moment."""
+
+    run: DiffSide
+    vs: DiffSide
+    """What the run is compared with: `before` in the differences."""
+    differences: tuple[Difference, ...]
+    """First those of the source, then of the configuration, the environment and the outcome."""
+    tasks: tuple[TaskTiming, ...]
+
+
+class RestartPreview(Answer, frozen=True):
+    """The tasks that a restart would run again, and those that it would keep."""
+
+    possible: bool
+    reason: str
+    """Why the restart is not possible; empty if it is."""
+    hint: str
+    """What is possible instead."""
+    again: tuple[str, ...]
+    """Names of the tasks that run again, in the order of the run; of an impossible restart none."""
+    kept: tuple[str, ...]
+    """Names of the tasks that keep their outcome, logs and archives."""
 
 
 class SkippedRun(Answer, frozen=True):

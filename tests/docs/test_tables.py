@@ -204,6 +204,7 @@ async def test_parameters_of_routes() -> None:
             ),
             "/runs",
             "/runs/{run_id}",
+            "/runs/{run_id}/diff",
             "/runs/{run_id}/failures",
             "/runs/group/{escaped_group}",
             "/executors",

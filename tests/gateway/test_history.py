@@ -14,19 +14,28 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from runstream.client import Client, ClientError
 from runstream.commits import Head, Position
 from runstream.database.runs import ReadRun
-from runstream.events.executor_task import ExecutorTaskFinished, ExecutorTaskPhase, ExecutorTaskStarted
+from runstream.events.event import DomainEvent
+from runstream.events.executor_task import (
+    ExecutorTaskFinished,
+    ExecutorTaskPhase,
+    ExecutorTaskStarted,
+    ExecutorTaskStopRequested,
+)
 from runstream.events.run import RunArchived, RunCreated, RunDeleted, RunFinished, RunNumbered, RunResultSet, RunStarted
 from runstream.events.skip import CommitSkipped
 from runstream.gateway.responses import run_answer
 from runstream.gateway.runs.history import MAX_COMMITS, history_answer
 from runstream.ids import executor_task_id, run_task_id
 from runstream.json_changes import with_changes
+from runstream.log.runs import head_of
 from runstream.projections.as_of import RunsAsOf
 from runstream.run_states import RunResult
 from runstream.skips import hash_of
 from runstream.subjects import Address, partition_of
+from runstream.telemetry.http_server import HttpServer
 from tests.domain.test_world import play
 from tests.domain.world import World as Domain
 from tests.factories import task_assigned
@@ -257,3 +266,93 @@ async def test_the_history_of_a_run_of_many_tasks_has_only_what_changed(monkeypa
     assert [commit["task"] for commit in commits[2:]] == [told["name"] for told in created["tasks"].values()]
     for key, commit in zip(created["tasks"], commits[2:], strict=True):
         assert {tuple(path[:3]) for path, _ in commit["changes"]} == {("run", "tasks", key)}
+
+
+async def test_each_commit_names_what_caused_it() -> None:
+    world = World.make()
+    run, task = await _created(world)
+    started = await world.log.append(
+        (await _head(world, run)).next_commit(
+            run, [RunStarted()], time=BEGUN, actor="scheduler", cause=await _id(world, run)
+        )
+    )
+    assert started.partition == P
+    await _assign(world, run, task)
+    async with world.http() as http:
+        assert (await http.put(f"/runs/{run.id}/actions", json={"action_type": "stop"})).status_code == 200
+    asked = await _id(world, run)
+    for address, cause in ((task, asked), (task, f"timeout:{task.aggregate}"), (task, "lost:e1"), (run, f"{run.id}@3")):
+        decided: list[DomainEvent] = [ExecutorTaskStopRequested()] if address is task else [RunFinished()]
+        head = await _head(world, address)
+        await world.log.append(head.next_commit(address, decided, time=BEGUN, actor="scheduler", cause=cause))
+    async with world.http() as http:
+        commits = (await http.get(f"/runs/{run.id}/history")).json()["commits"]
+        part = (await http.get(f"/runs/{run.id}/history", params={"from": 5})).json()["commits"]
+    assert [(commit["cause_kind"], commit["cause_number"]) for commit in commits] == [
+        ("request", None),
+        ("commit", 1),
+        ("", None),
+        ("request", None),
+        ("commit", 4),
+        ("timeout", None),
+        ("executor_lost", None),
+        ("commit", 4),
+    ]
+    assert (commits[3]["actor"], commits[3]["events"][0]["type"]) == ("user:admin", "RunStopRequested")
+    assert part == commits[4:]
+    async with world.served() as url:
+        events = _events(url, run.id, commits[4]["position"])
+        assert [(await anext(events)).data for _ in range(3)] == commits[5:]
+        await events.aclose()
+
+
+async def _head(world: World, address: Address) -> Head:
+    return head_of(await world.log.history(address))
+
+
+async def _id(world: World, address: Address) -> str:
+    last = await world.log.last(address)
+    assert last is not None
+    return last.commit.id
+
+
+async def test_the_client_has_the_run_as_of_each_commit_and_follows_it_to_its_end() -> None:
+    world = World.make()
+    run, task = await _created(world)
+    await _play(world, run, task)
+    async with world.client() as client:
+        history = await client.runs.history(run.id, first=2)
+        moments = list(history.moments())
+        assert [(commit.number, found.phase) for commit, found in moments] == [
+            *((number, "running") for number in range(2, 6)),
+            (6, "finished"),
+        ]
+        assert moments[-1][1] == await client.runs.get(run.id)
+        assert (history.next, history.count, history.ended) == (None, 6, True)
+    async with world.served() as url, Client(url, token=TOKEN) as client:
+        followed = [(commit, found) async for commit, found in client.runs.follow(run.id)]
+        assert followed[1:] == moments
+        assert followed[0][1].phase == "queued"
+        with pytest.raises(ClientError, match="does not exist"):
+            await anext(client.runs.follow("0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"))
+
+
+async def test_the_client_follows_a_run_across_a_restart_of_the_gateway() -> None:
+    world = World.make()
+    run, task = await _created(world)
+    await world.append(run, RunNumbered(7, 1), RunStarted())
+    server = HttpServer(world.app)
+    await server.start()
+    port = int(server.url.rpartition(":")[2])
+    async with Client(server.url, token=TOKEN) as client:
+        followed = client.runs.follow(run.id)
+        seen = [await anext(followed), await anext(followed)]
+        await server.stop()
+        await _assign(world, run, task)
+        await world.append(run, RunResultSet(RunResult.STOPPED), RunFinished(), RunArchived())
+        server = HttpServer(world.app, port=port)
+        await server.start()
+        seen += [each async for each in followed]
+        await server.stop()
+    assert [commit.number for commit, _ in seen] == [1, 2, 3, 4]
+    assert seen[-1][1].result == "stopped"

@@ -242,3 +242,45 @@ async def test_a_restart_of_a_run_that_is_deleted_at_the_same_moment_is_refused(
     assert len(world.shared.referred) == (1 if key else 0)
     created = [message for message in world.log.streams[P].messages if b"RunRestarted" in message.data]
     assert created == []
+
+
+@pytest.mark.parametrize(
+    ("query", "again"),
+    [
+        ({"from_start": "1"}, {"build", "test", "deploy"}),
+        ({}, {"test", "deploy"}),
+        ({"task": "test"}, {"test"}),
+        ({"task": "test", "descendants": "1"}, {"test", "deploy"}),
+    ],
+)
+async def test_a_restart_is_previewed_as_it_is_decided(query: dict[str, str], again: set[str]) -> None:
+    world = World.make()
+    async with world.http() as http:
+        earlier = await ended(world, http)
+        before = len(world.log.streams[P].messages)
+        told = (await http.get(f"/runs/{earlier}/restart/preview", params=query)).json()
+        assert len(world.log.streams[P].messages) == before
+        body = {"run_id": earlier, "tasks": [query["task"]] if "task" in query else []}
+        flags = {name: name in query for name in ("from_start", "descendants")}
+        run = (await http.post("/runs", json={**body, **flags})).json()["run"]
+    assert (told["possible"], told["reason"], told["hint"]) == (True, "", "")
+    assert set(told["again"]) == again == _names(run, kept=False)
+    assert set(told["kept"]) == _names(run, kept=True)
+
+
+async def test_the_preview_of_an_impossible_restart_says_why() -> None:
+    world = World.make()
+    async with world.http() as http:
+        run = (await http.post("/runs", json=run_body())).json()["run"]["id"]
+        told = (await http.get(f"/runs/{run}/restart/preview")).json()
+        unknown = await http.get(f"/runs/{run}/restart/preview", params={"task": "nothing"})
+        both = await http.get(f"/runs/{run}/restart/preview", params={"task": "build", "from_start": "1"})
+    assert told == {
+        "possible": False,
+        "reason": "the run is queued and cannot be restarted",
+        "hint": "a queued run can be cancelled; it can be restarted once it has ended",
+        "again": [],
+        "kept": [],
+    }
+    assert (unknown.status_code, unknown.json()[0]["code"]) == (404, "runTaskDoesNotExist")
+    assert (both.status_code, both.json()[0]["code"]) == (400, "invalidRestart")

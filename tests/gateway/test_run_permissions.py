@@ -67,6 +67,8 @@ async def w() -> AsyncIterator[Runs]:
 READS = (
     "/runs/{run}",
     "/runs/{run}/history",
+    "/runs/{run}/diff?vs={run}",
+    "/runs/{run}/restart/preview",
     "/runs/{run}/failures",
     "/logs?runid={run}&taskid={task}&step=0",
     "/logs/lines?runid={run}&taskid={task}&step=0",

@@ -74,6 +74,11 @@ COMMANDS = (
         "Follow a run until it ends.\n\n"
         "The exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.",
         "runstream run follow latest"),
+    _command("run history", "cli.history_commands:run_history", "Show the commits of a run, and what caused each.",
+        "runstream run history /project/web/12", "runstream run history latest --follow"),
+    _command("run diff", "cli.history_commands:run_diff",
+        "Show what differs in a run from another one, or from the last successful one before it.",
+        "runstream run diff /project/web/12", "runstream run diff /project/web/12 /project/web/9"),
     _command("run why", "cli.run_commands:why", "Explain why a run is waiting.", "runstream run why /project/web/12"),
     _command("run flaky", "cli.flaky_command:list_flaky",
         "List tasks that failed, and then passed with the same commit and run config.",

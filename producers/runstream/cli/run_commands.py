@@ -660,6 +660,7 @@ def restart(
     fresh: Flag = False,
     config: ConfigPath = None,
     given: InputOptions = InputOptions(),  # noqa: B008
+    dry_run: Flag = False,
     idempotency_key: str = "",
     follow: Follow = False,
     output: Output = "table",
@@ -671,6 +672,8 @@ def restart(
     fresh
         Resolve variables and secrets again, from the same file (--config) with new inputs (--var, --var-file,
         --secret-file). Default: reuse the earlier values.
+    dry_run
+        Only show which tasks would run again, and which would keep their outcome.
     idempotency_key
         Any text of your choice; repeating the command with the same key returns the same run and creates no new one.
     follow
@@ -682,6 +685,8 @@ def restart(
     async def work(client: Client) -> int:
         earlier = await find_run(client, run)
         names = which.task or ()
+        if dry_run:
+            return await _preview(client, earlier, which, output)
         new = await client.runs.restart(
             earlier.id,
             from_start=not (which.from_failed or names),
@@ -700,6 +705,25 @@ def restart(
         return 0
 
     return with_client(work)
+
+
+async def _preview(client: Client, run: Run, which: RestartOptions, output: Output) -> int:
+    """Print what a restart would run again; return 1 if it is not possible."""
+    names = which.task or ()
+    found = await client.runs.preview_restart(
+        run.id,
+        from_start=not (which.from_failed or names),
+        tasks=[find_task(run, name).name for name in names],
+        descendants=which.and_descendants,
+    )
+    if output == "json":
+        print_json(found)
+    elif found.possible:
+        say(f"runs again: {', '.join(found.again)}")
+        say(f"keeps its outcome: {', '.join(found.kept) or 'no task'}")
+    else:
+        say(f"{found.reason}: {found.hint}")
+    return 0 if found.possible else 1
 
 
 def restart_scope(restart: Restart) -> str:

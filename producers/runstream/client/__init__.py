@@ -17,6 +17,8 @@ from runstream.api import (
     ConditionsView,
     ConfigWarning,
     Depend,
+    Difference,
+    DiffSide,
     Executor,
     Failure,
     Failures,
@@ -54,7 +56,11 @@ from runstream.api import (
     Reason,
     RemoteSourceView,
     Restart,
+    RestartPreview,
     Run,
+    RunCommit,
+    RunDiff,
+    RunEvent,
     RunSummary,
     SecretView,
     Service,
@@ -62,6 +68,7 @@ from runstream.api import (
     Stall,
     Step,
     Task,
+    TaskTiming,
     TokenEntry,
     UserView,
     VariableValueView,
@@ -83,7 +90,17 @@ from runstream.client.config_types import (
 )
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.operations import ImportProgress
-from runstream.client.types import Commit, CreatedRuns, Event, Inputs, LogOptions, NewRun, RunFilters, Source
+from runstream.client.types import (
+    Commit,
+    CreatedRuns,
+    Event,
+    Inputs,
+    LogOptions,
+    NewRun,
+    RunFilters,
+    RunHistory,
+    Source,
+)
 from runstream.run_states import RunPhase, RunResult
 
 __all__ = [
@@ -99,6 +116,8 @@ __all__ = [
     "ConnectionFailedError",
     "CreatedRuns",
     "Depend",
+    "DiffSide",
+    "Difference",
     "Event",
     "Executor",
     "Failure",
@@ -149,8 +168,13 @@ __all__ = [
     "RemoteSourceChanges",
     "RemoteSourceView",
     "Restart",
+    "RestartPreview",
     "Run",
+    "RunCommit",
+    "RunDiff",
+    "RunEvent",
     "RunFilters",
+    "RunHistory",
     "RunPhase",
     "RunResult",
     "RunSummary",
@@ -161,6 +185,7 @@ __all__ = [
     "Stall",
     "Step",
     "Task",
+    "TaskTiming",
     "TokenEntry",
     "UserView",
     "VariableValueView",

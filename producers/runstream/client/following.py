@@ -213,7 +213,7 @@ class Events:
         params = {name: value for name, value in params.items() if value}
         async with (
             self._session.stream("/events", params, {}, silence=SILENCE_SECONDS) as answer,
-            aclosing(_server_sent_events(answer)) as sent,
+            aclosing(server_sent_events(answer)) as sent,
         ):
             async for name, place, data in sent:
                 if name == "commit":
@@ -224,7 +224,7 @@ class Events:
                     raise stream_error(data)
 
 
-async def _server_sent_events(answer: httpx2.Response) -> AsyncGenerator[tuple[str, str, str], None]:
+async def server_sent_events(answer: httpx2.Response) -> AsyncGenerator[tuple[str, str, str], None]:
     """Yield name, id and data of each event; of the comments only the first, with the stream's begin (`from`)."""
     fields: dict[str, str] = {}
     async with aclosing(lines_of(answer)) as lines:

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal, Unpack
 
+import msgspec
 from msgspec.structs import asdict
 
-from runstream.api import ConfigWarning, Failures, FlakyList, GroupView, Page, Run, RunSummary, SkippedRun, Why
+from runstream.api import (
+    ConfigWarning,
+    Failures,
+    FlakyList,
+    GroupView,
+    Page,
+    RestartPreview,
+    Run,
+    RunCommit,
+    RunDiff,
+    RunSummary,
+    SkippedRun,
+    Why,
+)
 from runstream.backoff import Backoff, retry
-from runstream.client.errors import ClientError
+from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.following import server_sent_events
 from runstream.client.paths import api_path
-from runstream.client.session import Session
-from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, RunFilters, Source
+from runstream.client.session import SILENCE_SECONDS, Session, Stream, decoded, stream_error
+from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, RunFilters, RunHistory, Source
+from runstream.json_changes import with_changes
 
 MAX_PAGE = 40
 _CHANGES = Backoff(0.0, attempts=10)
@@ -123,6 +140,70 @@ class Runs:
         """
         params = {name: value for name, value in (("at_least", at_least), ("at", at)) if value}
         return (await self._session.read(api_path("runs", run_id), _RunAnswer, params)).run
+
+    async def history(self, run_id: str, *, first: int = 1, count: int = 1000) -> RunHistory:
+        """Return up to `count` commits (1 to 1000) of a run from the number `first` on, with what each changed.
+
+        `moments()` of the result has the run as of each of them. Raises ClientError.
+        """
+        params = {"from": str(first), "count": str(count)}
+        return await self._session.read(api_path("runs", run_id, "history"), RunHistory, params)
+
+    async def diff(self, run_id: str, vs: str = "", *, at: str = "", vs_at: str = "") -> RunDiff:
+        """Return what differs in a run from another one: configuration, environment, outcome, durations.
+
+        `vs` is the id of the other run, or an earlier moment of this one: a time with its zone (ISO 8601) or a position
+        of the log. Default: the last successful run before it of the same name and group. `at` and `vs_at` take the
+        runs as of a moment. Raises ClientError (not-exist) if there is no such run.
+        """
+        params = {name: value for name, value in (("vs", vs), ("at", at), ("vs_at", vs_at)) if value}
+        return await self._session.read(api_path("runs", run_id, "diff"), RunDiff, params)
+
+    async def preview_restart(
+        self, run_id: str, *, from_start: bool = False, tasks: Sequence[str] = (), descendants: bool = False
+    ) -> RestartPreview:
+        """Return which tasks `restart` with the same arguments would run again and keep, and whether it is possible.
+
+        Raises ClientError.
+        """
+        flags = {"from_start": from_start, "descendants": descendants}
+        params = {"task": list(tasks), **{flag: "1" for flag, on in flags.items() if on}}
+        return await self._session.read(api_path("runs", run_id, "restart", "preview"), RestartPreview, params)
+
+    def follow(self, run_id: str) -> Stream[tuple[RunCommit, Run]]:
+        """Follow a run from its first commit until it has ended: each commit, and the run as it left it.
+
+        A lost connection is resumed where it broke off, for a bounded time. Leaving the loop closes the stream. Raises
+        ClientError.
+        """
+        return self._session.streams.stream(self._follow(run_id))
+
+    async def _follow(self, run_id: str) -> AsyncGenerator[tuple[RunCommit, Run], None]:
+        retries, after, answer, ended = self._session.retries(), "", None, False
+        path = api_path("runs", run_id, "history")
+        while not ended:
+            headers = {"Accept": "text/event-stream", **self._session.own_writes()}
+            headers |= {"Last-Event-ID": after} if after else {}
+            try:
+                async with (
+                    self._session.stream(path, {}, headers, silence=SILENCE_SECONDS) as response,
+                    aclosing(server_sent_events(response)) as sent,
+                ):
+                    async for kind, place, data in sent:
+                        retries.progressed()
+                        if kind == "run":
+                            answer = msgspec.json.decode(data)
+                        elif kind == "commit":
+                            commit, after = decoded(data.encode(), response, RunCommit), place
+                            answer = with_changes(answer, commit.changes, commit.removals)
+                            yield commit, msgspec.convert(answer["run"], Run)
+                        elif kind == "error":
+                            raise stream_error(data)
+                        ended = ended or kind == "end"
+                if not ended:
+                    raise ConnectionFailedError("the event stream ended", hint="was the service stopped? try again")
+            except ClientError as error:
+                await retries.wait(error, begun=bool(after))
 
     async def by_number(self, group: str, number: int) -> Run:
         """Return the run with this number in its group, or in one above it. Raises ClientError (not-exist)."""

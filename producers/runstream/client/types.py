@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypedDict, overload
+from typing import Any, TypedDict, overload
 
 import msgspec
 from msgspec import Struct
 
-from runstream.api import ConfigWarning, Run, SkippedRun
+from runstream.api import ConfigWarning, Run, RunCommit, SkippedRun
+from runstream.json_changes import with_changes
 from runstream.run_states import RunPhase, RunResult
 
 
@@ -59,6 +60,29 @@ class Commit:
     """Its own position: epoch/partition/sequence."""
     place: str
     """The position of the whole log behind it, where `tail` continues."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """A part of the history of a run: what each commit changed of it."""
+
+    answer: Mapping[str, Any]
+    """The response of `GET /runs/{run_id}` as of the first of these commits."""
+    commits: tuple[RunCommit, ...]
+    next: int | None
+    """The number of the next commit; None behind the last one."""
+    count: int
+    """Number of commits that the run has now."""
+    ended: bool
+    """Whether the run has ended and its logs are stored."""
+
+    def moments(self) -> Iterator[tuple[RunCommit, Run]]:
+        """Yield each commit with the run as it left it."""
+        answer: Any = self.answer
+        for number, commit in enumerate(self.commits):
+            if number:
+                answer = with_changes(answer, commit.changes, commit.removals)
+            yield commit, msgspec.convert(answer["run"], Run)
 
 
 class LogOptions(TypedDict, total=False):

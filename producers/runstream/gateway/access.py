@@ -118,6 +118,8 @@ _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("GET", "/runs/{run_id}"): LoginNeed.OPTIONAL,
     ("DELETE", "/runs/{run_id}"): LoginNeed.REQUIRED,
     ("GET", "/runs/{run_id}/history"): LoginNeed.OPTIONAL,
+    ("GET", "/runs/{run_id}/diff"): LoginNeed.OPTIONAL,
+    ("GET", "/runs/{run_id}/restart/preview"): LoginNeed.OPTIONAL,
     ("GET", "/runs/{run_id}/why"): LoginNeed.OPTIONAL,
     ("GET", "/runs/{run_id}/failures"): LoginNeed.OPTIONAL,
     ("PUT", "/runs/{run_id}/actions"): LoginNeed.REQUIRED,

@@ -34,6 +34,8 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.OwnedTask,
     responses.RunAnswer,
     responses.RunHistoryAnswer,
+    api.RunDiff,
+    api.RestartPreview,
     responses.RunsCreatedAnswer,
     api.Page,
     api.FlakyList,

@@ -79,12 +79,45 @@ class AnswerChanges:
         return changes, removals
 
 
+@dataclass(slots=True)
+class Causes:
+    """The commits of a history by their ids, which name them as causes of later ones."""
+
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def add(self, moment: RunMoment) -> None:
+        """Add a commit, which later ones may name."""
+        if moment.commit is None:
+            return
+        commit = moment.commit.commit
+        self._numbers[commit.id] = moment.number
+        if commit.address.kind == "run":
+            # A scheduler that has taken over does not know the id of the last commit.
+            self._numbers[f"{commit.address.id}@{commit.version}"] = moment.number
+
+    def of(self, moment: RunMoment) -> tuple[str, int | None]:
+        """Return the kind of a commit's cause, and the number of the commit that caused it."""
+        if moment.commit is None:
+            return "", None
+        cause, number = moment.commit.commit.cause, self._numbers.get(moment.commit.commit.cause)
+        if number is not None:
+            return "commit", number
+        if not cause:
+            return ("request" if moment.commit.commit.actor.startswith("user:") else ""), None
+        return _KINDS.get(cause.partition(":")[0], ""), None
+
+
+_KINDS = {"lost": "executor_lost", "timeout": "timeout", "retention": "retention"}
+"""The kinds of the causes that schedulers name."""
+
+
 async def history_answer(history: RunHistory, first: int, count: int) -> RunHistoryAnswer:
     """Return up to `count` commits of the history, from the number `first` on, and the run after the first of them."""
-    answers, base, last, size = AnswerChanges(), None, None, 0
+    answers, causes, base, last, size = AnswerChanges(), Causes(), None, None, 0
     commits: list[api.RunCommit] = []
     for moment in history.moments():
         last = moment.read
+        causes.add(moment)
         if moment.number % _AT_ONCE == 0:
             await asyncio.sleep(0)
         if moment.number < first - 1 or len(commits) == count or size > MAX_BYTES:
@@ -93,7 +126,7 @@ async def history_answer(history: RunHistory, first: int, count: int) -> RunHist
         if moment.number < first:
             continue
         base = base or moment.read
-        commits.append(_commit(moment, changes, removals))
+        commits.append(_commit(moment, causes.of(moment), changes, removals))
         size += len(moment.raw.data)
     if last is None:
         raise ValueError("the history of a run has at least one commit")
@@ -123,17 +156,18 @@ async def write_history(history: RunHistory, after: Position | None, send: SendB
 
 async def _write(history: RunHistory, after: Position | None, send: SendBytes) -> None:
     first = (history.number_of(after) or 0) + 1 if after is not None else 1
-    answers, ended, unsent = AnswerChanges(), False, list[bytes]()
+    answers, causes, ended, unsent = AnswerChanges(), Causes(), False, list[bytes]()
 
     def add(moment: RunMoment) -> None:
         nonlocal ended
+        causes.add(moment)
         changes, removals = answers.of(moment.read, moment.task)
         ended = moment.read.record.run.archived
         if moment.number == 1:
             record = moment.read.record
             answer = run_answer(record.run, moment.read.config, record.executor_tasks)
             unsent.append(sent_event("run", msgspec.json.encode(answer)))
-        commit = _commit(moment, changes, removals)
+        commit = _commit(moment, causes.of(moment), changes, removals)
         unsent.append(sent_event("commit", msgspec.json.encode(commit), commit.position))
 
     async def send_added() -> None:
@@ -143,7 +177,9 @@ async def _write(history: RunHistory, after: Position | None, send: SendBytes) -
     for moment in history.moments():
         if moment.number >= first:
             add(moment)
-        elif moment.number == first - 1:
+        else:
+            causes.add(moment)
+        if moment.number == first - 1:
             answers.of(moment.read)
             ended = moment.read.record.run.archived
         if moment.number % _AT_ONCE == 0:
@@ -158,7 +194,9 @@ async def _write(history: RunHistory, after: Position | None, send: SendBytes) -
     await send(sent_event("end", b"{}"))
 
 
-def _commit(moment: RunMoment, changes: list[Change], removals: list[Path]) -> api.RunCommit:
+def _commit(
+    moment: RunMoment, cause: tuple[str, int | None], changes: list[Change], removals: list[Path]
+) -> api.RunCommit:
     stored, raw = moment.commit, moment.raw
     commit = stored.commit if stored is not None else None
     return api.RunCommit(
@@ -168,6 +206,8 @@ def _commit(moment: RunMoment, changes: list[Change], removals: list[Path]) -> a
         actor=commit.actor if commit is not None else "",
         commit=commit.id if commit is not None else "",
         cause=commit.cause if commit is not None else "",
+        cause_kind=cause[0],
+        cause_number=cause[1],
         aggregate=commit.address.aggregate if commit is not None else aggregate_of(raw.subject),
         version=commit.version if commit is not None else 0,
         task=moment.task,

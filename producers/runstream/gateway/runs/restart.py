@@ -12,6 +12,7 @@ from typing import Literal, cast
 
 from msgspec.structs import replace
 
+from runstream.api import RestartPreview
 from runstream.domain.actions import NotAllowed
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.restart import decide_restart
@@ -112,6 +113,20 @@ class Restarts:
     log: Log
     reads: Reads
     configs: ConfigReader
+
+    async def preview(self, body: CreateRunBody) -> RestartPreview:
+        """Return what a restart would run again and keep. Raises as `prepare` does, not for an impossible restart."""
+        scope = _scope(body)
+        read = await self.reads.run(body.run_id, [])
+        run = read.record.run
+        tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
+        request = RestartOrigin(run.id, scope, tasks, descendants=body.descendants, fresh=False)
+        try:
+            restart = decide_restart(run, read.config, request)
+        except NotAllowed as refusal:
+            return RestartPreview(False, str(refusal), refusal.allowed, (), ())
+        kept = tuple(task.task for task in restart.kept)
+        return RestartPreview(True, "", "", tuple(name for name in run.tasks if name not in kept), kept)
 
     async def prepare(self, body: CreateRunBody) -> PreparedRestart:
         """Return the restart of a request.

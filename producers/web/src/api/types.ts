@@ -265,6 +265,29 @@ export type DependBody = {
   conditions?: readonly ("always" | "on_failure" | "on_skipped" | "on_success")[];
 };
 
+/** One of the two runs, or moments of a run, that are compared. */
+export type DiffSide = {
+  id: string;
+  name: string;
+  group: string;
+  counter: number;
+  phase: string;
+  result: string;
+  enqueue_time: string;
+  duration: number | null;
+  at: string;
+};
+
+/** A value that differs. */
+export type Difference = {
+  area: "configuration" | "environment" | "outcome" | "source";
+  task: string;
+  path: readonly (string | number)[];
+  kind: "added" | "changed" | "removed";
+  before: unknown;
+  after: unknown;
+};
+
 /** POST /user/createrun: a commit that was pushed to /repos/; exactly one of branch, tag and ref. */
 export type DirectRunBody = {
   repo_uuid?: string;
@@ -817,6 +840,15 @@ export type ResourcesBody = {
   memory?: number;
 };
 
+/** The tasks that a restart would run again, and those that it would keep. */
+export type RestartPreview = {
+  possible: boolean;
+  reason: string;
+  hint: string;
+  again: readonly string[];
+  kept: readonly string[];
+};
+
 /** Which run a restart repeats, and how. */
 export type RestartShape = {
   run_id: string;
@@ -860,6 +892,8 @@ export type RunCommit = {
   actor: string;
   commit: string;
   cause: string;
+  cause_kind: "" | "commit" | "executor_lost" | "request" | "retention" | "timeout";
+  cause_number: number | null;
   aggregate: string;
   version: number;
   task: string;
@@ -890,6 +924,14 @@ export type RunConfigShape = {
 export type RunCounts = {
   phases: Record<string, Count>;
   results: Record<string, Count>;
+};
+
+/** What differs in a run from another one, or from the same run at another moment. */
+export type RunDiff = {
+  run: DiffSide;
+  vs: DiffSide;
+  differences: readonly Difference[];
+  tasks: readonly TaskTiming[];
 };
 
 /** An event of a commit. */
@@ -1164,6 +1206,15 @@ export type TaskBody = {
   docker_registries_auth?: Record<string, RegistryAuthBody>;
   task_timeout_interval?: number;
   retry?: number | RetryBody;
+};
+
+/** How long a task took in both, in seconds; None for what has not ended, or does not exist. */
+export type TaskTiming = {
+  task: string;
+  after: number | null;
+  before: number | null;
+  steps_after: readonly (number | null)[];
+  steps_before: readonly (number | null)[];
 };
 
 /** A mount in memory. */
