@@ -21,6 +21,8 @@ CASES = int(os.environ.get("RUNSTREAM_TEST_OPENAPI_CASES", "100"))
 """How many requests have to be sent at least."""
 EXAMPLES = max(4, CASES // 33)
 """For each operation, beside those that cover each of its parameters' bounds."""
+PHASES = "examples,coverage,fuzzing" if CASES >= 1000 else "examples,fuzzing"
+"""The bounds of each parameter (`coverage`) take thousands of requests."""
 STATEFUL_EXAMPLES = 3
 SEED = "1"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -41,6 +43,7 @@ async def _send(url: str, token: str, *words: str) -> int:
         *("--exclude-checks", "positive_data_acceptance"),
         *("--seed", SEED, "--generation-deterministic", "--continue-on-failure"),
         *("--request-timeout", "30", "--no-color", *words),
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.hostile.rejections"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -67,7 +70,7 @@ async def test_the_service_answers_as_its_description_says(servers: Servers, ope
     }
     data_dir = open_path / "data"
     words = [word for option in options.items() for word in option]
-    made = ("--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES))
+    made = ("--phases", PHASES, "--max-examples", str(EXAMPLES))
     linked = ("--phases", "stateful", "--max-examples", str(STATEFUL_EXAMPLES))
     async with serving(data_dir, *words) as service:
         token = json.loads((data_dir / "service.json").read_text())["token"]

@@ -252,11 +252,16 @@ def flag(value: str | None) -> bool:
     return value is not None and value.lower() not in ("0", "false", "no")
 
 
-def documented(body: type | None, *answered: Any, statuses: tuple[int, ...] = (200,)) -> dict[str, Any]:
-    """Return the OpenAPI entry of a route with these request and response models, which `openapi` describes."""
+def documented(
+    body: type | None, *answered: Any, statuses: tuple[int, ...] = (200,), required: bool = True
+) -> dict[str, Any]:
+    """Return the OpenAPI entry of a route with these request and response models, which `openapi` describes.
+
+    `required` says that a request without a body is refused.
+    """
     extra: dict[str, Any] = {}
     if body is not None:
-        extra["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": _reference(body)}}}
+        extra["requestBody"] = {"required": required, "content": {JSON_TYPE: {"schema": _reference(body)}}}
     schemas = [_reference(one) for one in answered if one is not None]
     if schemas:
         content = {JSON_TYPE: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}

@@ -129,7 +129,9 @@ def _fsck_routes(router: APIRouter, fsck: Fsck) -> None:
     jobs: list[BackgroundJob] = []
     """The check that runs or ran last at this gateway."""
 
-    @router.post("/fsck", status_code=202, openapi_extra=documented(FsckBody, FsckState, statuses=(202,)))
+    @router.post(
+        "/fsck", status_code=202, openapi_extra=documented(FsckBody, FsckState, statuses=(202,), required=False)
+    )
     async def start(request: Request) -> Response:
         """Start to compare all rows, the archive and the objects with the log. It goes on without this request."""
         content = await read_content(request, _MAX_BODY)
