@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from runstream.config.run_inputs import matching_secret_path, run_inputs
+from runstream.config.run_inputs import inherited_secrets, matching_secret_path, parent_path, run_inputs
 from runstream.config.sealed import open_secret, open_text, reseal, seal_secret, seal_text
 from runstream.config.tokens import authenticate, digest_of, is_token, new_token
 from runstream.domain.config.decisions import projects, remote_sources, users
@@ -174,5 +174,6 @@ def test_runs_of_a_project_have_the_nearest_variables_with_secrets_at_or_above_t
     assert resolved["other"] == {"near": "of the project", "far": "of the root"}
     assert resolved["main"] == {**resolved["other"], "of-main": "of the group"}
     far = w.state.variables["far"]
-    assert matching_secret_path(w.state, far, far.values[0], web) == "org/acme"
-    assert matching_secret_path(w.state, far, SecretValue("none", "key", None), web) == ""
+    inherited, far_path = inherited_secrets(w.state, web), parent_path(w.state, far)
+    assert matching_secret_path(inherited, far.values[0], far_path) == "org/acme"
+    assert matching_secret_path(inherited, SecretValue("none", "key", None), far_path) == ""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
 from runstream.config.sealed import open_secret
 from runstream.domain.config.project import Project
 from runstream.domain.config.project_group import ProjectGroup
@@ -35,14 +39,22 @@ def parent_path(state: ConfigState, thing: StoredSecret | StoredVariable) -> str
     return path_of(state, place_of(state, thing.parent))
 
 
-def matching_secret_path(
-    state: ConfigState, variable: StoredVariable, value: SecretValue, seen_from: Project | ProjectGroup
-) -> str:
-    """Return the path of the place of a value's secret, as a project or group inherits it; empty without one."""
-    secrets = [inputs.Secret(one.name, {}, parent_path(state, one)) for one in secrets_of(state, seen_from, tree=True)]
-    found = inputs.matching_secret(
-        inputs.VariableValue(value.secret_name, value.secret_var), parent_path(state, variable), secrets
-    )
+InheritedSecrets: TypeAlias = Mapping[str, Sequence[inputs.Secret]]
+"""The secrets that a project or group has, without their texts: of each name the nearest first."""
+
+
+def inherited_secrets(state: ConfigState, seen_from: Project | ProjectGroup) -> InheritedSecrets:
+    """Return the secrets that a project or group has, by name."""
+    found: defaultdict[str, list[inputs.Secret]] = defaultdict(list)
+    for one in secrets_of(state, seen_from, tree=True):
+        found[one.name].append(inputs.Secret(one.name, {}, parent_path(state, one)))
+    return found
+
+
+def matching_secret_path(secrets: InheritedSecrets, value: SecretValue, variable_path: str) -> str:
+    """Return the path of the place of a value's secret, for a variable of this place; empty without one."""
+    wanted = inputs.VariableValue(value.secret_name, value.secret_var)
+    found = inputs.matching_secret(wanted, variable_path, secrets.get(value.secret_name, ()))
     return found.parent_path if found is not None else ""
 
 

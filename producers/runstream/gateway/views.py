@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runstream import api
-from runstream.config.run_inputs import matching_secret_path, parent_path
+from runstream.config.run_inputs import InheritedSecrets, matching_secret_path, parent_path
 from runstream.domain.config.organization import Invitation, Organization
 from runstream.domain.config.project import Project
 from runstream.domain.config.project_group import ProjectGroup
@@ -82,18 +82,16 @@ def secret_view(state: ConfigState, secret: StoredSecret) -> api.SecretView:
     return api.SecretView(secret.id, secret.name, parent_path(state, secret))
 
 
-def variable_view(state: ConfigState, variable: StoredVariable, seen_from: Project | ProjectGroup) -> api.VariableView:
-    """Return a variable; the places of its secrets are those that a project or group inherits."""
+def variable_view(state: ConfigState, variable: StoredVariable, secrets: InheritedSecrets) -> api.VariableView:
+    """Return a variable; the places of its secrets are those among the secrets that a project or group inherits."""
+    path = parent_path(state, variable)
     values = (
         api.VariableValueView(
-            value.secret_name,
-            value.secret_var,
-            matching_secret_path(state, variable, value, seen_from),
-            _when(value.when),
+            value.secret_name, value.secret_var, matching_secret_path(secrets, value, path), _when(value.when)
         )
         for value in variable.values
     )
-    return api.VariableView(variable.id, variable.name, parent_path(state, variable), tuple(values))
+    return api.VariableView(variable.id, variable.name, path, tuple(values))
 
 
 def _when(condition: ValueCondition | None) -> api.WhenView | None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream import api
+from runstream.config.run_inputs import inherited_secrets
 from runstream.config.sealed import seal_secret
 from runstream.domain.config.decisions.secrets import (
     decide_change_secret,
@@ -139,7 +140,8 @@ def _variable_routes(router: APIRouter, context: GatewayContext, kind: _Kind) ->
         """Return the variables of a project or group; with `tree` also those above, the nearest first."""
         state, found = await _seen(ConfigRequest(context, request), kind, ref, at)
         variables = variables_of(state, found, tree=flag(tree), remove_overridden=flag(removeoverridden))
-        return json_response([variable_view(state, one, found) for one in variables])
+        secrets = inherited_secrets(state, found)
+        return json_response([variable_view(state, one, secrets) for one in variables])
 
     @router.post(path, status_code=201, openapi_extra=documented(VariableBody, api.VariableView, statuses=(201,)))
     async def create_variable(request: Request, ref: Ref) -> Response:
@@ -182,7 +184,7 @@ def _variable_routes(router: APIRouter, context: GatewayContext, kind: _Kind) ->
 
 def _shown(state: ConfigState, key: str) -> api.VariableView:
     variable = state.variables[key]
-    return variable_view(state, variable, place_of(state, variable.parent))
+    return variable_view(state, variable, inherited_secrets(state, place_of(state, variable.parent)))
 
 
 def _values(body: VariableBody) -> tuple[SecretValue, ...]:
