@@ -116,14 +116,14 @@ class ArchiveReport(Differences[ArchiveDifference]):
     behind: dict[int, int] = field(default_factory=dict)
     """Number of commits after the end of the archive, by partition."""
 
-    def lines(self) -> list[str]:
-        """Return the report as text."""
+    def lines(self, what: str = "archive") -> list[str]:
+        """Return the report as text; `what` is the name of the archive."""
         behind = sum(self.behind.values())
         until = f", up to {self.until:%Y-%m-%d %H:%M:%S} UTC" if self.until is not None else ""
         there = f"{counted(self.commits, 'commit')} in {counted(self.segments, 'segment')}{until}"
         if not self.commits and behind:
             there = "nothing is archived yet"
-        return [*self.summary(), f"archive: {there}, {counted(behind, 'commit')} behind the log: {self.verdict}"]
+        return [*self.summary(), f"{what}: {there}, {counted(behind, 'commit')} behind the log: {self.verdict}"]
 
 
 async def check_archive(

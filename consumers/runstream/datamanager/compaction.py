@@ -145,7 +145,7 @@ class Compaction:
 
     async def _store(self, path: str, content: bytes) -> None:
         await self._archive.objects.write_all({path: content})
-        ARCHIVED_BYTES.add(len(content))
+        ARCHIVED_BYTES.add(len(content), self._archive.subjects.service)
 
     async def _delete(self, path: str) -> None:
         with contextlib.suppress(NotExistError):  # deleted already

@@ -189,9 +189,10 @@ class Shipper:
             status = status.with_partition(taken.partition, partition.with_segment(segment.description, taken.last))
         status = await self._write_with_retries(buffer, status, contents)
         await buffer.archived(status.position.sequences)
-        ARCHIVE_DURATION.record(time.perf_counter() - begun)
+        service = self.log.subjects.service
+        ARCHIVE_DURATION.record(time.perf_counter() - begun, service)
         for number, (old, new) in enumerate(zip(before, status.position.sequences, strict=True)):
-            ARCHIVED_COMMITS.add(new - old, str(number))
+            ARCHIVED_COMMITS.add(new - old, service, str(number))
         return status
 
     async def _write_with_retries(
@@ -227,7 +228,7 @@ class Shipper:
         self.status = status
         self.progress.moved(dict(enumerate(status.position.sequences)))
         self._compaction.confirm()
-        ARCHIVED_BYTES.add(sum(map(len, contents.values())))
+        ARCHIVED_BYTES.add(sum(map(len, contents.values())), self.log.subjects.service)
         return status
 
     async def _compact(self, buffer: CommitBuffer, status: DataStatus) -> DataStatus:
@@ -291,6 +292,7 @@ class CommitBuffer:
     def __init__(self, log: ReadableLog, after: Sequence[int]) -> None:
         """`after` has the last archived sequence of each partition."""
         self._log = log
+        self._service = log.subjects.service
         room = min(MAX_BYTES, _MEMORY_BYTES // len(after))
         self._gathered = [
             _PartitionBuffer(SegmentWriter(log.subjects.epoch, partition, max_bytes=room), at, at)
@@ -372,14 +374,14 @@ class CommitBuffer:
         for partition, gathered in enumerate(self._gathered):
             behind = gathered.read + gathered.pending - gathered.archived
             seconds = max(now - gathered.oldest, 0.0) if gathered.read > gathered.archived else 0.0
-            ARCHIVE_LAG_COMMITS.set(behind, str(partition))
-            ARCHIVE_LAG_SECONDS.set(seconds, str(partition))
+            ARCHIVE_LAG_COMMITS.set(behind, self._service, str(partition))
+            ARCHIVE_LAG_SECONDS.set(seconds, self._service, str(partition))
 
     def forget_lag(self) -> None:
         """Drop the metrics of the lag: another process archives now."""
         for partition in range(len(self._gathered)):
             for gauge in (ARCHIVE_LAG_COMMITS, ARCHIVE_LAG_SECONDS):
-                gauge.forget(str(partition))
+                gauge.forget(self._service, str(partition))
 
     async def _room(self, gathered: _PartitionBuffer) -> None:
         async with self._changed:

@@ -32,11 +32,19 @@ class Found:
 
     rows: FsckReport
     archive: ArchiveReport | None
-    """None with --no-archive."""
+    """The archive of runs; None with --no-archive."""
+    config_archive: ArchiveReport | None
+    """The archive of users, projects and secrets; None where it is not checked."""
     objects: ObjectsReport | None
     """None with --no-objects."""
     stalls: list[Stall]
     """Stalled consumers; not a difference, because rows and archive are compared only up to their positions."""
+
+    @property
+    def exit_status(self) -> int:
+        """1 if something differs."""
+        parts = (self.rows, self.archive, self.config_archive, self.objects)
+        return max(part.exit_status for part in parts if part is not None)
 
 
 async def check_everything(
@@ -52,14 +60,17 @@ async def check_everything(
         storage = await _storage(at.settings) if with_archive or with_objects else None
         _require_partitions(at.log, partitions)
         rows = await fsck(at.database, at.log, partitions, report)
+        config_archive: ArchiveReport | None = None
         if partitions is None and await described(at.nats, at.log.subjects.namespace, SERVICE) is not None:
             async with await open_log(at.nats, at.log.subjects.namespace, SERVICE) as config:
                 await fsck_config(at.database, config, rows)
-        archive = await _archive(storage, at, partitions) if storage is not None and with_archive else None
+                if storage is not None and with_archive:
+                    config_archive = await _archive(storage, at, config)
+        archive = await _archive(storage, at, at.log, partitions) if storage is not None and with_archive else None
         objects: ObjectsReport | None = None
         if storage is not None and with_objects:
             objects = await ObjectsCheck(at.log, storage, at.database).run()
-        return Found(rows, archive, objects, await _stalls(at, storage))
+        return Found(rows, archive, config_archive, objects, await _stalls(at, storage))
 
 
 async def _stalls(at: Connections, storage: ObjectStorage | None) -> list[Stall]:
@@ -79,11 +90,13 @@ async def _storage(settings: Settings) -> ObjectStorage:
         raise InternalError(error.message, code=error.code, details=error.details, hint=hint) from error
 
 
-async def _archive(storage: ObjectStorage, at: Connections, partitions: list[int] | None) -> ArchiveReport:
-    subjects = at.log.subjects
+async def _archive(
+    storage: ObjectStorage, at: Connections, log: JetStreamLog, partitions: list[int] | None = None
+) -> ArchiveReport:
+    subjects = log.subjects
     deployment = await deployment_in_nats(at.nats, subjects.namespace)
     fence = PostgresFence(at.database, subjects.service, subjects.epoch)
-    return await check_archive(Archive(storage, subjects), at.log, deployment, fence, partitions)
+    return await check_archive(Archive(storage, subjects), log, deployment, fence, partitions)
 
 
 def _require_partitions(log: JetStreamLog, partitions: list[int] | None) -> None:
@@ -99,12 +112,13 @@ def _require_partitions(log: JetStreamLog, partitions: list[int] | None) -> None
 def values_of(found: Found) -> dict[str, object]:
     """Return the findings as JSON values."""
     rows, archive = found.rows, found.archive
+    config = {"config": asdict(found.config_archive)} if found.config_archive is not None else {}
     return {
         "commits": rows.commits,
         "rows": rows.rows,
         "count": rows.count,
         "differences": [str(difference) for difference in rows.differences],
-        "archive": None if archive is None else asdict(archive),
+        "archive": None if archive is None else {**asdict(archive), **config},
         "objects": None if found.objects is None else asdict(found.objects),
         "stalls": [msgspec.structs.asdict(stall) for stall in found.stalls],
     }

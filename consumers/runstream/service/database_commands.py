@@ -61,10 +61,11 @@ def fsck_command(
         print_json(values_of(found))
     else:
         archived = found.archive.lines() if found.archive is not None else []
+        archived += found.config_archive.lines("archive of config") if found.config_archive is not None else []
         stored = found.objects.lines() if found.objects is not None else []
         stalled = [line for stall in found.stalls for line in (str(stall), f"  {with_program(stall.todo)}")]
         say("\n".join([*found.rows.lines(), *archived, *stored, *stalled]))
-    return max(part.exit_status for part in (found.rows, found.archive, found.objects) if part is not None)
+    return found.exit_status
 
 
 def rebuild_command(

@@ -230,10 +230,7 @@ class StallWatch(Component):
 
 
 def measure(stalls: Iterable[Stall], service: str, partitions: int) -> None:
-    """Set the metrics of a service: the seconds of each partition's stall, 0 without one.
-
-    The metric of the archive is that of runs; the archive of `config` is in the list of stalls alone.
-    """
+    """Set the metrics of a service: the seconds of each partition's stall, 0 without one."""
     now = datetime.now(UTC)
     seconds = {
         (stall.component, stall.kind, stall.partition): (now - stall.since).total_seconds()
@@ -244,6 +241,4 @@ def measure(stalls: Iterable[Stall], service: str, partitions: int) -> None:
         label = str(partition)
         PROJECTION_STALLED_SECONDS.set(seconds.get(("projection", "behind", partition), 0.0), service, label)
         PARKED_SECONDS.set(seconds.get(("projection", "parked", partition), 0.0), service, label)
-        if service != PROJECTION:
-            continue
-        ARCHIVE_STALLED_SECONDS.set(seconds.get(("archive", "behind", partition), 0.0), label)
+        ARCHIVE_STALLED_SECONDS.set(seconds.get(("archive", "behind", partition), 0.0), service, label)

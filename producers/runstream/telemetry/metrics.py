@@ -160,27 +160,29 @@ PARKED_SECONDS = Gauge(
 )
 
 ARCHIVED_COMMITS = Counter(
-    "runstream.archive.commits", "Commits that are in the archive, and named by its data status", ("partition",)
+    "runstream.archive.commits",
+    "Commits that are in the archive, and named by its data status",
+    ("service", "partition"),
 )
 ARCHIVED_BYTES = Counter(
-    "runstream.archive.bytes", "Bytes of segments and lists of them that were written into the archive"
+    "runstream.archive.bytes", "Bytes of segments and lists of them that were written into the archive", ("service",)
 )
 ARCHIVE_DURATION = Histogram(
-    "runstream.archive.duration", "From closing segments to the data status that names them", (), _FAST
+    "runstream.archive.duration", "From closing segments to the data status that names them", ("service",), _FAST
 )
 ARCHIVE_LAG_COMMITS = Gauge(
-    "runstream.archive.lag.commits", "Commits in the log that are not in the archive yet", ("partition",)
+    "runstream.archive.lag.commits", "Commits in the log that are not in the archive yet", ("service", "partition")
 )
 ARCHIVE_LAG_SECONDS = Gauge(
     "runstream.archive.lag",
     "How long ago the oldest commit that is not in the archive yet was stored",
-    ("partition",),
+    ("service", "partition"),
     unit="s",
 )
 ARCHIVE_STALLED_SECONDS = Gauge(
     "runstream.archive.stalled",
     "For how long the archive has stood still although commits wait; 0 while it moves",
-    ("partition",),
+    ("service", "partition"),
     unit="s",
 )
 
