@@ -1,6 +1,6 @@
 // What surrounds every page: the header, the bar of a lost connection, dialogs, and the page of the address.
 import { useEffect } from "preact/hooks";
-import { connection, loggedOut, tryAgain } from "../api/client";
+import { cameBack, connection, loggedOut, tryAgain } from "../api/client";
 import { logOut, readSession, session } from "../api/session";
 import { streamState } from "../api/stream";
 import { Forms } from "../components/forms";
@@ -98,6 +98,12 @@ function Account() {
   );
 }
 
+/** Requests and the stream, now. */
+async function tryNow(): Promise<void> {
+  await tryAgain();
+  if (connection.peek().state === "ok" && streamState.peek().state === "lost") cameBack.value += 1;
+}
+
 /** Says that the service does not answer, why, and when the page tries again. */
 function ConnectionBar() {
   const found = connection.value;
@@ -119,7 +125,7 @@ function ConnectionBar() {
       <Icon name={found.state === "maintenance" ? "pause" : "disconnected"} />
       <span><strong>{title}</strong>{text && `: ${visible(text)}`}{visible(position)}</span>
       <span class="push">{seconds > 0 ? `next attempt in ${seconds} s` : "trying now"}</span>
-      <button type="button" class="small" onClick={() => void tryAgain()}>Try now</button>
+      <button type="button" class="small" onClick={() => void tryNow()}>Try now</button>
     </div>
   );
 }
