@@ -21,7 +21,15 @@ runs:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/?result=success&text=nothing", "/login", "/nowhere", "/groups/%2Fproject%2Faxe%2Fbranch%2Fmain", "/events"],
+    [
+        "/",
+        "/?result=success&text=nothing",
+        "/login",
+        "/nowhere",
+        "/groups/%2Fproject%2Faxe%2Fbranch%2Fmain",
+        "/events",
+        "/flaky",
+    ],
 )
 async def test_axe_finds_nothing(tab: Page, site: Site, path: str) -> None:
     from tests.page.accessibility import violations

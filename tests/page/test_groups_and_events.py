@@ -24,6 +24,15 @@ runs:
     tasks:
       - {name: one, runtime: {type: host}, steps: [{run: "true"}]}
 """
+FLAKY = """
+runs:
+  - name: shaky
+    tasks:
+      - name: sometimes
+        runtime: {type: host}
+        retry: {max: 1, backoff: 1s}
+        steps: [{run: 'test "$RUNSTREAM_TASK_ATTEMPT" = 2'}]
+"""
 
 
 async def test_a_group_shows_who_waits_for_whom_and_how_long_runs_take(tab: Page, site: Site) -> None:
@@ -41,6 +50,18 @@ async def test_a_group_shows_who_waits_for_whom_and_how_long_runs_take(tab: Page
     await entries.nth(1).wait_for(state="detached")
     await site.client.runs.stop(first.id)
     await tab.get_by_text("Nothing runs or waits").wait_for()
+
+
+async def test_flaky_tasks_lead_to_their_runs(tab: Page, site: Site) -> None:
+    source = Source(branch="main", commit_sha="c" * 40)
+    run = await site.finished(FLAKY, "/project/shaky/branch/main", source=source)
+    assert run.result == "success"
+    await tab.goto("/ui/flaky?q=sometimes")
+    row = tab.locator("tbody tr")
+    await row.get_by_text("1 failure in #1, passed in a later attempt at cccccccc").wait_for()
+    assert "shaky of /project/shaky" in await row.inner_text()
+    await row.get_by_role("link", name="#1").click()
+    await tab.wait_for_url(f"{site.url}/ui/runs/{run.id}?task=sometimes")
 
 
 async def test_events_come_as_they_are_appended_and_wait_while_paused(tab: Page, site: Site) -> None:

@@ -1,6 +1,7 @@
 // Every page and its path. A page has a folder of its own in pages/; the first pattern that matches is shown.
 import type { Route } from "./router";
 import { eventsRoutes } from "../pages/events";
+import { flakyRoutes } from "../pages/flaky";
 import { groupsRoutes } from "../pages/groups";
 import { logRoutes } from "../pages/log";
 import { loginRoutes } from "../pages/login";
@@ -14,6 +15,7 @@ export const routes: readonly Route[] = [
   ...loginRoutes,
   ...runsRoutes,
   ...groupsRoutes,
+  ...flakyRoutes,
   ...eventsRoutes,
   ...runRoutes,
   ...logRoutes,

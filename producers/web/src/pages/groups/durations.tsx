@@ -1,5 +1,5 @@
 // How long the last runs took, the latest at the right: a bar for each, which leads to it.
-import type { RunSummaryShape } from "../../api/types";
+import type { GroupView } from "../../api/types";
 import { href } from "../../app/router";
 import { runState, stateOf } from "../../components/state";
 import { visible } from "../../text/safe";
@@ -9,35 +9,24 @@ const HEIGHT = 120;
 const BAR = 14;
 const GAP = 4;
 const AXIS = 60;
+/** Bars end at this multiple of the median. */
+const CUT = 6;
 
-type Bar = { run: RunSummaryShape; size: number };
-
-function barsOf(runs: readonly RunSummaryShape[]): Bar[] {
-  return runs.flatMap((run) => (run.start_time && run.end_time ? [{ run, size: Math.max(0, Date.parse(run.end_time) - Date.parse(run.start_time)) }] : [])).reverse();
-}
-
-/** The middle one; the mean of the two middle ones. */
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? 0;
-  return sorted.length % 2 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
-}
-
-export function Durations({ runs }: { runs: readonly RunSummaryShape[] }) {
-  const bars = barsOf(runs);
+export function Durations({ of }: { of: GroupView }) {
+  const bars = of.last.flatMap(({ run, took }) => (took === null ? [] : [{ run, size: took * 1000 }])).reverse();
+  const middle = (of.median_took ?? 0) * 1000;
   const longest = Math.max(1, ...bars.map((bar) => bar.size));
-  const good = bars.filter((bar) => bar.run.result === "success").map((bar) => bar.size);
-  const middle = median(good);
-  const y = (size: number): number => HEIGHT - (size / longest) * (HEIGHT - 8);
+  // One run that hung would leave nothing to see of the others: bars that are longer are cut.
+  const top = middle > 0 ? Math.min(longest, CUT * middle) : longest;
+  const y = (size: number): number => HEIGHT - (Math.min(size, top) / top) * (HEIGHT - 8);
   const width = AXIS + bars.length * (BAR + GAP);
   return (
     <figure class="durations">
       <svg viewBox={`0 0 ${width} ${HEIGHT + 1}`} width={width} height={HEIGHT + 1} role="group" aria-label="Durations of the last runs">
         <line x1={AXIS} x2={width} y1={HEIGHT + 0.5} y2={HEIGHT + 0.5} class="axis" />
-        <text x={AXIS - 6} y={12} text-anchor="end">{duration(longest)}</text>
-        {good.length > 1 && middle < longest * 0.85 && <text x={AXIS - 6} y={y(middle) + 4} text-anchor="end">{duration(middle)}</text>}
-        {good.length > 1 && <line x1={AXIS} x2={width} y1={y(middle)} y2={y(middle)} class="median" />}
+        <text x={AXIS - 6} y={12} text-anchor="end">{longest > top && "> "}{duration(top)}</text>
+        {middle > 0 && middle < top * 0.85 && <text x={AXIS - 6} y={y(middle) + 4} text-anchor="end">{duration(middle)}</text>}
+        {middle > 0 && <line x1={AXIS} x2={width} y1={y(middle)} y2={y(middle)} class="median" />}
         {bars.map(({ run, size }, index) => {
           const state = stateOf(runState(run));
           const label = `${visible(run.name)} #${run.counter}: ${state.word.toLowerCase()} in ${duration(size)}`;
@@ -46,12 +35,13 @@ export function Durations({ runs }: { runs: readonly RunSummaryShape[] }) {
               <title>{label}</title>
               <rect x={AXIS + index * (BAR + GAP)} y={0} width={BAR + GAP} height={HEIGHT} class="hit" />
               <rect x={AXIS + index * (BAR + GAP)} y={Math.min(y(size), HEIGHT - 2)} width={BAR} height={Math.max(2, HEIGHT - y(size))} rx={2} class={`duration-bar ${state.tone}`} />
+              {size > top && <rect x={AXIS + index * (BAR + GAP)} y={18} width={BAR} height={3} class="gap" />}
             </a>
           );
         })}
       </svg>
       <figcaption class="faint small">
-        {good.length > 1 ? `Median of the successful ones: ${duration(middle)}` : "The latest is at the right"}
+        {`Median: ${duration(middle)}`}{of.median_waited !== null && `, and ${duration(of.median_waited * 1000)} in the queue`}. The latest run is at the right.
       </figcaption>
     </figure>
   );

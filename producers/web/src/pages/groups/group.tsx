@@ -1,6 +1,7 @@
 // /ui/groups/GROUP: who runs, who waits for whom, and how long the last runs took.
+import { segment } from "../../api/client";
 import { useGet } from "../../api/resource";
-import type { RunsAnswer, RunSummaryShape, WhyAnswer } from "../../api/types";
+import type { GroupView, QueuedRun, RunsAnswer, RunSummaryShape, WhyAnswer } from "../../api/types";
 import { href } from "../../app/router";
 import { Empty, Loaded, PageHead, useTitle } from "../../components/parts";
 import { runState, StateBadge } from "../../components/state";
@@ -16,11 +17,11 @@ const EXPLAINED = 5;
 
 export function Group({ group }: { group: string }) {
   useTitle(group);
-  const active = useGet<RunsAnswer>("/runs", { group: [group], phase: ["running", "queued"], asc: true, limit: 40 });
-  const last = useGet<RunsAnswer>("/runs", { group: [group], phase: ["finished"], tasks: true, limit: SHOWN });
+  const state = useGet<GroupView>(`/groups/${segment(group)}`);
+  const list = useGet<RunsAnswer>("/runs", { group: [group], tasks: true, limit: SHOWN });
   useRunChanges(() => {
-    active.reload();
-    last.reload();
+    state.reload();
+    list.reload();
   });
   return (
     <>
@@ -30,45 +31,48 @@ export function Group({ group }: { group: string }) {
       <div class="group-columns">
         <section aria-labelledby="queue">
           <h2 id="queue">Queue</h2>
-          <Loaded of={active} lines={3}>{({ runs, next_start: next }) => <Queue runs={runs} more={next !== null} />}</Loaded>
+          <Loaded of={state} lines={3}>{({ queue, more }) => <Queue queue={queue} more={more} />}</Loaded>
         </section>
         <section aria-labelledby="durations">
           <h2 id="durations">Durations</h2>
-          <Loaded of={last} lines={3}>{({ runs }) => (runs.length ? <Durations runs={runs} /> : <Empty title="No run has ended yet" />)}</Loaded>
+          <Loaded of={state} lines={3}>{(found) => (found.last.length ? <Durations of={found} /> : <Empty title="No run has ended yet" />)}</Loaded>
         </section>
       </div>
-      <section aria-labelledby="ended">
-        <h2 id="ended">Last runs</h2>
-        <Loaded of={last}>{({ runs, tasks }) => (runs.length ? <RunTable runs={runs} tasks={tasks} groups={runs.some((run) => run.group !== group)} /> : <Empty title="No run has ended yet" />)}</Loaded>
+      <section aria-labelledby="runs">
+        <h2 id="runs">Latest runs</h2>
+        <Loaded of={list}>{({ runs, tasks }) => (runs.length ? <RunTable runs={runs} tasks={tasks} groups={runs.some((run) => run.group !== group)} /> : <Empty title="The group has no runs" />)}</Loaded>
       </section>
     </>
   );
 }
 
-/** Running runs, then those that wait, in the order in which they will start. */
-function Queue({ runs, more }: { runs: readonly RunSummaryShape[]; more: boolean }) {
-  const running = runs.filter((run) => run.phase === "running");
-  const waiting = runs.filter((run) => run.phase === "queued");
-  if (!runs.length) return <Empty icon="check" title="Nothing runs or waits" />;
+/** The unfinished runs, in the order in which they run. */
+function Queue({ queue, more }: { queue: readonly QueuedRun[]; more: boolean }) {
+  if (!queue.length) return <Empty icon="check" title="Nothing runs or waits" />;
+  const waiting = queue.filter(({ run }) => run.phase === "queued");
+  const byId = new Map(queue.map(({ run }) => [run.id, run]));
   return (
     <ol class="queue">
-      {running.map((run) => <Entry key={run.id} run={run} />)}
-      {waiting.map((run, index) => <Entry key={run.id} run={run} place={index + 1} />)}
-      {more && <li class="faint">and more</li>}
+      {queue.map((entry) => <Entry key={entry.run.id} run={entry.run} place={waiting.indexOf(entry) + 1} before={byId.get(entry.waits_for)} />)}
+      {more && <li class="faint">More runs wait behind these.</li>}
     </ol>
   );
 }
 
-function Entry({ run, place = 0 }: { run: RunSummaryShape; place?: number }) {
+function Entry({ run, place, before }: { run: RunSummaryShape; place: number; before: RunSummaryShape | undefined }) {
   return (
     <li>
       <span class="place" title={place ? `Place ${place} of the queue` : "Running"}>{place || <span class="unseen">Running</span>}</span>
       <StateBadge name={runState(run)} />
-      <a class="cut" href={href(`/runs/${run.id}`)}><Cut value={run.counter ? `${run.name} #${run.counter}` : run.name} /></a>
+      <a class="cut" href={href(`/runs/${run.id}`)}><Cut value={named(run)} /></a>
       <span class="push faint">{place ? <Ago at={run.enqueue_time} /> : <Duration from={run.start_time} />}</span>
-      {place > 0 && place <= EXPLAINED && <Why run={run} />}
+      {place > 0 && (place <= EXPLAINED ? <Why run={run} /> : before && <p class="why">waits for <Text value={named(before)} /></p>)}
     </li>
   );
+}
+
+function named(run: RunSummaryShape): string {
+  return run.counter ? `${run.name} #${run.counter}` : run.name;
 }
 
 function Why({ run }: { run: RunSummaryShape }) {
