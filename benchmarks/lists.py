@@ -102,7 +102,7 @@ async def measure(servers: Servers, figures: Figures, repetitions: int, runs: in
                 aim = 50.0 if name == "history" else AIM
                 figures.add("l", f"{name}: p99", "ms", [percentile(s, 99) for s in samples], aim=aim, better="less")
         there = [await _followed(servers, deployment) for _ in range(repetitions)]
-    empty = Deployment(servers, "lists_empty")
+    empty = Deployment(servers, "empty")
     async with servers.log(empty.namespace), empty.running(**_COMPONENTS):
         alone = [await _followed(servers, empty) for _ in range(repetitions)]
     figures.add("l", "run create --follow of an echo, in an empty log", "s", alone, limit=True)

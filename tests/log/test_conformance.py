@@ -202,6 +202,31 @@ async def test_a_reader_sees_what_it_filters_for(new_log: OpenLog) -> None:
             assert len(batch) == 3
 
 
+async def test_a_reader_of_several_aggregates_sees_each_of_their_commits_once_from_where_it_begins(
+    new_log: OpenLog,
+) -> None:
+    async with new_log() as log:
+        runs = [created(run_address()) for _ in range(5)]
+        tasks = [assigned(task_address("ex1", f"t{number}")) for number in range(2)]
+        filters = [log.subjects.of(runs[1].address), log.subjects.of(runs[2].address)]
+        filters += [log.subjects.guard(task.address) for task in tasks]
+        positions = [await log.append(commit) for commit in (*runs[:3], tasks[0])]
+        for begin, before in ((0, [1, 2, 3]), (positions[1].sequence, [2, 3]), (positions[3].sequence, [])):
+            async with log.read(0, begin, filters=filters) as reader:
+                seen = []
+                while batch := await reader.next_batch(1, wait=False):
+                    seen += batch
+                assert [one.position for one in seen] == [positions[number] for number in before]
+        async with log.read(0, positions[1].sequence, filters=filters) as reader:
+            later = await log.append(tasks[1])
+            await log.append(runs[3])
+            last = await log.append(numbered(runs[1], positions[1].sequence, 7))
+            seen = []
+            while len(seen) < 4:
+                seen += await reader.next_batch()
+            assert [one.position for one in seen] == [*positions[2:4], later, last]
+
+
 async def test_the_messages_on_some_subjects_are_read_in_the_order_of_the_log(
     new_log: OpenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

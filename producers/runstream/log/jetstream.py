@@ -194,7 +194,7 @@ class LogReader:
     @asynccontextmanager
     async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[JetStreamReader]:
         """Read a partition from the first message behind `after` (see the port)."""
-        reader = JetStreamReader(self._nc, self.subjects, partition, after, tuple(filters))
+        reader = JetStreamReader(self._nc, self.subjects, partition, after, tuple(filters), self.messages)
         try:
             await reader.open_when_there()
             yield reader

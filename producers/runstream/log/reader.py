@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from nats.aio.client import Client
@@ -113,11 +113,30 @@ async def stream_state(nc: Client, stream: str) -> tuple[str, Mapping[str, Any]]
     return info["created"], info["state"]
 
 
+History: TypeAlias = Callable[[int, Sequence[str]], Awaitable[list[RawMessage]]]
+"""Returns all messages of a partition on some subjects, in order."""
+
+
+def _few_aggregates(filters: Sequence[str]) -> bool:
+    """Return whether there are several filters, each of one aggregate: its id is the last token of the subject."""
+    return len(filters) > 1 and not any(subject.endswith(("*", ">")) for subject in filters)
+
+
 class JetStreamReader:
     """A reader of one stream; `open` it before use, `close` it after."""
 
-    def __init__(self, nc: Client, subjects: Subjects, partition: int, after: int, filters: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        subjects: Subjects,
+        partition: int,
+        after: int,
+        filters: tuple[str, ...],
+        history: History | None = None,
+    ) -> None:
+        """`history` reads the messages on some subjects by the server's index; without it a consumer reads all."""
         self._nc = nc
+        self._history = history if _few_aggregates(filters) else None
         self._stream = subjects.stream(partition)
         self._subjects = subjects
         self._partition = partition
@@ -152,15 +171,28 @@ class JetStreamReader:
                 hint="was NATS restored from an older backup? Restore both to one moment, or rebuild the projection",
             )
         config: dict[str, object] = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._after + 1}
+        if self._history is not None:
+            # With several filters, a consumer that begins earlier counts its messages by reading the whole stream.
+            config = {"deliver_policy": "new"}
         if self._filters:
             config["filter_subjects"] = list(self._filters)
         consumer = PullConsumer(self._nc, self._stream, config)
         try:
-            self._pending = (await consumer.open())["num_pending"]
+            made = await consumer.open()
+            self._pending = made["num_pending"]
+            if self._history is not None:
+                await self._take_history(self._history, made["delivered"]["stream_seq"])
         except BaseException:
             await consumer.close()
             raise
         self._consumer = consumer
+
+    async def _take_history(self, history: History, last: int) -> None:
+        """Add the messages up to the sequence behind which the consumer begins."""
+        for message in await history(self._partition, self._filters):
+            if self._after < message.position.sequence <= last:
+                self._received.append(message)
+        self._after = max(self._after, last)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -208,6 +240,8 @@ class JetStreamReader:
                 return  # it was removed while it was on its way, and is counted as lost
             if delivery.sequence > self._after + 1:
                 await self._fill_gap(delivery)
+        elif delivery.sequence <= self._after:
+            return  # the history has it
         self._after, self._pending = delivery.sequence, delivery.pending
         self._received.append(of_delivery(delivery, self._subjects.epoch, self._partition))
 
