@@ -7,6 +7,7 @@ about the deployment. What a sender may do with the thing that a request names, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum, auto
 
@@ -172,6 +173,15 @@ WITHOUT_LOGIN = frozenset(
     }
 )
 """Methods and paths for which credentials are not looked at."""
+
+_OF_CONFIG: dict[str, list[re.Pattern[str]]] = {}
+for _method, _path in _CONFIG:
+    _OF_CONFIG.setdefault(_method, []).append(re.compile(PREFIX + re.sub("{[^}]+}", "[^/]+", _path)))
+
+
+def of_config(method: str, path: str) -> bool:
+    """Return whether a request is about users, projects and secrets alone: the service `runs` has no part in it."""
+    return any(pattern.fullmatch(path) for pattern in _OF_CONFIG.get(method, ()))
 
 
 async def require_login(request: Request) -> None:

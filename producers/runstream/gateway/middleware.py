@@ -3,9 +3,10 @@
 Routes raise; here, and nowhere else, an error becomes a response and one log record. A failure after the headers are
 sent is logged and ends the connection.
 
-In maintenance the gate passes the page, health, maintenance, export and import. Everything else is 503, but for the
-question why a run waits, since maintenance is the answer. When the gate closes, requests inside run to their end,
-streams end as if their client had left, and a request whose body is still to come is refused.
+The gate is of the service `runs`. In its maintenance the gate passes the page, health, maintenance, export and import,
+and what is about users, projects and secrets alone, which have a maintenance of their own. Everything else is 503, but
+for the question why a run waits, since maintenance is the answer. When the gate closes, requests inside run to their
+end, streams end as if their client had left, and a request whose body is still to come is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runstream.errors import BadRequestError, InternalError, Kind
 from runstream.gateway import web_page
-from runstream.gateway.access import PREFIX, WITHOUT_LOGIN
+from runstream.gateway.access import PREFIX, WITHOUT_LOGIN, of_config
 from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
 from runstream.gateway.failed_logins import address_of
@@ -195,7 +196,7 @@ class MaintenanceGate:
         """Return the application behind this gate."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or _always(scope["path"]):
+            if scope["type"] != "http" or _always(scope["method"], scope["path"]):
                 await app(scope, receive, send)
             elif not self.is_open:
                 await self._answer(scope["method"], scope["path"])(scope, receive, send)
@@ -280,5 +281,6 @@ class Admission(Component):
         return self._gate.inside
 
 
-def _always(path: str) -> bool:
-    return path in ALWAYS or any(path == one or path.startswith(f"{one}/") for one in ALWAYS_BELOW)
+def _always(method: str, path: str) -> bool:
+    below = any(path == one or path.startswith(f"{one}/") for one in ALWAYS_BELOW)
+    return path in ALWAYS or below or of_config(method, path)
