@@ -34,8 +34,6 @@ _MARK = 500
 """Commits between two marks of time."""
 MAX_SKEW = timedelta(hours=1)
 """Maximum difference between the clock of a gateway, which dates a change, and that of the log's server."""
-_DEEPEST = 100
-"""Maximum number of groups above a thing."""
 _SHOWN = ("name", "visibility", "role", "username", "remote_username", "scope", "admin", "outcome")
 """Fields of events that are shown."""
 ThingKey: TypeAlias = tuple[str, str]
@@ -167,9 +165,9 @@ class AuditTrail:
 
     def _above(self, thing: ThingKey) -> Iterator[tuple[ThingKey, str]]:
         place: ThingKey | None = thing
-        for _ in range(_DEEPEST):
-            if place is None:
-                return
+        passed = set[ThingKey]()  # places of a log with skipped commits may form a loop
+        while place is not None and place not in passed:
+            passed.add(place)
             known = self._places.get(place, LastPlace("", None))
             yield place, known.name
             place = known.parent

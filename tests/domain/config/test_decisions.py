@@ -13,8 +13,10 @@ from runstream.domain.config.decisions import organizations, project_groups, pro
 from runstream.domain.config.decisions.projects import MANUAL, SETTINGS
 from runstream.domain.config.decisions.users import NewAccount, NewToken
 from runstream.domain.config.fitting import Unfit
+from runstream.domain.config.references import path_of
 from runstream.domain.config.remote_source import RemoteSource
 from runstream.domain.config.state import Change
+from runstream.domain.config.tree import global_visibility, secrets_of
 from runstream.errors import BadRequestError, Kind, NotExistError, RunstreamError
 from runstream.events.project import ProjectSettings, ProjectWebhookSecretSealed, Repository
 from runstream.events.project_group import GroupParent, ProjectGroupCreated, ProjectGroupMoved
@@ -437,3 +439,57 @@ def test_no_claim_is_made_twice_by_one_thing() -> None:
     w = world()
     with pytest.raises(Unfit, match="two things of one name"):
         w.state.apply("user", w.user("eve").id, (_token("a"), _token("b")), START)
+
+
+DEEP = 1200
+"""Groups in each other: more than calls on Python's stack."""
+
+
+def deep() -> tuple[ConfigWorld, list[str]]:
+    """A world in which ada has groups in each other, the lowest with a project, a secret and a variable."""
+    w = world()
+    parent, ids = w.group("user/ada").id, list[str]()
+    for depth in range(DEEP):
+        created = ProjectGroupCreated("g", GroupParent("projectgroup", parent), "public")
+        ids.append(f"deep-{depth}")
+        w.apply([Change("projectgroup", ids[-1], (created,))])
+        parent = ids[-1]
+    lowest = w.state.groups[parent]
+    w.apply(
+        projects.decide_create_project(
+            w.state,
+            project_id="low",
+            name="low",
+            parent=lowest,
+            visibility="public",
+            repository=MANUAL,
+            settings=SETTINGS,
+            webhook_secret=SEALED,
+        )
+    )
+    w.apply(
+        secrets.decide_create_secret(w.state, secret_id="s", parent=TreePlace("project", "low"), name="s", data=DATA)
+    )
+    return w, ids
+
+
+@pytest.mark.parametrize("what", ["group", "user", "organization"])
+def test_a_tree_of_any_depth_is_read_moved_and_deleted(what: str) -> None:
+    w, ids = deep()
+    top, low = w.state.groups[ids[0]], w.state.projects["low"]
+    assert path_of(w.state, low).count("/") == DEEP + 2
+    assert global_visibility(w.state, low) == "public"
+    assert [one.name for one in secrets_of(w.state, low, tree=True)] == ["s"]
+    with pytest.raises(BadRequestError, match="inside itself"):
+        project_groups.decide_change_project_group(w.state, top, parent=w.state.groups[ids[-1]])
+    if what == "organization":
+        w.apply(project_groups.decide_change_project_group(w.state, top, parent=w.group("org/acme")))
+        w.apply(organizations.decide_delete_organization(w.state, w.org("acme")))
+    elif what == "user":
+        w.apply(organizations.decide_set_member(w.org("acme"), w.user("bob"), "owner"))
+        w.apply(users.decide_delete_user(w.state, w.user("ada")))
+    else:
+        w.apply(project_groups.decide_delete_project_group(w.state, top))
+    assert not {*ids} & w.state.groups.keys()
+    assert "low" not in w.state.projects
+    assert "s" not in w.state.secrets

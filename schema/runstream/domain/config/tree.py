@@ -96,14 +96,22 @@ def _inherited(levels: Iterable[list[Named]], *, remove_overridden: bool) -> lis
 
 def deletion(state: ConfigState, thing: ProjectGroup | Project) -> list[Change]:
     """Return the deletion of a project or group with everything below it, children before their parents."""
-    below = [*_deletions_in(state, thing.id)]
     if isinstance(thing, Project):
-        return [*below, Change("project", thing.id, (ProjectDeleted(),))]
-    projects = [state.projects[key] for key in state.names("project", thing.id).values()]
-    groups = [state.groups[key] for key in state.names("projectgroup", thing.id).values()]
-    inside = [change for project in projects for change in deletion(state, project)]
-    inside += [change for group in groups for change in deletion(state, group)]
-    return [*below, *inside, Change("projectgroup", thing.id, (ProjectGroupDeleted(),))]
+        return _deletion_of_project(state, thing.id)
+    groups = [thing.id]
+    for group in groups:  # grows while it is read: groups nest deeper than Python's stack
+        groups += state.names("projectgroup", group).values()
+    changes: list[Change] = []
+    for group in reversed(groups):
+        changes += _deletions_in(state, group)
+        for project in state.names("project", group).values():
+            changes += _deletion_of_project(state, project)
+        changes.append(Change("projectgroup", group, (ProjectGroupDeleted(),)))
+    return changes
+
+
+def _deletion_of_project(state: ConfigState, project_id: str) -> list[Change]:
+    return [*_deletions_in(state, project_id), Change("project", project_id, (ProjectDeleted(),))]
 
 
 def _deletions_in(state: ConfigState, place_id: str) -> Iterator[Change]:
