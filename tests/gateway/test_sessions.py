@@ -70,6 +70,21 @@ async def test_a_login_link_works_once_and_for_five_minutes(w: ConfigWorld) -> N
     assert (await browser.send("GET", "/user")).json()["username"] == "ada"
 
 
+async def test_a_login_link_leads_to_the_exposed_url_whatever_host_the_request_names() -> None:
+    async with config_world(exposed_url="https://ci.example.com/") as w:
+        await w.user("ada")
+        for who in ("ada", "admin"):
+            made = await w.ask(who, "POST", "/auth/loginlink", {}, headers={"Host": "evil.example"})
+            assert made.json()["url"].startswith("https://ci.example.com/ui/login#")
+
+
+async def test_a_login_link_of_a_deleted_user_is_not_valid(w: ConfigWorld) -> None:
+    token = await link(w)
+    await w.done("admin", "DELETE", "/users/ada")
+    answer = await Browser(w).send("POST", "/auth/session", {"token": token})
+    assert answer.status_code == 401, answer.text
+
+
 async def test_a_token_logs_in_with_what_it_allows_and_for_as_long_as_it_is_valid(w: ConfigWorld) -> None:
     made = await w.done("admin", "POST", "/users/ada/tokens", {"token_name": "laptop", "scope": "read"})
     reader, admin = Browser(w), Browser(w)

@@ -143,7 +143,7 @@ COMMANDS = (
     _command("user delete", "cli.user_commands:delete_user",
         "Delete a user with its projects, secrets, variables and tokens.", "runstream user delete --username alice"),
     _command("user login-link", "cli.user_commands:login_link", "Print a link that logs a user in once, in a browser.",
-        "runstream user login-link --username alice"),
+        "runstream user login-link alice"),
     _command("user token list", "cli.user_commands:list_tokens", "List the tokens of a user.",
         "runstream user token list --username alice"),
     _command("user token create", "cli.user_commands:create_token", "Create a token of a user and print it.",

@@ -132,8 +132,8 @@ def delete_user(*, username: Username, yes: Flag = False) -> int:
     return with_client(work)
 
 
-def login_link(*, username: Username, output: Output = "table") -> int:
-    """Print a link that logs a user in once, in a browser."""
+def login_link(username: Username = "", *, output: Output = "table") -> int:
+    """Print a link that logs a user in once, in a browser; without a name, the user of the token."""
 
     async def work(client: Client) -> None:
         async with near_names(username, "userDoesNotExist", user_names(client)):
