@@ -124,6 +124,10 @@ class ConfigStore:
         """Wait until the state is available."""
         await self._until(lambda: self._ready)
 
+    async def changed(self) -> None:
+        """Wait until the state is another one, or is not available any more."""
+        await self._moved.wait()
+
     async def idle(self) -> None:
         """Wait until no change is under way."""
         async with self._writing:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import unquote
 
 import structlog
@@ -28,7 +29,7 @@ from runstream.gateway.access import PREFIX, WITHOUT_LOGIN, of_config
 from runstream.gateway.authentication import Authenticator
 from runstream.gateway.errors import error_response, public_error, status_of
 from runstream.gateway.failed_logins import address_of
-from runstream.gateway.sender import NO_SENDER, SENDER
+from runstream.gateway.sender import AUTHENTICATE, NO_SENDER, SENDER
 from runstream.lifecycle import Component
 from runstream.log import patience
 from runstream.telemetry import span_from
@@ -82,7 +83,9 @@ class RequestMiddleware:
         try:
             _require_no_nul(scope)
             if not _without_login(scope["method"], scope["path"]):
-                sender = scope[SENDER] = await self._authenticator.sender(scope["method"], headers, address)
+                authenticate = partial(self._authenticator.sender, scope["method"], headers, address)
+                sender, scope[AUTHENTICATE] = await authenticate(), authenticate
+                scope[SENDER] = sender
             with patience.of_request():
                 await self._app(scope, receive, noting)
         except ClientDisconnect:

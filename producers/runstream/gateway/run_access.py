@@ -6,8 +6,9 @@ for administrators alone, who may do everything here. A run that a sender may no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from functools import partial
 
 from runstream.domain.config.permissions import (
     OK,
@@ -19,6 +20,7 @@ from runstream.domain.config.permissions import (
     owner_of_runs,
     reading_runs,
     refusal,
+    require,
     status,
 )
 from runstream.domain.config.project import Project
@@ -45,16 +47,26 @@ class Wish(Enum):
     CREATE = auto()
 
 
-async def require_run(context: GatewayContext, sender: Sender, run_id: str, wish: Wish) -> None:
-    """Raise NotExistError for a run that the sender may not see, ForbiddenError for what the sender may not do."""
+async def require_run(context: GatewayContext, sender: Sender, run_id: str, wish: Wish) -> Callable[[Sender], None]:
+    """Raise NotExistError for a run that the sender may not see, ForbiddenError for what the sender may not do.
+
+    Return what raises them later, by what is so then.
+    """
     if sender.actor.admin:
         _require_scope(sender.actor, wish)
-        return
+        return partial(_require_admin, wish)
     try:
         found = await find_run(context.log, await locate_run(context.log, run_id))
     except NotExistError as error:
         raise _hidden_run(run_id) from error
-    _require(context, sender, found.run.group, wish, _hidden_run(run_id))
+    group = found.run.group
+    _require(context, sender, group, wish, _hidden_run(run_id))
+    return lambda later: _require(context, later, group, wish, _hidden_run(run_id))
+
+
+def _require_admin(wish: Wish, sender: Sender) -> None:
+    require(None, sender.actor, Action.ADMINISTER)
+    _require_scope(sender.actor, wish)
 
 
 def sees_runs(context: GatewayContext, sender: Sender, group: str) -> bool:

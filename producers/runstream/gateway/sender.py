@@ -11,6 +11,8 @@ from runstream.domain.config.permissions import ADMIN_TOKEN, ANONYMOUS, Actor
 
 SENDER = "runstream.sender"
 """The key of the sender in the scope of a request."""
+AUTHENTICATE = "runstream.authenticate"
+"""The key of a function in the scope of a request, which authenticates it again."""
 
 
 @dataclass(frozen=True, slots=True)

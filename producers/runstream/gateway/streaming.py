@@ -1,9 +1,9 @@
 """Responses sent piece by piece, and jobs that outlive the request that started them.
 
 Only the normal end of a streamed response means that it is complete; everything else aborts the connection. Status and
-headers go out before the first byte. The writer is cancelled when the client leaves, and when the gateway stops or
-parks: then the last chunk is never sent, so that a client can tell a truncated response from a complete one. The writer
-waits while the client does not read, so nothing piles up here.
+headers go out before the first byte. The writer is cancelled when the client leaves, when the sender of the request may
+not read on, and when the gateway stops or parks: then the last chunk is never sent, so that a client can tell a
+truncated response from a complete one. The writer waits while the client does not read, so nothing piles up here.
 
 A job reports progress to any number of readers, as JSON lines:
 
@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -35,6 +35,13 @@ Writer = Callable[[SendBytes], Awaitable[None]]
 log = structlog.get_logger()
 
 
+class Access(Protocol):
+    """The access of the reader of a response."""
+
+    async def lost(self) -> None:
+        """Return once the reader may not read the response any more."""
+
+
 class LiveResponse(Response):
     """A response that `writer` sends with the function that it gets; complete once the writer returns."""
 
@@ -46,12 +53,15 @@ class LiveResponse(Response):
         headers: Mapping[str, str],
         stopping: asyncio.Event,
         status: int = 200,
+        access: Access | None = None,
     ) -> None:
+        """With `access`, the response is cut off once that is lost."""
         super().__init__(status_code=status, media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
         if "content-length" not in (name.lower() for name in headers):
             del self.headers["content-length"]
         self._writer = writer
         self._stopping = stopping
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send status and headers, then what the writer sends. Raises what the writer raises."""
@@ -64,6 +74,8 @@ class LiveResponse(Response):
         async with StrictTaskGroup() as group:
             work = group.create_task(_run(self._writer, send_bytes))
             ends = [group.create_task(_gone(receive)), group.create_task(_wait(self._stopping))]
+            if self._access is not None:
+                ends.append(group.create_task(self._access.lost()))
             await asyncio.wait({work, *ends}, return_when=asyncio.FIRST_COMPLETED)
             complete = work.done()
             for task in (work, *ends):

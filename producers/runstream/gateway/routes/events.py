@@ -14,6 +14,7 @@ from runstream.errors import BadRequestError
 from runstream.gateway.access import require_administrator
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.events import Formatter, RunPhases, commit_event, write_events
+from runstream.gateway.open_access import OpenAccess, Requirement, access_of
 from runstream.gateway.run_access import Wish, require_run, sees_runs
 from runstream.gateway.sender import sender_of
 from runstream.gateway.streaming import LiveResponse
@@ -27,9 +28,11 @@ def event_routes(context: GatewayContext) -> APIRouter:
     """Return the two event streams. They end when the client leaves; Last-Event-ID resumes."""
     router = APIRouter(tags=["events"])
 
-    def stream(scope: TailScope, start: LogPosition, format_message: Formatter) -> Response:
+    def stream(scope: TailScope, start: LogPosition, format_message: Formatter, access: OpenAccess) -> Response:
         writer = partial(write_events, context.log, scope, start, format_message)
-        return LiveResponse(writer, media_type="text/event-stream", headers={}, stopping=context.stopping)
+        return LiveResponse(
+            writer, media_type="text/event-stream", headers={}, stopping=context.stopping, access=access
+        )
 
     @router.get("/events", openapi_extra=_STREAM)
     async def events(
@@ -49,13 +52,14 @@ def event_routes(context: GatewayContext) -> APIRouter:
     ) -> Response:
         """Stream every commit from the end of the log, or of one run from its start; `id` is the position behind it."""
         sender = sender_of(request)
+        required: Requirement = require_administrator
         if run:
-            await require_run(context, sender, run, Wish.SEE)
+            required = await require_run(context, sender, run, Wish.SEE)
         else:
             require_administrator(sender)
         scope = await scope_of_run(context.log, run)
         start = await resolve_position(context.log, last_event_id or begin or ("start" if run else "end"))
-        return stream(scope, start, commit_event)
+        return stream(scope, start, commit_event, access_of(context, request, required))
 
     @router.get("/runs/events", openapi_extra=_STREAM)
     async def run_events(
@@ -71,9 +75,9 @@ def event_routes(context: GatewayContext) -> APIRouter:
         """Stream an event for each change of the phase or the result of a run that the sender may see."""
         sees = partial(sees_runs, context, sender_of(request))
         start = await _start_after(context, last_event_id or after)
-        return stream(
-            await scope_of_run(context.log, ""), start, RunPhases(context.log, context.past, sees).format_message
-        )
+        phases = RunPhases(context.log, context.past, sees)
+        scope = await scope_of_run(context.log, "")
+        return stream(scope, start, phases.format_message, access_of(context, request))
 
     return router
 

@@ -17,6 +17,7 @@ from runstream.commits import Position, parse_point
 from runstream.database.run_lists import MAX_LIMIT, RunQuery
 from runstream.errors import BadRequestError, NotExistError
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
+from runstream.gateway.open_access import access_of
 from runstream.gateway.requests import CreateRunBody
 from runstream.gateway.responses import RunAnswer, RunHistoryAnswer, run_answer
 from runstream.gateway.run_access import Wish, require_run
@@ -74,11 +75,12 @@ def history_routes(context: GatewayContext) -> APIRouter:
             )
         place = last_event_id or after
         begin = Position.parse(place) if events and place else None
-        await require_run(context, sender_of(request), run_id, Wish.SEE)
+        required = await require_run(context, sender_of(request), run_id, Wish.SEE)
         found = await context.past.history(run_id)
         if events:
             writer = partial(write_history, found, begin)
-            return LiveResponse(writer, media_type=EVENT_STREAM, headers={}, stopping=context.stopping)
+            access = access_of(context, request, required)
+            return LiveResponse(writer, media_type=EVENT_STREAM, headers={}, stopping=context.stopping, access=access)
         return json_response(await history_answer(found, first, count))
 
     @router.get("/runs/{run_id}/diff", openapi_extra=documented(None, RunDiff))

@@ -24,6 +24,7 @@ from runstream.domain.run import RunState, RunTask
 from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.events.run import RunTaskLogDeleted
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
+from runstream.gateway.open_access import OpenAccess, access_of
 from runstream.gateway.ranges import ConditionalHeaders, byte_range, has_tag
 from runstream.gateway.responses import run_answer
 from runstream.gateway.run_access import Wish, require_run
@@ -156,7 +157,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
                 code="invalidTail",
                 hint="continue behind a tail or a time with offset alone",
             )
-        await require_run(context, sender_of(request), wanted.run_id, Wish.SEE)
+        required = await require_run(context, sender_of(request), wanted.run_id, Wish.SEE)
         async with _located(context, wanted) as key:
             if tail is None and since is None and not offset and not flag(timestamps):
                 size = await context.step_logs.stored_size(key)
@@ -172,7 +173,8 @@ def log_routes(context: GatewayContext) -> APIRouter:
                 chunks = _stamped(await context.step_logs.open_timed(key, follow=flag(follow), offset=offset))
             else:
                 chunks = await context.step_logs.open(key, follow=flag(follow), offset=offset)
-        return _text(context, chunks, {OFFSET_HEADER: str(offset)})
+        access = access_of(context, request, required) if flag(follow) else None
+        return _text(context, chunks, {OFFSET_HEADER: str(offset)}, access=access)
 
     @router.get("/logs/lines", openapi_extra=documented(None, LogLines))
     async def lines(
@@ -238,11 +240,11 @@ def log_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
-async def send_log(context: GatewayContext, wanted: WantedLog, *, follow: bool) -> Response:
-    """Return a log from its beginning; with `follow` until it ends. Raises NotExistError without one."""
+async def send_log(context: GatewayContext, wanted: WantedLog, *, following: OpenAccess | None) -> Response:
+    """Return a log from its beginning; with `following` until it ends. Raises NotExistError without one."""
     async with _located(context, wanted) as key:
-        chunks = await context.step_logs.open(key, follow=follow)
-    return _text(context, chunks, {})
+        chunks = await context.step_logs.open(key, follow=following is not None)
+    return _text(context, chunks, {}, access=following)
 
 
 async def delete_log(context: GatewayContext, wanted: WantedLog, author: str) -> Position | None:
@@ -293,7 +295,12 @@ async def _stored(context: GatewayContext, key: StepLogKey, size: int, asked: Co
 
 
 def _text(
-    context: GatewayContext, chunks: AsyncIterator[bytes], headers: Mapping[str, str], *, status: int = 200
+    context: GatewayContext,
+    chunks: AsyncIterator[bytes],
+    headers: Mapping[str, str],
+    *,
+    status: int = 200,
+    access: OpenAccess | None = None,
 ) -> Response:
     return LiveResponse(
         partial(_send_all, chunks),
@@ -301,6 +308,7 @@ def _text(
         headers={"X-Content-Type-Options": "nosniff", **headers},
         stopping=context.stopping,
         status=status,
+        access=access,
     )
 
 

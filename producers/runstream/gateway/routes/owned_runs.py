@@ -48,9 +48,11 @@ from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
 from runstream.gateway.cursors import CURSOR_HEADER
 from runstream.gateway.errors import JSON_TYPE
+from runstream.gateway.open_access import access_of
 from runstream.gateway.requests import CreateRunBody, OwnedRunActionBody, OwnedTaskActionBody
 from runstream.gateway.routes.logs import WantedLog, delete_log, send_log, step_number
 from runstream.gateway.routes.runs import Phases, Results
+from runstream.gateway.run_access import require_seen
 from runstream.gateway.run_views import run_view, summary_view, task_view
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.sender import Sender, sender_of
@@ -194,7 +196,8 @@ def _logs(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
         wanted = step_number(flag(setup), step, None)
         read = await _run(context, _readable(context, request, of, ref), number, ())
         run = read.record.run
-        return await send_log(context, WantedLog(run.id, _task(run, task).id, wanted, None), follow=flag(follow))
+        following = access_of(context, request, partial(_require_seen, context, run)) if flag(follow) else None
+        return await send_log(context, WantedLog(run.id, _task(run, task).id, wanted, None), following=following)
 
     @router.delete(path, status_code=204)
     async def delete_logs(
@@ -208,6 +211,10 @@ def _logs(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
         run = (await _run(context, owner, number, ())).record.run
         position = await delete_log(context, WantedLog(run.id, _task(run, task).id, wanted, None), sender.author)
         return no_content([position] if position else [])
+
+
+def _require_seen(context: GatewayContext, run: RunState, sender: Sender) -> None:
+    require_seen(context, sender, run.id, run.group)
 
 
 def _readable(context: GatewayContext, request: Request, of: _Owner, ref: str) -> Project | User:
