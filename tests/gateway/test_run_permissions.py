@@ -169,3 +169,12 @@ async def test_what_is_about_the_deployment_is_for_administrators(w: Runs) -> No
     for who, status in (("", 401), ("owner", 403)):
         assert (await w.ask(who, "GET", "/events")).status_code == status
     assert (await w.ask("", "GET", "/runs/events")).status_code == 401
+
+
+async def test_a_user_of_many_projects_lists_their_runs(w: Runs) -> None:
+    for number in range(110):
+        project = {"name": f"p{number}", "parent_ref": "org/acme", "visibility": "private"}
+        repository = {"repository": {"url": "https://git.example.com/x.git"}}
+        await w.done("owner", "POST", "/projects", project | repository)
+    await w.done("member", "GET", "/runs")
+    assert len(w.world.reads.queries[-1].groups) == 114

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from runstream.api import RunSummary
 from runstream.database import Database, Transaction
-from runstream.database.run_lists import IN_ORDER, Listing, RunPage, RunQuery, list_runs
+from runstream.database.run_lists import IN_ORDER, MANY_ROOTS, Listing, RunPage, RunQuery, list_runs
 from runstream.domain.run import RunState
 from runstream.run_states import RunPhase, RunResult
 from runstream.tables import RunRow
@@ -153,6 +153,25 @@ async def test_pages_and_counts_are_what_a_filter_of_all_runs_gives(
                 assert {word: one.count for word, one in counts.items() if one.count} == words, query
             found += len(wanted)
     assert found > 80
+
+
+async def test_lists_of_many_roots_are_those_of_the_roots_that_have_runs(
+    world: World, database_url: str, database_schema: str
+) -> None:
+    empty = tuple(f"/project/none-{number}" for number in range(MANY_ROOTS * 30))
+    async with (
+        projected(database_url, database_schema, world) as database,
+        database.snapshot(timeout=60) as transaction,
+    ):
+        for groups, ascending in product((("/project/p", "/user/q", "/project/pp", *empty), empty), (False, True)):
+            for other in ({}, {"phases": (RunPhase.FINISHED,)}, {"text": "main"}):
+                query = RunQuery(groups=groups, ascending=ascending, limit=2, **other)
+                wanted = [run.id for run in matching(world, query)]
+                assert [one.id for one in await all_pages(transaction, query)] == wanted, (groups[:3], other)
+                assert other or (len(wanted) > 2) == (groups is not empty)
+        counted = (await list_runs(transaction, RunQuery(groups=("/project/p", *empty)), counts=True)).counts
+        few = (await list_runs(transaction, RunQuery(groups=("/project/p",)), counts=True)).counts
+        assert counted == few
 
 
 async def test_counting_stops_at_a_bound(

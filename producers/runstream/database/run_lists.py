@@ -32,6 +32,8 @@ SCANNED = 1000
 """Maximum number of runs that one source of a page reads."""
 _MIN_SCANNED = 40
 """Minimum for each of several owners, which share `SCANNED`."""
+MANY_ROOTS = 100
+"""Number of roots from which on a list first looks for those that have its next runs."""
 MAX_COUNT = 1000
 """Where counting the runs of a state stops."""
 _COUNT_SCANNED = 250
@@ -104,6 +106,13 @@ async def list_runs(transaction: Transaction, query: RunQuery, *, counts: bool =
             return RunPage()
         query = replace(query, start=start)
     listing = Listing(query, await _nested(transaction, query.groups))
+    if listing.has_many_roots:
+        latest = await transaction.rows(listing.first_roots(), listing.values)
+        # Only these have runs of this page; without any, the first one stands for none.
+        groups = tuple(row["root"] for row in latest) or query.groups[:1]
+        every, listing = listing, Listing(replace(query, groups=groups))
+    else:
+        every = listing
     rows = await transaction.rows(listing.page(), listing.values)
     if (stops := listing.stops()) is not None:
         (stop,) = await transaction.rows(stops, listing.values)
@@ -113,7 +122,7 @@ async def list_runs(transaction: Transaction, query: RunQuery, *, counts: bool =
     else:
         end = None
     next_start = rows[query.limit - 1]["sequence"] if len(rows) > query.limit else end
-    found = await _counts(transaction, listing) if counts else None
+    found = await _counts(transaction, every) if counts else None
     runs = tuple(_summary(row) for row in rows[: query.limit])
     of_tasks = await _task_counts(transaction, [run.id for run in runs]) if tasks else None
     return RunPage(runs, next_start, found, of_tasks)
@@ -167,6 +176,13 @@ _NESTED = text("""
 SELECT value FROM unnest(CAST(:groups AS text[])) AS inner_group (value)
 WHERE EXISTS (SELECT FROM runs WHERE "group" >= value || '/' AND "group" < value || '0')
 """)
+
+
+def _above(group: str) -> Iterator[str]:
+    """Yield the groups above a group."""
+    while "/" in group:
+        group = group.rpartition("/")[0]
+        yield group
 
 
 def _bare(group: str) -> str:
@@ -277,7 +293,7 @@ class Listing:
         self.nested = sorted(nested)
         groups = {_bare(group) for group in query.groups}
         self._anywhere = not groups or any(group.count("/") < 2 for group in groups)
-        outer = sorted(group for group in groups if not any(group.startswith(f"{other}/") for other in groups))
+        outer = sorted(group for group in groups if groups.isdisjoint(_above(group)))
         roots = [group for group in outer if group.count("/") == 2]
         leaves = [group for group in outer if group.count("/") > 2]
         within = [group for group in leaves if group in self.nested]
@@ -312,6 +328,22 @@ class Listing:
         self._owners = [] if self._anywhere else [name for name in _OWNERS if self.values[name]]
         many = sum(len(self.values[name]) for name in self._owners) or 1
         self._scanned = max(_MIN_SCANNED, SCANNED // many)
+
+    @property
+    def has_many_roots(self) -> bool:
+        """True if the list is of all runs of many roots: `first_roots` then says which of them to read."""
+        query = self.query
+        filters = query.phases or query.results or query.name or query.text or query.waiting_approval or query.last_run
+        return not filters and self._owners == ["roots"] and len(self.values["roots"]) > MANY_ROOTS
+
+    def first_roots(self) -> TextClause:
+        """Select the roots that the page can be of: those whose first run is among the first ones (runs_by_root)."""
+        return text(f"""
+        SELECT owner.value AS root FROM unnest(CAST(:roots AS text[])) AS owner (value) CROSS JOIN LATERAL (
+            SELECT sequence FROM runs WHERE counter_group = owner.value {self._after}
+            ORDER BY sequence {self._order} LIMIT 1
+        ) AS first ORDER BY first.sequence {self._order} LIMIT :limit
+        """)  # noqa: S608
 
     def page(self) -> TextClause:
         """Select one run more than the limit, to know whether there is a next page."""

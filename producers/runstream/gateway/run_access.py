@@ -32,7 +32,7 @@ from runstream.gateway.sender import Sender
 from runstream.log.runs import find_run, locate_run
 from runstream.names import project_of
 
-MAX_ROOTS = 100
+MAX_ROOTS = 20_000
 """Maximum number of projects whose runs a list without a group has."""
 
 
