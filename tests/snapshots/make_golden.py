@@ -1,4 +1,4 @@
-"""`python -m tests.snapshots.make_golden` makes the snapshot of this version that is kept.
+"""`python -m tests.snapshots.make_golden` makes the snapshots of this version that are kept: of runs, and of both logs.
 
 It may be made again as long as this version is not released; those of released versions stay as they are.
 """
@@ -19,6 +19,7 @@ from runstream.snapshots.signing import SigningKey, make_keys
 from runstream.subjects import Subjects, aggregate_of
 from tests.log.memory import MemoryLog
 from tests.snapshots.files import written
+from tests.snapshots.golden_config import golden_config
 from tests.snapshots.golden_log import PARKED, golden_log
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,8 +39,8 @@ OBJECTS = {
 }
 
 
-async def make(path: Path) -> None:
-    """Make it, and its public key beside it; the private one is forgotten."""
+async def make(path: Path, also: MemoryLog | None = None) -> None:
+    """Make it, with this further log, and its public key beside it; the private one is forgotten."""
     with tempfile.TemporaryDirectory() as folder:
         objects = PosixObjects(Path(folder) / "objects")
         await objects.write_all(dict(OBJECTS))
@@ -47,7 +48,7 @@ async def make(path: Path) -> None:
         key = SigningKey.read(Path(folder) / "key.pem")
         log = golden_log()
         kinds: tuple[ObjectKind, ...] = ("logs", "archives")
-        await written(path, log, key=key, objects=objects, kinds=kinds, parked=parked_in(log))
+        await written(path, log, key=key, objects=objects, kinds=kinds, parked=parked_in(log), also=also)
         path.with_suffix(".pem").write_bytes(public.read_bytes())
 
 
@@ -70,3 +71,4 @@ def parked_in(log: MemoryLog) -> ParkedAt:
 
 if __name__ == "__main__":
     asyncio.run(make(GOLDEN / f"{version('runstream')}.tar"))
+    asyncio.run(make(GOLDEN / f"{version('runstream')}-both.tar", golden_config()))

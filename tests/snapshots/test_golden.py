@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runstream.config_folding import ConfigFold
 from runstream.events.registry import types_of
 from runstream.projections.fold import PartitionFold
 from runstream.snapshots.objects import object_chunks, objects
@@ -52,6 +53,17 @@ def test_this_versions_has_every_type_of_event() -> None:
     """A new type needs a new golden snapshot: of the next version, or of this one while it is not released."""
     with open_snapshot(GOLDEN / f"{version('runstream')}.tar") as snapshot:
         assert snapshot.manifest.events.keys() == types_of("runs").keys()
+
+
+def test_this_versions_of_both_has_every_type_of_event_of_config_and_all_of_them_fit() -> None:
+    with open_snapshot(GOLDEN / f"{version('runstream')}-both.tar") as snapshot:
+        (config,) = snapshot.also
+        fold = ConfigFold(config.skips())
+        for message in config.messages(0):
+            fold.take(message)
+    assert fold.all_parked == {}
+    assert {one.name for one in fold.state.users.values()} == {"a", "c"}
+    assert config.manifest.events.keys() == types_of("config").keys() - {"CommitSkipped"}
 
 
 def test_this_versions_has_a_skipped_and_a_parked_commit() -> None:
