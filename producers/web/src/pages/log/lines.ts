@@ -13,7 +13,7 @@ export function queryOfLog({ run, task, step, attempt }: LogKey): Query {
 }
 
 /** Lines of one request. */
-export const BATCH = 1000;
+export const BATCH = 500;
 
 /** Up to `count` lines from `from` on; fewer than asked where they are long, so that more requests may be needed. */
 export async function readLines(key: LogKey, from: number, count: number, signal: AbortSignal): Promise<Line[]> {

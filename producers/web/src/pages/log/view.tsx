@@ -52,6 +52,10 @@ export function LogView({ log, ended, at, own }: Props) {
     if (rows.current) mark(rows.current, chosen);
   }, [chosen?.from, chosen?.to, status?.first, status?.last]);
   useEffect(() => {
+    // An address that leads to a line which is not in the document, in a log that is shown already.
+    if (chosen && status?.total && !shown.current?.row(chosen.from - 1)) void shown.current?.go(chosen.from - 1);
+  }, [address.value.hash]);
+  useEffect(() => {
     for (const one of rows.current?.querySelectorAll<HTMLElement>("[data-at]") ?? []) showTime(one);
   }, [zone.value]);
   const go = (line: number | null): void => void shown.current?.go(line);

@@ -8,7 +8,7 @@ import { LineParser, type Line } from "./line-parser";
 import { rowOf, START, type Context } from "./rows";
 
 export const ALL = 20_000;
-const WINDOW = 6000;
+const WINDOW = 4000;
 /** How near to an edge of the window a reader is, in heights of the view, when more is read. */
 const NEAR = 3;
 const RETRY_MS = [1000, 2000, 4000, 8000];

@@ -9,31 +9,39 @@ export function changesOf(commit: RunCommit): readonly Change[] {
   return commit.changes as unknown as readonly Change[];
 }
 
-/** The document with these changes and without these paths. The given one stays as it is, and what is equal is shared. */
-export function withChanges<T>(document: T, changes: readonly Change[], removals: readonly Path[] = []): T {
+/**
+ * The document with these changes and without these paths. The given one stays as it is, and what is equal is shared.
+ * `own` are parts that were made for this caller alone: they are changed in place, so that many changes copy once.
+ */
+export function withChanges<T>(document: T, changes: readonly Change[], removals: readonly Path[] = [], own = new Set<unknown>()): T {
   let found: unknown = document;
-  for (const [path, value] of changes) found = changed(found, path, 0, value);
-  for (const path of removals) found = removed(found, path, 0);
+  for (const [path, value] of changes) found = changed(found, path, 0, value, own);
+  for (const path of removals) found = removed(found, path, 0, own);
   return found as T;
 }
 
-function changed(document: unknown, path: Path, depth: number, value: unknown): unknown {
+type Container = Record<string | number, unknown>;
+
+function changed(document: unknown, path: Path, depth: number, value: unknown, own: Set<unknown>): unknown {
   const key = path[depth];
   if (key === undefined) return value;
-  if (Array.isArray(document)) {
-    const copy: unknown[] = [...document];
-    copy[Number(key)] = changed(copy[Number(key)], path, depth + 1, value);
-    return copy;
-  }
-  const object = (document ?? {}) as Record<string, unknown>;
-  return { ...object, [key]: changed(object[key], path, depth + 1, value) };
+  const copy = owned(document ?? {}, own);
+  copy[key] = changed(copy[key], path, depth + 1, value, own);
+  return copy;
 }
 
-function removed(document: unknown, path: Path, depth: number): unknown {
+function removed(document: unknown, path: Path, depth: number, own: Set<unknown>): unknown {
   const key = path[depth];
   if (key === undefined || document === null || typeof document !== "object") return document;
-  const copy = { ...document } as Record<string, unknown>;
+  const copy = owned(document, own);
   if (depth === path.length - 1) delete copy[key];
-  else copy[key] = removed(copy[key], path, depth + 1);
+  else copy[key] = removed(copy[key], path, depth + 1, own);
+  return copy;
+}
+
+function owned(document: unknown, own: Set<unknown>): Container {
+  if (own.has(document)) return document as Container;
+  const copy = (Array.isArray(document) ? [...document] : { ...(document as object) }) as unknown as Container;
+  own.add(copy);
   return copy;
 }

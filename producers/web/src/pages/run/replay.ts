@@ -58,11 +58,14 @@ export class Replay {
       break;
     }
     if (!answer) return undefined;
+    let own = new Set<unknown>();
     while (from < number) {
       const commit = this.commits[from] as RunCommit;
-      answer = withChanges<RunAnswer>(answer, changesOf(commit), commit.removals);
+      answer = withChanges<RunAnswer>(answer, changesOf(commit), commit.removals, own);
       from += 1;
-      if (from % KEPT_EVERY === 0) this.#kept.set(from, answer);
+      if (from % KEPT_EVERY !== 0) continue;
+      this.#kept.set(from, answer);
+      own = new Set();
     }
     this.#last = { number, answer };
     return answer;

@@ -3,9 +3,15 @@ import type { RunAnswer, RunShape, RunTaskShape } from "../../api/types";
 
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 
+const ordered = new WeakMap<RunShape, readonly RunTaskShape[]>();
+
 /** The tasks level by level, by name within one. */
-export function orderedTasks(run: RunShape): RunTaskShape[] {
-  return Object.values(run.tasks).sort((a, b) => a.level - b.level || byName(a.name, b.name));
+export function orderedTasks(run: RunShape): readonly RunTaskShape[] {
+  const known = ordered.get(run);
+  if (known) return known;
+  const found = Object.values(run.tasks).sort((a, b) => a.level - b.level || byName(a.name, b.name));
+  ordered.set(run, found);
+  return found;
 }
 
 /** The task to show first: what went wrong, else what happens, else what waits for a person, else the last one. */

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import type { AttemptShape, RunAnswer, RunShape, RunTaskShape, StepShape } from "../../api/types";
 import { now } from "../../app/now";
 import { Icon } from "../../components/icon";
+import { useGrowing } from "../../components/rows";
 import { StateBadge, stateOf, taskState, type Tone } from "../../components/state";
 import { Text } from "../../components/text";
 import { Duration } from "../../components/time";
@@ -13,17 +14,22 @@ import { timeScale, type Interval, type TimeScale } from "./time-scale";
 
 type Props = { answer: RunAnswer; selected: string; hrefOf: (task: RunTaskShape) => string; until: number | null };
 const ZOOMS = [1, 2, 4, 8, 16] as const;
+const MANY = 300;
 /** Width of a drawing; it is stretched to that of its row. */
 const UNITS = 10_000;
 
 export function Timeline({ answer: { run }, selected, hrefOf, until }: Props) {
   const [zoom, setZoom] = useState(0);
   const [folding, setFolding] = useState(true);
-  const end = run.end_time ? Date.parse(run.end_time) : (until ?? now.value);
   const tasks = orderedTasks(run);
+  // Every bar moves with the present: those of many tasks more rarely.
+  const pace = tasks.length > MANY ? 5000 : 1000;
+  const end = run.end_time ? Date.parse(run.end_time) : (until ?? Math.floor(now.value / pace) * pace);
+  const shown = useGrowing(tasks.length);
   const busy = tasks.flatMap((task) => spans(task, end));
   const factor = ZOOMS[zoom] ?? 1;
-  const scale = timeScale(Date.parse(run.enqueue_time), Math.max(end, ...busy.map((one) => one.to)), busy, folding, 5 * factor);
+  const last = busy.reduce((found, one) => Math.max(found, one.to), end);
+  const scale = timeScale(Date.parse(run.enqueue_time), last, busy, folding, 5 * factor);
   const critical = criticalPath(run);
   return (
     <div class="timeline">
@@ -37,7 +43,7 @@ export function Timeline({ answer: { run }, selected, hrefOf, until }: Props) {
       <div class="timeline-scroll" tabIndex={0} role="group" aria-label="Timeline of the tasks">
         <div class="timeline-rows" data-zoom={factor}>
           <Axis scale={scale} />
-          {tasks.map((task) => (
+          {tasks.slice(0, shown).map((task) => (
             <a key={task.id} class={`timeline-row ${critical.has(task.id) ? "critical" : ""}`} href={hrefOf(task)} aria-current={task.name === selected ? "true" : undefined}>
               <span class="timeline-name">
                 <StateBadge name={taskState(task)} quiet />
@@ -73,7 +79,6 @@ function Bar({ run, task, scale, end }: { run: RunShape; task: RunTaskShape; sca
   const first = task.attempts[0]?.start_time ?? task.start_time;
   return (
     <svg class="bar" viewBox={`0 0 ${UNITS} 16`} preserveAspectRatio="none" aria-hidden="true">
-      {scale.ticks.map((time) => <path key={time} class="tick" d={`M${x(scale, time)} 0V16`} />)}
       {waits && ready && <Piece scale={scale} from={ready} to={first} end={end} class="wait" title="waited" />}
       {task.attempts.map((attempt) => <Attempt key={attempt.attempt} attempt={attempt} scale={scale} end={end} />)}
       {task.start_time && <Piece scale={scale} from={task.start_time} to={task.end_time} end={end} class={`task ${state.tone}`} title={state.word.toLowerCase()} />}

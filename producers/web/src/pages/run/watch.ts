@@ -60,12 +60,13 @@ function watchRun(id: string): Watch & { start: () => () => void } {
       error.value = undefined;
       let ended = false;
       for (let from: number | null = replay.count + 1; from !== null; ) {
-        const part: RunHistoryAnswer = await get<RunHistoryAnswer>(`/runs/${id}/history`, { from, count: 500 }, mine.signal);
+        const part: RunHistoryAnswer = await get<RunHistoryAnswer>(`/runs/${id}/history`, { from, count: 1000 }, mine.signal);
         replay.add(part);
         count.value = replay.count;
         from = part.next;
         ended = part.ended;
       }
+      // The run may have gone on since it was read.
       latest.value = replay.after(replay.count) ?? latest.peek();
       complete.value = true;
       if (!ended) follow();
