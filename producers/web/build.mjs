@@ -11,7 +11,7 @@ import * as esbuild from "esbuild";
 const here = dirname(fileURLToPath(import.meta.url));
 const target = join(here, "..", "runstream", "gateway", "page");
 const SOURCES = ["build.mjs", "package.json", "package-lock.json", "tsconfig.json", "src"];
-const BUNDLED = ["preact", "@preact/signals", "@preact/signals-core", "@dagrejs/dagre", "@dagrejs/graphlib"];
+const BUNDLED = ["preact", "@preact/signals", "@preact/signals-core"];
 
 const watching = process.argv.includes("--watch");
 const checking = process.argv.includes("--check");
