@@ -90,7 +90,20 @@ async def test_a_commit_that_was_read_is_not_fetched_again(
     assert await fetch(mirrors, origin) == (second, "the second\n\nwith a body\n")
     assert await fetch(mirrors, origin, "refs/tags/v1") == (first, "the first\n")
     assert await fetch(mirrors, origin, "refs/heads/side", second.upper()) == (second, "the second\n\nwith a body\n")
-    assert commands == ["ls-remote"] * 3
+    assert commands == ["rev-parse"]  # for the tag
+    git(origin, "pack-refs", "--all")
+    commands.clear()
+    assert await fetch(mirrors, origin) == (second, "the second\n\nwith a body\n")
+    git(origin, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    assert commands == []
+    assert await fetch(mirrors, origin, "refs/heads/alias") == (second, "the second\n\nwith a body\n")
+    assert commands == ["rev-parse"]
+    bare = origin.parent / "bare.git"
+    git(origin.parent, "clone", "-q", "--bare", str(origin), str(bare))
+    await fetch(mirrors, bare)
+    commands.clear()
+    assert await fetch(mirrors, bare) == (second, "the second\n\nwith a body\n")
+    assert commands == []
     third = commit(origin, {"file": "3"}, "the third")
     assert await fetch(mirrors, origin) == (third, "the third\n")
     assert "fetch" in commands
@@ -113,7 +126,7 @@ async def test_what_one_project_has_read_is_not_given_to_another(
 
     monkeypatch.setattr(Git, "run", noted)
     await mirrors.fetch("0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a99", GitSource(str(origin)), "refs/heads/main")
-    assert "ls-remote" not in commands
+    assert commands[0] == "init"
     assert "fetch" in commands
 
 
@@ -287,6 +300,31 @@ async def test_a_password_is_for_its_host(tmp_path: Path, host: Host, origin: Pa
     assert "wrong words" not in f"{refused.value}{refused.value.hint}{refused.value.__cause__}"
     files = [path for path in (tmp_path / "mirrors").rglob("*") if path.is_file()]
     assert not any(b"pass word" in path.read_bytes() for path in files)
+
+
+async def test_a_host_is_asked_where_a_ref_leads_and_a_commit_that_was_read_is_not_fetched_again(
+    tmp_path: Path, host: Host, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrors = Mirrors(tmp_path / "mirrors", LOOPBACK)
+    source = GitSource(f"{host.url}/repos/{NAME}.git", "me", "pass word")
+    first = await mirrors.fetch(PROJECT, source, "refs/heads/main")
+    commands: list[str] = []
+    run = Git.run
+
+    async def noted(self: Git, *arguments: str, **options: Any) -> GitOutput:
+        commands.append(arguments[0])
+        return await run(self, *arguments, **options)
+
+    monkeypatch.setattr(Git, "run", noted)
+    host.asked.clear()
+    assert await mirrors.fetch(PROJECT, source, "refs/heads/main") == first
+    assert "ls-remote" in commands
+    assert "fetch" not in commands
+    assert host.asked
+    with pytest.raises(BadRequestError):
+        await mirrors.fetch(PROJECT, replace(source, password="wrong"), "refs/heads/main")
+    with pytest.raises(NotExistError):
+        await mirrors.fetch(PROJECT, source, "refs/heads/none")
 
 
 async def test_git_connects_to_the_address_that_was_checked(tmp_path: Path, host: Host, origin: Path) -> None:

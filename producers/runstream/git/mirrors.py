@@ -52,6 +52,9 @@ _COMMIT_BYTES = 64 << 20
 """Size of the commits that are in memory, together."""
 _COMMIT_OVERHEAD = 500
 _MIRRORS = 10_000
+_REF_FILE_BYTES = 200
+_PACKED_REFS_BYTES = 16 << 20
+"""Size of the part of packed refs that is searched for a ref."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class Mirrors:
         address = await find_source(source.url, self.allowed, self._resolve)
         name = f"{project_id}-{hashlib.sha256(address.url.encode()).hexdigest()[:16]}"
         async with self._slot(), self._git_for(source, address) as git:
-            if (found := await self._remembered(git, name, address.url, ref, commit)) is not None:
+            if (found := await self._remembered(git, name, address, ref, commit)) is not None:
                 return found
             for attempt in (1, 2):
                 await self._repositories.create(name)
@@ -158,7 +161,9 @@ class Mirrors:
                             raise self._too_large(address.url) from error
         raise AssertionError
 
-    async def _remembered(self, git: Git, name: str, url: str, ref: str, commit: str) -> FetchedCommit | None:
+    async def _remembered(
+        self, git: Git, name: str, address: SourceAddress, ref: str, commit: str
+    ) -> FetchedCommit | None:
         """Return the commit that is wanted if it is in memory and the ref still exists; None if it has to be fetched.
 
         The other host is asked in any case, with the credentials of this request. Fetching says what is wrong.
@@ -166,13 +171,8 @@ class Mirrors:
         wanted = commit.lower()
         if (name, wanted) not in self._commits if wanted else name not in self._remembering:
             return None
-        done = await git.run("ls-remote", "--quiet", "--end-of-options", url, ref, f"{ref}^{{}}")
-        lines = (line.partition("\t") for line in done.output.decode(errors="replace").splitlines())
-        leads_to = {name: commit for commit, _, name in lines}
-        if done.status or ref not in leads_to:
-            return None
-        found = self._commits.get((name, wanted or leads_to.get(f"{ref}^{{}}", leads_to[ref])))
-        if found is None:
+        head = await (_local_head if address.scheme == "file" else _remote_head)(git, address.url, ref)
+        if head is None or (found := self._commits.get((name, wanted or head))) is None:
             return None
         with contextlib.suppress(FileNotFoundError):  # a cleaning has removed the mirror
             mark_used(self._repositories.path(name))
@@ -257,6 +257,48 @@ class Mirrors:
 
 class _TooLargeError(Exception):
     """A mirror that has become too large."""
+
+
+async def _local_head(git: Git, path: str, ref: str) -> str | None:
+    """Return the commit that a ref of a folder's repository leads to.
+
+    Starting a process takes tens of milliseconds in a large one on a busy machine. So a branch is read from the files
+    of the repository, and git is asked only where they do not say it.
+    """
+    folder = Path(path)
+    if not await asyncio.to_thread(folder.is_dir):
+        return None
+    if not ref.startswith("refs/tags/") and (found := await asyncio.to_thread(_ref_in_files, folder, ref)) is not None:
+        return found
+    # A repository above the folder is another one.
+    here = git.given({"GIT_CEILING_DIRECTORIES": str(folder.parent)})
+    return await resolved_commit(here, folder, ref)
+
+
+def _ref_in_files(folder: Path, ref: str) -> str | None:
+    """Return the id that a ref has in the files of a repository; None for a symbolic one, and where it is elsewhere."""
+    repository = folder if (folder / "objects").is_dir() else folder / ".git"
+    if (repository / "reftable").exists():
+        return None
+    with contextlib.suppress(OSError):
+        with (repository / ref).open("rb") as file:
+            text = file.read(_REF_FILE_BYTES).decode(errors="replace").strip()
+        return text if len(text) in _WHOLE and _COMMIT.fullmatch(text) else None
+    with contextlib.suppress(OSError):
+        with (repository / "packed-refs").open("rb") as file:
+            packed = file.read(_PACKED_REFS_BYTES)
+        found = re.search(rb"^([0-9a-f]+) " + re.escape(ref.encode()) + rb"$", packed, re.MULTILINE)
+        return found[1].decode() if found is not None and len(found[1]) in _WHOLE else None
+    return None
+
+
+async def _remote_head(git: Git, url: str, ref: str) -> str | None:
+    """Return the commit, or another object, that a ref of a host leads to; None if the host does not say."""
+    peeled = f"{ref}^{{}}"
+    done = await git.run("ls-remote", "--quiet", "--end-of-options", url, ref, peeled)
+    lines = (line.partition("\t") for line in done.output.decode(errors="replace").splitlines())
+    heads = {name: commit for commit, _, name in lines}
+    return None if done.status else heads.get(peeled, heads.get(ref))
 
 
 @dataclass(frozen=True, slots=True)
