@@ -36,7 +36,7 @@ MANY_ROOTS = 100
 """Number of roots from which on a list first looks for those that have its next runs."""
 MAX_COUNT = 1000
 """Where counting the runs of a state stops."""
-_COUNT_SCANNED = 250
+_COUNT_SCANNED = 100
 """Runs of each state that counts read, where an index cannot count."""
 
 
