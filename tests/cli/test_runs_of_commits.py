@@ -86,7 +86,26 @@ def test_runs_of_a_projects_repository_are_created(
     assert "the runs of refs/heads/main are created" in succeeded(bob(*create, "--branch", "main")).out
     assert "has no ref refs/heads/gone" in bob(*create, "--branch", "gone").err
     assert "give exactly one of" in bob(*create).err
+    assert "give only one of" in bob(*create, "--branch", "main", "--tag", "v1").err
+    succeeded(bob("project", "update", "--ref", "user/bob/web", "--default-branch", "main"))
+    assert "the runs of the default branch are created" in succeeded(bob(*create)).out
     assert "you may not create a run" in eve(*create, "--branch", "main").err
+
+
+def test_runs_of_a_user_are_found_in_the_folder_that_they_are_of(
+    as_user: Callable[[str], Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoe = as_user("zoe")
+    clone = new_repository(tmp_path / "clone", {".runstream/config.yml": CONFIG.format(name="zoes")})
+    monkeypatch.chdir(clone)
+    succeeded(zoe("directrun", "start", "--branch", "main"))
+    for name in ("latest", "@", "1"):
+        assert "zoes" in succeeded(zoe("run", "get", name)).out, name
+    assert "has no run 7" in zoe("run", "get", "7").err
+    assert "does not fetch from the path" in zoe("run", "create").err  # not "there is no project"
+    (tmp_path / "config.yml").write_text(CONFIG.format(name="mine").replace("{clone: {}}, ", ""))
+    monkeypatch.chdir(tmp_path)
+    assert "mine" in succeeded(zoe("run", "create", "--config", "config.yml")).out
 
 
 def test_runs_and_logs_of_an_owner(

@@ -119,16 +119,15 @@ def create_project_runs(
     choice: RefOptions = RefOptions(),
     commit_sha: Annotated[str, Parameter(help="Another commit than the ref's, or the beginning of its id.")] = "",
 ) -> int:
-    """Create the runs of a commit of a project's repository."""
-    if choice.given != 1:
-        raise BadRequestError(
-            "give exactly one of --branch, --tag and --ref", code="invalidRef", hint="as in --branch main"
-        )
+    """Create the runs of a commit of a project's repository; without a ref, of the project's default branch."""
+    if choice.given > 1:
+        raise BadRequestError("give only one of --branch, --tag and --ref", code="invalidRef")
 
     async def work(client: Client) -> None:
         commit = CommitChoice(branch=choice.branch, tag=choice.tag, ref=choice.ref, commit_sha=commit_sha)
         async with near_names(project, NO_PROJECT, paths_near(client, project)):
             await client.projects.create_runs(project, commit, idempotency_key=new_id())
-        say(f"the runs of {choice.full_ref} are created: {program_command()} run list --project {project}")
+        of = choice.full_ref if choice.given else "the default branch"
+        say(f"the runs of {of} are created: {program_command()} run list --project {project}")
 
     return with_client(work)

@@ -1,8 +1,8 @@
 """Names of runs and tasks: find the one that a name or an id means.
 
 /project/web/12   the number of a run in its project, as every list shows it
-12                the same, inside a clone of that project's repository
-latest, @         the latest run: of this repository's project, else of all
+12                the same, inside a clone of that project's repository; else a direct run of the user
+latest, @         the latest run: of this repository's project, else of all that the user sees
 /project/web/latest, /project/web/branch/main/@     the latest run of a project, a user or a group
 0b9f7f6e          a prefix of an id, among the latest runs
 """
@@ -78,7 +78,7 @@ async def find_run(client: Client, text: str) -> Run:
     if latest := _LATEST_OF.fullmatch(text):
         return await _latest_of(client, require_group(latest[1]))
     if (number := _NUMBER.fullmatch(text)) and (project := project_here()):
-        return await _by_number(client, project, int(number[1]))
+        return await _by_number_here(client, project, int(number[1]))
     if _BEGINNING.fullmatch(text):
         return await _by_beginning(client, text)
     hint = "a number alone needs a clone of the project's repository around you; " if _NUMBER.fullmatch(text) else ""
@@ -99,11 +99,34 @@ async def _by_number(client: Client, group: str, number: int) -> Run:
         ) from error
 
 
+async def _by_number_here(client: Client, project: str, number: int) -> Run:
+    try:
+        return await _by_number(client, project, number)
+    except (NotExistError, ClientError) as error:
+        if error.kind != "not-exist" or not (own := await own_group(client)):
+            raise
+    return await _by_number(client, own, number)
+
+
+async def own_group(client: Client) -> str:
+    """Return the group root of the direct runs of the token's user; empty for the administrator's token."""
+    try:
+        return f"/user/{(await client.users.current()).id}"
+    except ClientError as error:
+        if error.kind != "forbidden":
+            raise
+        return ""
+
+
 async def _latest(client: Client) -> Run:
-    project = project_here()
-    runs = (await client.runs.page(groups=[project] if project else (), limit=1)).runs
-    if not runs and project:
-        runs = (await client.runs.page(limit=1)).runs
+    project, runs = project_here(), tuple[RunSummary, ...]()
+    if project:
+        try:
+            runs = (await client.runs.page(groups=[project], limit=1)).runs
+        except ClientError as error:
+            if error.kind != "not-exist":  # a user sees no runs of a folder's name
+                raise
+    runs = runs or (await client.runs.page(limit=1)).runs
     if not runs:
         raise NotExistError("there are no runs", code="runDoesNotExist", hint="`runstream run create` creates one")
     return await client.runs.get(runs[0].id)

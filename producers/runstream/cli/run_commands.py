@@ -25,6 +25,7 @@ from runstream.cli.finding import (
     find_task,
     load_run,
     load_run_name,
+    own_group,
     position_text,
     project_here,
     run_name,
@@ -501,7 +502,8 @@ class NewRunOptions:
     ref: str = ""
     """Branch, tag, ref or commit to run. Default: the one that is checked out."""
     group: str = ""
-    """Runs of one group run one at a time. Default: /project/REPOSITORY/branch/BRANCH."""
+    """Runs of one group run one at a time. Default: /project/REPOSITORY/branch/BRANCH; with the token of a user,
+    /user/ID/branch/BRANCH."""
     env: Texts = None
     """NAME=VALUE for all tasks; repeatable."""
     priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None
@@ -545,18 +547,30 @@ def create(
     for change, consequence in () if strict else changes.items():
         warn(f"warning: {change}: {consequence}")
 
-    async def work(client: Client) -> int:
-        runs = await client.runs.create_from_config(
+    key = idempotency_key or new_id()
+
+    async def created(client: Client, group: str) -> CreatedRuns:
+        return await client.runs.create_from_config(
             inputs,
             source=_run_source(source),
-            group=new.group or group_of_commit(source),
+            group=group,
             environment=environment,
             priority=new.priority,
             on_setup_error=new.on_setup_error,
             strict=strict,
             warnings=[*changes] if strict else (),  # the service refuses them together with its own
-            idempotency_key=idempotency_key or new_id(),
+            idempotency_key=key,
         )
+
+    async def work(client: Client) -> int:
+        try:
+            runs = await created(client, new.group or group_of_commit(source))
+        except ClientError as error:
+            # Groups that are named after a folder are for administrators.
+            refused = error.code == "projectDoesNotExist" and not new.group
+            if not refused or not (own := await own_group(client)):
+                raise
+            runs = await created(client, group_of_commit(source, own) or f"{own}/direct")
         _print_warnings(runs)
         if follow and runs:
             return await watch_runs(client, runs)
@@ -575,11 +589,14 @@ def _run_source(source: RepositoryCommit | None) -> Source:
     return Source(about.branch, about.tag, about.ref, about.commit, about.url, about.message)
 
 
-def group_of_commit(source: RepositoryCommit | None) -> str:
-    """Return the default group of a commit; empty without one, so that the service chooses."""
+def group_of_commit(source: RepositoryCommit | None, root: str = "") -> str:
+    """Return the default group of a commit below a group root, by default that of the repository's name.
+
+    It is empty without a commit, so that the service chooses.
+    """
     if source is None:
         return ""
-    root = f"/project/{source.project}"
+    root = root or f"/project/{source.project}"
     if source.branch or source.tag:
         return run_group(root, RefContext(branch=source.branch, tag=source.tag))
     return f"{root}/ref/{quote(source.ref or source.commit, safe='')}"

@@ -25,6 +25,7 @@ from runstream.domain.config.permissions import (
 )
 from runstream.domain.config.project import Project
 from runstream.domain.config.state import ConfigState
+from runstream.domain.config.tree import groups_below
 from runstream.domain.config.user import User
 from runstream.errors import BadRequestError, ForbiddenError, NotExistError
 from runstream.gateway.context import GatewayContext
@@ -117,10 +118,7 @@ def own_roots(context: GatewayContext, sender: Sender) -> tuple[str, ...]:
         *(key for kind, key in state.referrers("user", user_id) if kind == "org" and _joined(state, key, user_id)),
     ]
     roots = [f"/user/{user_id}"]
-    groups = [state.root_group(owner).id for owner in owners]
-    while groups:
-        group = groups.pop()
-        groups += state.names("projectgroup", group).values()
+    for group in (key for owner in owners for key in groups_below(state, state.root_group(owner))):
         roots += [f"/project/{key}" for key in state.names("project", group).values()]
         if len(roots) > MAX_ROOTS:
             raise BadRequestError(

@@ -156,7 +156,9 @@ def _file(source: SourceAddress, allowed: AllowedSources) -> SourceAddress:
     path = Path(source.url).resolve()
     if not any(path.is_relative_to(folder.resolve()) for folder in allowed.folders):
         raise _not_allowed(
-            f"the path {source.url}", "the admin of the service allows folders (git_folders); or use a URL of a server"
+            f"the path {source.url}",
+            "the admin of the service allows folders (git_folders); or use a URL of a server; "
+            "`runstream directrun start` pushes your own working tree",
         )
     return SourceAddress("file", str(path))
 

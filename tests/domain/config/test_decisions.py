@@ -441,6 +441,21 @@ def test_no_claim_is_made_twice_by_one_thing() -> None:
         w.state.apply("user", w.user("eve").id, (_token("a"), _token("b")), START)
 
 
+@pytest.mark.parametrize("moved", ["org/acme/tools", "org/acme/tools/web"])
+def test_what_lets_members_act_on_runs_stays_in_an_organization(moved: str) -> None:
+    w = world()
+    w.apply(changed_project(w, "org/acme/tools/web", members_can_perform_run_actions=True))
+    w.do("create_group", "org/acme", "above", "public")
+    w.apply(changed_group(w, "org/acme/tools", parent=w.group("org/acme/above")))
+    moved = moved.replace("acme/", "acme/above/")
+    change = changed_group if moved.endswith("tools") else changed_project
+    with pytest.raises(BadRequestError) as caught:
+        change(w, moved, parent=w.group("user/ada"))
+    assert caught.value.code == "cannotSetMembersCanPerformRunActionsOnUserProject"
+    with pytest.raises(BadRequestError):
+        changed_group(w, "org/acme/above", parent=w.group("user/ada"))
+
+
 DEEP = 1200
 """Groups in each other: more than calls on Python's stack."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from msgspec.structs import replace
+
 from runstream.config.run_inputs import run_inputs
 from runstream.config.sealed import open_text
 from runstream.domain.config.permissions import Action, Actor, require
@@ -40,6 +42,8 @@ async def create_project_runs(
     context: GatewayContext, sender: Sender, project: Project, body: CommitRunBody, key: IdempotencyKey | None
 ) -> list[CreatedRun]:
     """Create the runs of a commit of a project's repository. Raises RunstreamError."""
+    if not (body.branch or body.tag or body.ref) and project.settings.default_branch:
+        body = replace(body, branch=project.settings.default_branch)
     wanted = _ref_context(body)
     if wanted.ref_type not in ("branch", "tag"):
         raise BadRequestError(
@@ -127,7 +131,9 @@ async def _create(
 
 def _ref_context(body: CommitRunBody | DirectRunBody, pull_requests: tuple[str, ...] | list[str] = ()) -> RefContext:
     if sum(map(bool, (body.branch, body.tag, body.ref))) != 1:
-        raise BadRequestError("give exactly one of branch, tag and ref", code="invalidRef")
+        raise BadRequestError(
+            "give exactly one of branch, tag and ref", code="invalidRef", hint="or give the project a default branch"
+        )
     found = ref_context(branch=body.branch, tag=body.tag, ref=body.ref, commit_sha=body.commit_sha)
     if not is_full_ref(found.ref):
         raise BadRequestError(

@@ -94,15 +94,20 @@ def _inherited(levels: Iterable[list[Named]], *, remove_overridden: bool) -> lis
     return list(nearest.values())
 
 
+def groups_below(state: ConfigState, group: ProjectGroup) -> list[str]:
+    """Return the ids of a group and all groups below it, parents first."""
+    groups = [group.id]
+    for key in groups:  # grows while it is read: groups nest deeper than Python's stack
+        groups += state.names("projectgroup", key).values()
+    return groups
+
+
 def deletion(state: ConfigState, thing: ProjectGroup | Project) -> list[Change]:
     """Return the deletion of a project or group with everything below it, children before their parents."""
     if isinstance(thing, Project):
         return _deletion_of_project(state, thing.id)
-    groups = [thing.id]
-    for group in groups:  # grows while it is read: groups nest deeper than Python's stack
-        groups += state.names("projectgroup", group).values()
     changes: list[Change] = []
-    for group in reversed(groups):
+    for group in reversed(groups_below(state, thing)):
         changes += _deletions_in(state, group)
         for project in state.names("project", group).values():
             changes += _deletion_of_project(state, project)

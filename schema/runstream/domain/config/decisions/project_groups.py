@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from runstream.domain.config.decisions.organizations import require_visibility
+from runstream.domain.config.decisions.projects import require_settings
 from runstream.domain.config.project_group import ProjectGroup
 from runstream.domain.config.references import ancestors, path_of
 from runstream.domain.config.refusals import require_name, taken
 from runstream.domain.config.state import Change, ConfigState, Decision
-from runstream.domain.config.tree import deletion
+from runstream.domain.config.tree import deletion, groups_below
 from runstream.errors import BadRequestError
 from runstream.events.event import DomainEvent
 from runstream.events.organization import Visibility
@@ -54,6 +55,9 @@ def decide_change_project_group(
                     code="",
                     hint="choose a group that is not below it",
                 )
+            for below in groups_below(state, group):
+                for key in state.names("project", below).values():
+                    require_settings(state, new, state.projects[key].settings)
             events.append(ProjectGroupMoved(name, GroupParent("projectgroup", new.id)))
     if visibility is not None and visibility != group.visibility:
         require_visibility(visibility)

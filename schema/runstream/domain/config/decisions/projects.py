@@ -49,7 +49,7 @@ def decide_create_project(
     require_visibility(visibility, code="")
     _require_repository(state, repository)
     _require_free(state, parent, name)
-    _require_settings(state, parent, settings)
+    require_settings(state, parent, settings)
     created = ProjectCreated(name, parent.id, visibility, repository, settings, webhook_secret)
     return [Change("project", project_id, (created,))]
 
@@ -86,7 +86,7 @@ def decide_change_project(
         "members_can_perform_run_actions": members_can_perform_run_actions,
     }
     settings = replace(project.settings, **{key: value for key, value in asked.items() if value is not None})
-    _require_settings(state, new, settings)
+    require_settings(state, new, settings)
     if settings != project.settings:
         events.append(ProjectSettingsChanged(settings))
     return [Change("project", project.id, tuple(events))] if events else []
@@ -102,12 +102,13 @@ def _require_free(state: ConfigState, parent: ProjectGroup, name: str) -> None:
         raise taken("project", name, code="projectAlreadyExists", below=path_of(state, parent))
 
 
-def _require_settings(state: ConfigState, parent: ProjectGroup, settings: ProjectSettings) -> None:
+def require_settings(state: ConfigState, parent: ProjectGroup, settings: ProjectSettings) -> None:
+    """Raise BadRequestError if a project below a group cannot have these settings."""
     if settings.members_can_perform_run_actions and isinstance(owner_of(state, parent), User):
         raise BadRequestError(
             "members_can_perform_run_actions is for projects of an organization: a user has no members",
             code="cannotSetMembersCanPerformRunActionsOnUserProject",
-            hint="leave members_can_perform_run_actions out, or create the project in an organization",
+            hint="leave members_can_perform_run_actions out or turn it off, or use a group of an organization",
         )
 
 
