@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from runstream.gateway.access import LOGIN
-from runstream.gateway.app import ROUTERS
+from runstream.gateway.app import api_routers
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.gateway.routes.operations import operation_routes
 from runstream.gateway.routes.storage import storage_routes
@@ -55,7 +55,7 @@ def test_every_route_has_an_entry_in_the_table_of_logins() -> None:
         import_routes({}),
         storage_routes(nothing),
         operation_routes(nothing, nothing, nothing),
-        *(make(world.context) for make in ROUTERS),
+        *api_routers(world.context),
     ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     there = {(method, route.path) for route in routes for method in route.methods or ()}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
+from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
 
 from runstream.api import Cache, CacheList, FlakyList
 from runstream.client import Client
@@ -23,7 +26,7 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.evaluation.program import LIMITS, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.event import DomainEvent
-from runstream.gateway.app import gateway_app
+from runstream.gateway.app import api_routers, gateway_app
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.middleware import MaintenanceGate
 from runstream.gateway.runs.actions import Actions
@@ -211,6 +214,22 @@ class FakeAsking:
         return self.answer
 
 
+_CONTEXT: ContextVar[GatewayContext] = ContextVar("the context of the gateway that is asked")
+
+
+class _ContextOfRequest:
+    """The context of the gateway that is asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_CONTEXT.get(), name)
+
+
+@cache
+def _routers() -> list[APIRouter]:
+    """The routes for all gateways of a process: most of the time of a short test would be FastAPI's to analyse them."""
+    return api_routers(cast("GatewayContext", _ContextOfRequest()))
+
+
 @dataclass
 class World:
     """A gateway and what it works with."""
@@ -262,7 +281,13 @@ class World:
         return self.app_behind(None)
 
     def app_behind(self, gate: MaintenanceGate | None) -> Any:
-        return gateway_app(self.context, self.telemetry, {}, gate=gate)
+        app = gateway_app(self.context, self.telemetry, {}, _routers(), gate)
+
+        async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+            _CONTEXT.set(self.context)
+            await app(scope, receive, send)
+
+        return asked
 
     def http(self, **headers: str) -> httpx2.AsyncClient:
         """A client of HTTP with a valid token."""

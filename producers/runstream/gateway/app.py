@@ -95,7 +95,7 @@ _CORS_HEADERS = (
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
-ROUTERS: tuple[Callable[[GatewayContext], APIRouter], ...] = (
+_ROUTERS: tuple[Callable[[GatewayContext], APIRouter], ...] = (
     creating_routes,
     commit_run_routes,
     owned_run_routes,
@@ -121,18 +121,23 @@ ROUTERS: tuple[Callable[[GatewayContext], APIRouter], ...] = (
     audit_routes,
     login_routes,
 )
-"""The routes of the API; runs are created by the most frequent requests, which come first."""
+"""Runs are created by the most frequent requests, whose routes come first."""
+
+
+def api_routers(context: GatewayContext) -> list[APIRouter]:
+    """Return the routes of the API. They ask the context when they are requested, not before."""
+    return [make(context) for make in _ROUTERS]
 
 
 def gateway_app(
     context: GatewayContext,
     telemetry: Telemetry,
     checks: Mapping[str, Check],
-    routers: Sequence[APIRouter] = (),
+    routers: Sequence[APIRouter],
     gate: MaintenanceGate | None = None,
     facts: Mapping[str, Fact] = MappingProxyType({}),
 ) -> ASGIApp:
-    """Return the application: the routes of the API, `routers` beside them, all behind `gate` where there is one."""
+    """Return the application: `routers` below the API's prefix, all behind `gate` where there is one."""
     app = FastAPI(
         title="Runstream",
         version=version(),
@@ -145,10 +150,8 @@ def gateway_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
-    for make in ROUTERS:
-        app.include_router(make(context), prefix=PREFIX)
-    for further in routers:
-        app.include_router(further, prefix=PREFIX)
+    for router in routers:
+        app.include_router(router, prefix=PREFIX)
     if context.git is not None:
         access = GitAccess(context, partial(datetime.now, UTC))
         app.mount("/repos", GitHttp(context.git.server, access.authorize))
@@ -285,7 +288,7 @@ class Gateway(HttpServer):
         if mode is not None:
             gate = MaintenanceGate(mode.why, in_maintenance)
             self._admission = Parkable("gateway", mode, partial(_admission, gate))
-        app = gateway_app(context, telemetry, checks or {}, routers, gate, facts)
+        app = gateway_app(context, telemetry, checks or {}, [*api_routers(context), *routers], gate, facts)
         limits = HttpLimits(connections=connections_within(settings.max_connections))
         super().__init__(app, settings.host, settings.port, limits=limits)
         self.stopping = stopping

@@ -127,8 +127,6 @@ def _organization_routes(router: APIRouter, context: GatewayContext) -> None:
 
 
 def _member_routes(router: APIRouter, context: GatewayContext) -> None:
-    direct = context.settings.member_adding == "direct"
-
     @router.get("/orgs/{org}/members", openapi_extra=documented(None, api.MembersView))
     async def get_members(request: Request, org: Ref, page: Page) -> Response:
         """Return the members of an organization by name."""
@@ -148,6 +146,7 @@ def _member_routes(router: APIRouter, context: GatewayContext) -> None:
 
         def decide(state: ConfigState) -> Decision:
             organization = find_organization(state, org)
+            direct = context.settings.member_adding == "direct"
             asked.require(state, adding_member(direct=direct), organization)
             return decide_set_member(organization, find_user(state, user), cast("MemberRole", body.role))
 
@@ -171,8 +170,6 @@ def _member_routes(router: APIRouter, context: GatewayContext) -> None:
 
 
 def _invitation_routes(router: APIRouter, context: GatewayContext) -> None:
-    direct = context.settings.member_adding == "direct"
-
     @router.get("/orgs/{org}/invitations", openapi_extra=documented(None, list[api.InvitationView]))
     async def get_invitations(request: Request, org: Ref, limit: Limit = "") -> Response:
         """Return the pending invitations to an organization, the oldest first."""
@@ -194,6 +191,7 @@ def _invitation_routes(router: APIRouter, context: GatewayContext) -> None:
         body, key = await asked.body(InviteBody), new_id()
 
         def decide(state: ConfigState) -> Decision:
+            direct = context.settings.member_adding == "direct"
             if direct:
                 asked.require(state, inviting(direct=True))
             organization = find_organization(state, org)
