@@ -22,7 +22,6 @@ const options = {
   entryPoints: { main: "src/main.tsx", style: "src/styles/main.css" },
   outdir: "out/assets",
   bundle: true,
-  splitting: true,
   format: "esm",
   target: ["es2022", "chrome125", "firefox128", "safari18"],
   // light-dark() and nesting reach the browser as they are written: all of these know them.
@@ -30,7 +29,6 @@ const options = {
   minify: !watching,
   sourcemap: watching ? "inline" : false,
   entryNames: "[name]-[hash]",
-  chunkNames: "[name]-[hash]",
   legalComments: "none",
   charset: "utf8",
   jsx: "automatic",

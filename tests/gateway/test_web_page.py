@@ -126,13 +126,15 @@ def test_every_page_has_a_command_that_shows_the_same() -> None:
     for path, command in {
         "/": "run list",
         "/runs/1b4e": "run get 1b4e",
-        "/runs/1b4e/diff": "run get 1b4e",
+        "/runs/1b4e/diff": "run diff 1b4e",
+        "/runs/1b4e/restart": "run restart 1b4e --dry-run",
         "/runs/1b4e/events": "events tail --run 1b4e",
         "/runs/1b4e/log/unit%20tests/2": "log get 1b4e 'unit tests' --step 2",
         "/events": "events tail",
         "/executors": "executor list",
         "/ops/maintenance": "status",
-        "/p/org/acme": "project list",
+        "/p/org/acme/web%20site": "project get --ref 'org/acme/web site'",
+        "/g/org/acme": "project list --parent org/acme",
         "/user": "user list",
     }.items():
         assert command_for(path, url) == begin + command

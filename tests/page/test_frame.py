@@ -127,7 +127,7 @@ async def test_keys_open_help_and_palette_and_lead_to_places(tab: Page, site: Si
     await tab.goto("/ui/")
     await tab.get_by_role("heading", name="Runs").wait_for()
     await tab.keyboard.press("?")
-    await tab.get_by_role("dialog", name="Keys").get_by_text("Find a run, project or page").wait_for()
+    await tab.get_by_role("dialog", name="Keys").get_by_text("Find a run or a page").wait_for()
     await tab.keyboard.press("Escape")
     await tab.get_by_role("dialog").wait_for(state="detached")
     await tab.keyboard.press("Control+k")

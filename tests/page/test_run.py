@@ -118,6 +118,42 @@ async def test_what_did_not_succeed_is_restarted(tab: Page, site: Site) -> None:
     await tab.get_by_role("link", name="clone: Success").get_by_text("kept").wait_for()
 
 
+async def test_chosen_tasks_are_previewed_and_restarted(tab: Page, site: Site) -> None:
+    run = await failed(site)
+    await tab.goto(f"/ui/runs/{run.id}")
+    await tab.get_by_role("button", name="Restart").click()
+    await tab.get_by_role("menuitem", name="Choose tasks").click()
+    await tab.get_by_text("2 tasks run again, 2 tasks are kept.").wait_for()
+    await tab.get_by_role("button", name="Chosen tasks").click()
+    await tab.get_by_role("checkbox", name="lint").check()
+    await tab.get_by_text("1 task runs again, 3 tasks are kept.").wait_for()
+    await tab.get_by_role("link", name="lint: Waiting").wait_for()
+    await tab.get_by_role("checkbox", name="and the tasks that depend on them").check()
+    await tab.get_by_text("2 tasks run again, 2 tasks are kept.").wait_for()
+    await tab.get_by_role("button", name="Restart").click()
+    await tab.wait_for_url(re.compile(rf"/ui/runs/(?!{run.id})"))
+    await tab.get_by_text("chosen tasks").wait_for()
+    await tab.get_by_role("link", name="clone: Success").get_by_text("kept").wait_for()
+
+
+async def test_a_comparison_with_the_last_green_run_names_the_change(tab: Page, site: Site) -> None:
+    group = "/project/compared/branch/main"
+    await site.finished(FAILING.replace("exit 3", "exit 0"), group)
+    run = await site.finished(FAILING, group)
+    await tab.goto(f"/ui/runs/{run.id}")
+    await tab.get_by_role("button", name="More").click()
+    await tab.get_by_role("menuitem", name="Compare with another run").click()
+    changed = tab.get_by_role("row").filter(has_text="command")
+    await changed.get_by_text("exit 0").wait_for()
+    await changed.get_by_text("exit 3").wait_for()
+    await tab.goto(f"/ui/runs/{run.id}")
+    await tab.get_by_role("slider").focus()
+    await tab.keyboard.press("Home")
+    await tab.get_by_role("link", name="Compare with now").click()
+    outcome = tab.get_by_role("row").filter(has_text="unit")
+    await outcome.filter(has_text="status").get_by_text("failed").wait_for()
+
+
 async def test_an_earlier_moment_shows_earlier_states_and_a_link_opens_it_again(tab: Page, site: Site) -> None:
     run = await failed(site)
     await tab.goto(f"/ui/runs/{run.id}?view=graph&task=unit")

@@ -12,30 +12,22 @@ import { iso } from "../text/time";
 import { bind, KeysHelp, showKeys } from "./keys";
 import { now } from "./now";
 import { openPalette, Palette } from "./palette";
+import { PLACES, type Place } from "./places";
 import { theme, zone } from "./preferences";
 import { address, href, match, navigate, type Route } from "./router";
 import { routes } from "./routes";
 
-const PLACES: readonly { path: string; label: string; key: string; below?: readonly string[] }[] = [
-  { path: "/", label: "Runs", key: "g r", below: ["/runs", "/groups"] },
-  { path: "/p", label: "Projects", key: "g p", below: ["/p", "/g", "/orgs"] },
-  { path: "/flaky", label: "Flaky", key: "g f" },
-  { path: "/events", label: "Events", key: "g e" },
-  { path: "/executors", label: "Executors", key: "g x" },
-  { path: "/ops", label: "Operations", key: "g o" },
-];
-
 for (const place of PLACES) {
   bind({ key: place.key, does: `Go to ${place.label.toLowerCase()}`, group: "Everywhere", run: () => navigate(href(place.path)) });
 }
-bind({ key: "Control+k", does: "Find a run, project or page", group: "Everywhere", run: openPalette });
+bind({ key: "Control+k", does: "Find a run or a page", group: "Everywhere", run: openPalette });
 bind({ key: "/", does: "Go to the filter or search field", group: "Everywhere", run: () => document.querySelector<HTMLInputElement>("main input[type=search]")?.focus() });
 
 function current(path: string): Route | undefined {
   return routes.find((one) => match(one.pattern, path));
 }
 
-function inPlace(place: (typeof PLACES)[number], path: string): boolean {
+function inPlace(place: Place, path: string): boolean {
   return path === place.path || [place.path, ...(place.below ?? [])].some((one) => one !== "/" && path.startsWith(`${one}/`));
 }
 

@@ -1,4 +1,4 @@
-// The palette: one field that leads to a run, a project or a page.
+// The palette: one field that leads to a run or a page.
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../api/client";
@@ -8,6 +8,7 @@ import { Dialog } from "../components/overlay";
 import { runState, StateBadge } from "../components/state";
 import { Text } from "../components/text";
 import { runRef } from "../text/run";
+import { PLACES } from "./places";
 import { href, navigate } from "./router";
 
 const open = signal(false);
@@ -18,19 +19,11 @@ export function openPalette(): void {
 
 export type Hit = { key: string; to: string; label: string; detail: string; icon?: IconName; run?: RunSummaryShape };
 
-const PAGES: readonly [string, string][] = [
-  ["Runs", "/"],
-  ["Projects", "/p"],
-  ["Flaky tasks", "/flaky"],
-  ["Events", "/events"],
-  ["Executors", "/executors"],
-  ["Operations", "/ops"],
-];
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const DELAY = 150;
 
 function pagesFor(text: string): Hit[] {
-  return PAGES.filter(([label]) => label.toLowerCase().includes(text.toLowerCase())).map(([label, path]) => ({ key: path, to: href(path), label, detail: "page", icon: "right" }));
+  return PLACES.filter(({ label }) => label.toLowerCase().includes(text.toLowerCase())).map(({ label, path }) => ({ key: path, to: href(path), label, detail: "page", icon: "right" }));
 }
 
 async function runsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
@@ -39,25 +32,13 @@ async function runsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
   return runs.map((run): Hit => ({ key: run.id, to: href(`/runs/${run.id}`), label: run.name, detail: runRef(run), run }));
 }
 
-type Finding = (text: string, abort: AbortSignal) => Promise<Hit[]>;
-const findings: Finding[] = [runsFor];
-
-/** Adds a kind of thing that the palette finds; called when its page is loaded. */
-export function addFinding(finding: Finding): void {
-  findings.push(finding);
-}
-
-/** Everything that the service finds; a kind that the user may not read has nothing. */
+/** What a text finds: runs, and pages of that name. What the user may not read is left out. */
 async function hitsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
-  const found = await Promise.all(
-    findings.map((find) =>
-      find(text, abort).catch((error: unknown) => {
-        if (!abort.aborted && !(error instanceof ApiError)) throw error;
-        return [];
-      }),
-    ),
-  );
-  return [...(text ? pagesFor(text) : []), ...found.flat(), ...(text ? [] : pagesFor(""))];
+  const runs = await runsFor(text, abort).catch((error: unknown) => {
+    if (!abort.aborted && !(error instanceof ApiError)) throw error;
+    return [];
+  });
+  return text ? [...pagesFor(text), ...runs] : [...runs, ...pagesFor("")];
 }
 
 export function Palette() {

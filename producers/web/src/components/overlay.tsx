@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { ApiError } from "../api/client";
+import { ApiError, send } from "../api/client";
 import { visible } from "../text/safe";
 import { Icon, type IconName } from "./icon";
 
@@ -57,6 +57,17 @@ const question = signal<Question | null>(null);
 /** Asks before something is destroyed. */
 export function confirm(asked: Question): void {
   question.value = asked;
+}
+
+type Deletion = { what: string; verb?: string; text: ComponentChildren; path: string; word?: string; then: () => void };
+
+/** Asks before DELETE of a path, and goes on by `then`: "Delete this project?", "Revoke this token?". */
+export function askDelete({ what, verb = "Delete", text, path, word, then }: Deletion): void {
+  const run = async (): Promise<void> => {
+    await send("DELETE", path);
+    then();
+  };
+  confirm({ title: `${verb} this ${what}?`, text: <p>{text}</p>, action: `${verb} ${what}`, danger: true, ...(word && { word }), run });
 }
 
 /** Runs an action; a failure becomes a toast with the API's words. */

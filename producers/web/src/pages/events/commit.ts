@@ -1,5 +1,5 @@
 // A commit of the log, as `GET /events` sends it, and which ones a filter shows.
-import { spaced } from "../time/marks";
+import { saidBy } from "../../text/commit";
 
 export type LogCommit = {
   position: string;
@@ -25,11 +25,6 @@ export function entryOf(event: string, data: string): Entry | null {
     return { id: unreadable.position, unreadable };
   }
   return null;
-}
-
-/** `run started, task assigned`. */
-export function saidBy(commit: LogCommit): string {
-  return [...new Set(commit.events.map((one) => spaced(one.type)))].join(", ");
 }
 
 export type Filter = { kind: string; text: string };

@@ -3,13 +3,15 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import { type StreamState, useStream } from "../../api/stream";
 import { useKey } from "../../app/keys";
 import { address, href, setQuery } from "../../app/router";
+import { CommitEvents, CommitFacts } from "../../components/commit";
 import { Icon } from "../../components/icon";
 import { Empty, Failure, Note, PageHead, Skeleton } from "../../components/parts";
-import { Actor, CopyButton, Mono, Text } from "../../components/text";
+import { Actor, Mono, Text } from "../../components/text";
 import { Clock } from "../../components/time";
+import { saidBy } from "../../text/commit";
 import { visible } from "../../text/safe";
 import { counted } from "../../text/time";
-import { entryOf, saidBy, shows, type Entry, type LogCommit } from "./commit";
+import { entryOf, shows, type Entry, type LogCommit } from "./commit";
 
 /** Commits that the page keeps; earlier ones are dropped. */
 const KEPT = 5000;
@@ -145,16 +147,11 @@ function Opened({ commit }: { commit: LogCommit }) {
   const [kind, id = ""] = commit.aggregate.split("/");
   return (
     <div class="log-commit-open">
-      <dl class="facts">
-        <div><dt>Aggregate</dt><dd><Mono value={commit.aggregate} />, version {commit.version} {kind === "run" && <a href={href(`/runs/${id}/events`)}>Events of this run</a>}</dd></div>
-        <div><dt>Position</dt><dd><Mono value={commit.position} /> <CopyButton value={commit.position} label="Copy the position" /></dd></div>
-        <div><dt>Commit</dt><dd><Mono value={commit.commit} /></dd></div>
+      <CommitFacts commit={commit}>
+        {kind === "run" && <div><dd><a href={href(`/runs/${id}/events`)}>Events of this run</a></dd></div>}
         <div><dt>Cause</dt><dd>{commit.cause ? <><Mono value={commit.cause} /> <button type="button" class="small" onClick={() => setQuery({ q: commit.cause })}>Find it</button></> : "a request"}</dd></div>
-        <div><dt>Actor</dt><dd><Text value={commit.actor} /></dd></div>
-      </dl>
-      {commit.events.map((one, index) => (
-        <div key={index}><h3>{visible(one.type)}</h3><pre tabIndex={0}><Text value={JSON.stringify(one.data, null, 2)} /></pre></div>
-      ))}
+      </CommitFacts>
+      <CommitEvents events={commit.events} />
     </div>
   );
 }

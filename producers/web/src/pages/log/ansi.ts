@@ -90,6 +90,10 @@ function linkOf(sequence: string): string {
   }
 }
 
+type Flag = "bold" | "dim" | "italic" | "underline" | "inverse" | "strike";
+/** Codes that begin a property; each ends it with 20 more. */
+const FLAGS: Record<number, Flag> = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" };
+
 /** The style after the parameters of a "select graphic rendition" sequence. */
 export function painted(style: Style, parameters: string): Style {
   const codes = parameters.split(/[;:]/).map((one) => (one === "" ? 0 : Number(one)));
@@ -97,17 +101,9 @@ export function painted(style: Style, parameters: string): Style {
   for (let at = 0; at < codes.length; at += 1) {
     const code = codes[at] ?? 0;
     if (code === 0) now = { ...PLAIN, link: now.link };
-    else if (code === 1) now.bold = true;
-    else if (code === 2) now.dim = true;
-    else if (code === 3) now.italic = true;
-    else if (code === 4) now.underline = true;
-    else if (code === 7) now.inverse = true;
-    else if (code === 9) now.strike = true;
     else if (code === 22) now.bold = now.dim = false;
-    else if (code === 23) now.italic = false;
-    else if (code === 24) now.underline = false;
-    else if (code === 27) now.inverse = false;
-    else if (code === 29) now.strike = false;
+    else if (FLAGS[code]) now[FLAGS[code]] = true;
+    else if (FLAGS[code - 20]) now[FLAGS[code - 20] as Flag] = false;
     else if (code >= 30 && code <= 37) now.color = `c${code - 30}`;
     else if (code >= 90 && code <= 97) now.color = `c${code - 82}`;
     else if (code === 39) now.color = "";

@@ -64,7 +64,7 @@ function Login() {
       </form>
       <h2>Or with a link</h2>
       <p>This command prints a link that works once, for five minutes. For another user, an administrator prints one by <code>runstream user login-link</code>.</p>
-      <Code value="runstream page" label="Copy the command" />
+      <Code value="runstream page" />
     </div>
   );
 }

@@ -3,7 +3,7 @@ import { segment, send } from "../../api/client";
 import { useGet } from "../../api/resource";
 import type { ExecutorShape, ExecutorsAnswer } from "../../api/types";
 import { Icon, type IconName } from "../../components/icon";
-import { attempt, confirm } from "../../components/overlay";
+import { askDelete, attempt } from "../../components/overlay";
 import { Empty, Loaded, PageHead } from "../../components/parts";
 import type { Tone } from "../../components/state";
 import { Code, Cut, ShortId, Text } from "../../components/text";
@@ -35,7 +35,7 @@ export function Executors() {
           ) : (
             <div class="scroll">
               <table>
-                <thead><tr><th>State</th><th>Executor</th><th>Takes</th><th class="number">Tasks</th><th>Labels</th><th class="number">Heard</th><th /></tr></thead>
+                <thead><tr><th>State</th><th>Executor</th><th>Takes</th><th class="number">Tasks</th><th>Labels</th><th class="number">Heard</th><td /></tr></thead>
                 <tbody>{executors.map((one) => <Row key={one.executor_id} executor={one} reload={list.reload} />)}</tbody>
               </table>
             </div>
@@ -66,10 +66,7 @@ function Row({ executor: one, reload }: { executor: ExecutorShape; reload: () =>
       <td class="number"><Ago at={one.last_seen} /></td>
       <td class="number">
         <button type="button" class="small" onClick={() => void act(drains ? "undrain" : "drain")}>{drains ? "Undrain" : "Drain"}</button>{" "}
-        {(one.state === "offline" || one.state === "lost" || one.state === "drained") && <button type="button" class="small" aria-label="Remove the executor" onClick={() => confirm({ title: "Remove this executor?", text: <p>It leaves the list. {one.active_tasks ? `${counted(one.active_tasks, "task")} of it fail as lost.` : "It runs no task."}</p>, action: "Remove executor", danger: true, run: async () => {
-          await send("DELETE", `/executors/${segment(one.executor_id)}`);
-          reload();
-        } })}><Icon name="trash" /></button>}
+        {(one.state === "offline" || one.state === "lost" || one.state === "drained") && <button type="button" class="small" aria-label="Remove the executor" onClick={() => askDelete({ what: "executor", verb: "Remove", text: <>It leaves the list. {one.active_tasks ? `${counted(one.active_tasks, "task")} of it fail as lost.` : "It runs no task."}</>, path: `/executors/${segment(one.executor_id)}`, then: reload })}><Icon name="trash" /></button>}
       </td>
     </tr>
   );

@@ -34,7 +34,7 @@ export function Parked() {
           found.length === 0 ? <Empty icon="check" title="No commit is parked" /> : (
             <>
               <table>
-                <thead><tr><th>Position</th><th>Aggregate</th><th>Why</th><th class="number">Since</th><th /></tr></thead>
+                <thead><tr><th>Position</th><th>Aggregate</th><th>Why</th><th class="number">Since</th><td /></tr></thead>
                 <tbody>{found.map((one) => <tr key={one.position}><td><Mono value={one.position} /></td><td><Mono value={one.aggregate} /></td><td class="grow wrap-text"><Text value={one.reason} /></td><td class="number"><Ago at={one.at} /></td><td class="number"><button type="button" class="small" onClick={() => skip(one, service, reload)}>Skip…</button></td></tr>)}</tbody>
               </table>
               {more && <p class="faint">There are more: <code>runstream parked list</code> shows all.</p>}

@@ -18,7 +18,7 @@ export function Snapshots() {
       <Import done={epochs.reload} />
       <section class="block">
         <h2>Epochs</h2>
-        <p class="faint">Each import is a generation of the log: its epoch. <code>runstream epochs activate</code> goes back to an earlier one.</p>
+        <p class="faint">Each import begins an epoch. <code>runstream epochs activate</code> goes back to an earlier one.</p>
         <Loaded of={epochs} lines={2}>{(found) => <EpochTable found={found} />}</Loaded>
       </section>
     </>
@@ -98,7 +98,7 @@ function Import({ done }: { done: () => void }) {
   return (
     <section class="block">
       <h2>Import</h2>
-      <p class="faint">Replaces the log by that of a file, in one step. The services in the file must be in maintenance. The log before it stays, as an epoch of its own.</p>
+      <p class="faint">Replaces the log by that of a file. The services in the file must be in maintenance. The log before it stays, as an epoch.</p>
       <p class="tools">
         <input ref={input} type="file" aria-label="Snapshot file" onChange={(event) => setFile(event.currentTarget.files?.[0] ?? null)} />
         <button type="button" disabled={!file || progress !== null} onClick={() => void run(true)}>Check the file</button>

@@ -6,7 +6,7 @@ import type { InvitationView, LoginLink, MembersView, MembershipView, Organizati
 import { href, navigate, query, type Route } from "../../app/router";
 import { ask } from "../../components/forms";
 import { Icon } from "../../components/icon";
-import { attempt, confirm } from "../../components/overlay";
+import { askDelete, attempt } from "../../components/overlay";
 import { Empty, Loaded, Note, PageHead, Tabs } from "../../components/parts";
 import { Code, Cut, Text } from "../../components/text";
 import { Ago } from "../../components/time";
@@ -18,7 +18,7 @@ export const peopleRoutes: readonly Route[] = [
   { pattern: "/admin", title: "Users and sources", render: () => <Admin /> },
 ];
 
-const ROLES = [{ value: "member", label: "Member: sees and runs" }, { value: "owner", label: "Owner: may change everything" }];
+const ROLES = [{ value: "member", label: "member" }, { value: "owner", label: "owner" }];
 
 function Organization({ name }: { name: string }) {
   const path = `/orgs/${segment(name)}`;
@@ -36,17 +36,13 @@ function Organization({ name }: { name: string }) {
                   await send("PUT", path, values);
                   found.reload();
                 } })}>Change…</button>
-                <button type="button" onClick={() => confirm({ title: "Delete this organization?", text: <p>Its groups, projects, secrets and variables are deleted with it; runs stay.</p>, action: "Delete organization", danger: true, word: organization.name, run: async () => {
-                  await send("DELETE", path);
-                  navigate(href("/p"));
-                } })}><Icon name="trash" />Delete…</button>
+                <button type="button" onClick={() => askDelete({ what: "organization", text: <>Its groups, projects, secrets and variables are deleted with it; runs stay.</>, path: path, word: organization.name, then: () => navigate(href("/p")) })}><Icon name="trash" />Delete…</button>
               </>
             }
           >
             <span class="faint">{organization.visibility} organization</span>
           </PageHead>
           <Members path={path} />
-          <Invitations path={path} />
         </>
       )}
     </Loaded>
@@ -55,12 +51,15 @@ function Organization({ name }: { name: string }) {
 
 function Members({ path }: { path: string }) {
   const members = useGet<MembersView>(`${path}/members`, { limit: 100 });
+  const me = session.value?.user?.username;
+  const owner = members.data.value?.members.some(({ user, role }) => user.username === me && role === "owner") ?? false;
   const set = (user: UserView, role: string): Promise<void> =>
     attempt(async () => {
       await send("PUT", `${path}/members/${segment(user.username)}`, { role });
       members.reload();
     });
   return (
+    <>
     <section class="block">
       <p class="tools">
         <strong>Members</strong>
@@ -72,16 +71,13 @@ function Members({ path }: { path: string }) {
       <Loaded of={members} lines={3}>
         {({ members: found }) => (
           <table>
-            <thead><tr><th>User</th><th>Role</th><th /></tr></thead>
+            <thead><tr><th>User</th><th>Role</th><td /></tr></thead>
             <tbody>
               {found.map(({ user, role }) => (
                 <tr key={user.id}>
                   <td class="grow"><Text value={user.username} /></td>
-                  <td><select aria-label={`Role of ${user.username}`} value={role} onChange={(event) => void set(user, event.currentTarget.value)}>{ROLES.map((one) => <option key={one.value} value={one.value}>{one.value}</option>)}</select></td>
-                  <td class="number"><button type="button" class="small" onClick={() => confirm({ title: "Remove this member?", text: <p><Text value={user.username} /> no longer sees private projects of the organization.</p>, action: "Remove member", danger: true, run: async () => {
-                    await send("DELETE", `${path}/members/${segment(user.username)}`);
-                    members.reload();
-                  } })}>Remove…</button></td>
+                  <td><select aria-label={`Role of ${user.username}`} value={role} onChange={(event) => void set(user, event.currentTarget.value)}>{ROLES.map((one) => <option key={one.value}>{one.value}</option>)}</select></td>
+                  <td class="number"><button type="button" class="small" onClick={() => askDelete({ what: "member", verb: "Remove", text: <><Text value={user.username} /> no longer sees private projects of the organization.</>, path: `${path}/members/${segment(user.username)}`, then: members.reload })}>Remove…</button></td>
                 </tr>
               ))}
             </tbody>
@@ -89,6 +85,8 @@ function Members({ path }: { path: string }) {
         )}
       </Loaded>
     </section>
+    {owner && <Invitations path={path} />}
+    </>
   );
 }
 
@@ -142,17 +140,14 @@ function Tokens({ name }: { name: string }) {
         run: async ({ token_name: given, scope, expires }) => {
           const made = await send<TokenView>("POST", path, { token_name: given, scope, ...(expires && { expires_at: `${expires}T23:59:59Z` }) });
           tokens.reload();
-          return <><p>This is the token. It is not shown again:</p><Code value={made.token} label="Copy the token" /></>;
+          return <><p>This is the token. It is not shown again:</p><Code value={made.token} /></>;
         },
       })}><Icon name="plus" />New token</button></p>
       <Loaded of={tokens}>
         {(found) => found.length === 0 ? <Empty icon="key" title="You have no tokens" /> : (
           <table>
-            <thead><tr><th>Name</th><th>Scope</th><th class="number">Created</th><th class="number">Valid until</th><th /></tr></thead>
-            <tbody>{found.map((one) => <tr key={one.name}><td class="grow"><Text value={one.name} /></td><td>{one.scope}</td><td class="number"><Ago at={one.created_at} /></td><td class="number">{one.expires_at ? <Ago at={one.expires_at} /> : "it is revoked"}</td><td class="number"><button type="button" class="small" onClick={() => confirm({ title: "Revoke this token?", text: <p>What uses <Text value={one.name} /> is refused from now on.</p>, action: "Revoke token", danger: true, run: async () => {
-              await send("DELETE", `${path}/${segment(one.name)}`);
-              tokens.reload();
-            } })}>Revoke…</button></td></tr>)}</tbody>
+            <thead><tr><th>Name</th><th>Scope</th><th class="number">Created</th><th class="number">Valid until</th><td /></tr></thead>
+            <tbody>{found.map((one) => <tr key={one.name}><td class="grow"><Text value={one.name} /></td><td>{one.scope}</td><td class="number"><Ago at={one.created_at} /></td><td class="number">{one.expires_at ? <Ago at={one.expires_at} /> : "it is revoked"}</td><td class="number"><button type="button" class="small" onClick={() => askDelete({ what: "token", verb: "Revoke", text: <>What uses <Text value={one.name} /> is refused from now on.</>, path: `${path}/${segment(one.name)}`, then: tokens.reload })}>Revoke…</button></td></tr>)}</tbody>
           </table>
         )}
       </Loaded>
@@ -166,7 +161,7 @@ function Sessions() {
     <Loaded of={sessions}>
       {(found) => (
         <table>
-          <thead><tr><th>Browser</th><th class="number">Since</th><th class="number">Until</th><th /></tr></thead>
+          <thead><tr><th>Browser</th><th class="number">Since</th><th class="number">Until</th><td /></tr></thead>
           <tbody>{found.map((one) => <tr key={one.id}><td class="grow"><Cut value={one.user_agent || "unknown"} /></td><td class="number"><Ago at={one.created_at} /></td><td class="number"><Ago at={one.expires_at} /></td><td class="number">{one.current ? "this one" : <button type="button" class="small" onClick={() => void attempt(async () => {
             await send("DELETE", `/auth/sessions/${segment(one.id)}`);
             sessions.reload();
@@ -220,7 +215,7 @@ function Users() {
       <Loaded of={users}>
         {(found) => found.length === 0 ? <Empty icon="user" title="There are no users yet" /> : (
           <table>
-            <thead><tr><th>User</th><th>Administrator</th><th /></tr></thead>
+            <thead><tr><th>User</th><th>Administrator</th><td /></tr></thead>
             <tbody>
               {found.map((one) => (
                 <tr key={one.id}>
@@ -233,12 +228,9 @@ function Users() {
                   <td class="number">
                     <button type="button" class="small" onClick={() => ask({ title: "Login link", action: "Make link", text: <p>A link that logs in as <Text value={one.username} />, once, within five minutes.</p>, fields: [], run: async () => {
                       const link = await send<LoginLink>("POST", "/auth/loginlink", { username: one.username });
-                      return <><p>Give this link to <Text value={one.username} />:</p><Code value={link.url} label="Copy the link" /></>;
+                      return <><p>Give this link to <Text value={one.username} />:</p><Code value={link.url} /></>;
                     } })}>Login link…</button>{" "}
-                    <button type="button" class="small" aria-label={`Delete ${one.username}`} onClick={() => confirm({ title: "Delete this user?", text: <p>Projects, secrets and tokens of <Text value={one.username} /> are deleted too; runs stay.</p>, action: "Delete user", danger: true, word: one.username, run: async () => {
-                      await send("DELETE", `/users/${segment(one.username)}`);
-                      users.reload();
-                    } })}><Icon name="trash" /></button>
+                    <button type="button" class="small" aria-label={`Delete ${one.username}`} onClick={() => askDelete({ what: "user", text: <>Projects, secrets and tokens of <Text value={one.username} /> are deleted too; runs stay.</>, path: `/users/${segment(one.username)}`, word: one.username, then: users.reload })}><Icon name="trash" /></button>
                   </td>
                 </tr>
               ))}

@@ -6,7 +6,7 @@ import type { AuditEntry, MembershipView, OrganizationView, ProjectGroupView, Pr
 import { href, navigate, query, type Route } from "../../app/router";
 import { ask, type Field } from "../../components/forms";
 import { Icon } from "../../components/icon";
-import { confirm } from "../../components/overlay";
+import { askDelete } from "../../components/overlay";
 import { Empty, Loaded, PageHead, Tabs, useTitle } from "../../components/parts";
 import { runState, StateBadge } from "../../components/state";
 import { Actor, Code, Cut, Text } from "../../components/text";
@@ -303,17 +303,8 @@ function change(kind: Kind, id: string, now: { name?: string; parent_path?: stri
 
 function remove(kind: Kind, id: string, name: string, parent: string): void {
   const what = kind === "projects" ? "project" : "group";
-  confirm({
-    title: `Delete this ${what}?`,
-    text: <p>{kind === "projects" ? "Its secrets and variables are deleted with it; its runs stay." : "Its groups, projects, secrets and variables are deleted with it; runs stay."}</p>,
-    action: `Delete ${what}`,
-    danger: true,
-    word: name,
-    run: async () => {
-      await send("DELETE", `/${kind}/${id}`);
-      navigate(groupHref(parent));
-    },
-  });
+  const text = kind === "projects" ? "Its secrets and variables are deleted with it; its runs stay." : "Its groups, projects, secrets and variables are deleted with it; runs stay.";
+  askDelete({ what, text, path: `/${kind}/${id}`, word: name, then: () => navigate(groupHref(parent)) });
 }
 
 function Settings({ project, reload, onDelete }: { project: ProjectView; reload: () => void; onDelete: () => void }) {

@@ -4,14 +4,11 @@ import { useGet } from "../../api/resource";
 import type { SecretView } from "../../api/types";
 import { ask } from "../../components/forms";
 import { Icon } from "../../components/icon";
-import { confirm } from "../../components/overlay";
 import { Empty, Loaded } from "../../components/parts";
 import { Text } from "../../components/text";
-import { groupHref } from "./index";
+import { Inherited, type Owner } from "./inherited";
 
-type Props = { kind: "projects" | "projectgroups"; owner: string; path: string };
-
-export function Secrets({ kind, owner, path }: Props) {
+export function Secrets({ kind, owner, path }: Owner) {
   const own = useGet<SecretView[]>(`/${kind}/${owner}/secrets`, { tree: true });
   const base = `/${kind}/${owner}/secrets`;
   return (
@@ -20,21 +17,7 @@ export function Secrets({ kind, owner, path }: Props) {
       <Loaded of={own}>
         {(found) =>
           found.length === 0 ? <Empty icon="key" title="There are no secrets here" /> : (
-            <table>
-              <thead><tr><th>Name</th><th>Of</th><th /></tr></thead>
-              <tbody>
-                {found.map((one) => {
-                  const mine = one.parent_path === path;
-                  return (
-                    <tr key={one.id} class={mine ? "" : "faint"}>
-                      <td class="grow"><strong><Text value={one.name} /></strong></td>
-                      <td>{mine ? "here" : <a href={groupHref(one.parent_path, { tab: "secrets" })}><Text value={one.parent_path} /></a>}</td>
-                      <td class="number">{mine && <><button type="button" class="small" onClick={() => edit(base, one, own.reload)}>Change…</button> <button type="button" class="small" aria-label={`Delete ${one.name}`} onClick={() => drop(base, one, own.reload)}><Icon name="trash" /></button></>}</td>
-                    </tr>
-                  );
-                })}
-              </tbody>
-            </table>
+            <Inherited entries={found} path={path} what="secret" base={base} lost={({ name }) => <>Tasks whose variables take <Text value={name} /> no longer get it.</>} edit={(one) => edit(base, one, own.reload)} reload={own.reload} />
           )
         }
       </Loaded>
@@ -57,19 +40,6 @@ function edit(base: string, secret: SecretView | null, reload: () => void): void
       });
       const body = { name, type: "internal", data: Object.fromEntries(pairs) as Record<string, string> };
       await (secret ? send("PUT", `${base}/${segment(secret.name)}`, body) : send("POST", base, body));
-      reload();
-    },
-  });
-}
-
-function drop(base: string, secret: SecretView, reload: () => void): void {
-  confirm({
-    title: "Delete this secret?",
-    text: <p>Tasks whose variables take <Text value={secret.name} /> no longer get it.</p>,
-    action: "Delete secret",
-    danger: true,
-    run: async () => {
-      await send("DELETE", `${base}/${segment(secret.name)}`);
       reload();
     },
   });

@@ -4,14 +4,11 @@ import { useGet } from "../../api/resource";
 import type { ConditionsView, VariableValueView, VariableView } from "../../api/types";
 import { ask } from "../../components/forms";
 import { Icon } from "../../components/icon";
-import { confirm } from "../../components/overlay";
 import { Empty, Loaded } from "../../components/parts";
 import { Mono, Text } from "../../components/text";
-import { groupHref } from "./index";
+import { Inherited, type Owner } from "./inherited";
 
-type Props = { kind: "projects" | "projectgroups"; owner: string; path: string };
-
-export function Variables({ kind, owner, path }: Props) {
+export function Variables({ kind, owner, path }: Owner) {
   const base = `/${kind}/${owner}/variables`;
   const own = useGet<VariableView[]>(base, { tree: true, removeoverridden: true });
   return (
@@ -20,22 +17,16 @@ export function Variables({ kind, owner, path }: Props) {
       <Loaded of={own}>
         {(found) =>
           found.length === 0 ? <Empty icon="tag" title="There are no variables here" /> : (
-            <table>
-              <thead><tr><th>Name</th><th>Takes</th><th>Of</th><th /></tr></thead>
-              <tbody>
-                {found.map((one) => {
-                  const mine = one.parent_path === path;
-                  return (
-                    <tr key={one.id} class={mine ? "" : "faint"}>
-                      <td><strong><Text value={one.name} /></strong></td>
-                      <td class="grow"><ol>{one.values.map((value, index) => <li key={index}><Mono value={`${value.secret_name}.${value.secret_var}`} /> <Source value={value} path={path} /> {when(value)}</li>)}</ol></td>
-                      <td>{mine ? "here" : <a href={groupHref(one.parent_path, { tab: "variables" })}><Text value={one.parent_path} /></a>}</td>
-                      <td class="number">{mine && <><button type="button" class="small" onClick={() => edit(base, one, own.reload)}>Change…</button> <button type="button" class="small" aria-label={`Delete ${one.name}`} onClick={() => drop(base, one, own.reload)}><Icon name="trash" /></button></>}</td>
-                    </tr>
-                  );
-                })}
-              </tbody>
-            </table>
+            <Inherited
+              entries={found}
+              path={path}
+              what="variable"
+              base={base}
+              more={{ heading: "Takes", cell: (one) => <ol>{one.values.map((value, index) => <li key={index}><Mono value={`${value.secret_name}.${value.secret_var}`} /> <Source value={value} path={path} /> {when(value)}</li>)}</ol> }}
+              lost={({ name }) => <>Tasks that ask for <Text value={name} /> no longer get a value of it.</>}
+              edit={(one) => edit(base, one, own.reload)}
+              reload={own.reload}
+            />
           )
         }
       </Loaded>
@@ -100,19 +91,6 @@ function edit(base: string, variable: VariableView | null, reload: () => void): 
     run: async ({ name = "", values = "" }) => {
       const body = { name, values: parsedValues(values) };
       await (variable ? send("PUT", `${base}/${segment(variable.name)}`, body) : send("POST", base, body));
-      reload();
-    },
-  });
-}
-
-function drop(base: string, variable: VariableView, reload: () => void): void {
-  confirm({
-    title: "Delete this variable?",
-    text: <p>Tasks that ask for <Text value={variable.name} /> no longer get a value of it.</p>,
-    action: "Delete variable",
-    danger: true,
-    run: async () => {
-      await send("DELETE", `${base}/${segment(variable.name)}`);
       reload();
     },
   });

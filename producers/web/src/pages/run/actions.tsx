@@ -1,9 +1,9 @@
 // What can be done with a run: approve, pause, resume, cancel, stop, restart, delete.
 import { send } from "../../api/client";
-import type { RunAnswer, RunShape, RunTaskShape } from "../../api/types";
+import type { CreateRunBody, RunAnswer, RunShape, RunTaskShape } from "../../api/types";
 import { href, navigate } from "../../app/router";
 import { Icon } from "../../components/icon";
-import { attempt, confirm, Menu, MenuItem } from "../../components/overlay";
+import { askDelete, attempt, confirm, Menu, MenuItem } from "../../components/overlay";
 import { Text } from "../../components/text";
 import { counted } from "../../text/time";
 
@@ -17,7 +17,8 @@ export async function approve(run: RunShape, task: RunTaskShape): Promise<void> 
   await attempt(() => send("PUT", `/runs/${run.id}/tasks/${task.id}/actions`, { action_type: "approve" }), "Approved");
 }
 
-async function restart(run: RunShape, body: { from_start?: boolean }): Promise<void> {
+/** Restarts a run, and shows the new one. */
+export async function restart(run: RunShape, body: CreateRunBody): Promise<void> {
   await attempt(async () => {
     const made = await send<RunAnswer>("POST", "/runs", { run_id: run.id, ...body });
     navigate(href(`/runs/${made.run.id}`));
@@ -53,7 +54,7 @@ export function Actions({ run, disabled }: { run: RunShape; disabled: boolean })
       <Menu label="More" icon="more" words={false}>
         <MenuItem icon="menu" href={href(`/runs/${run.id}/events`)}>Events of this run</MenuItem>
         <MenuItem icon="copy" href={href(`/runs/${run.id}/diff`)}>Compare with another run</MenuItem>
-        {!open && <><hr /><MenuItem icon="trash" danger disabled={disabled} onClick={() => askDelete(run)}>Delete run…</MenuItem></>}
+        {!open && <><hr /><MenuItem icon="trash" danger disabled={disabled} onClick={() => deleteRun(run)}>Delete run…</MenuItem></>}
       </Menu>
     </>
   );
@@ -80,15 +81,7 @@ function askCancel(run: RunShape): void {
   });
 }
 
-function askDelete(run: RunShape): void {
-  confirm({
-    title: "Delete this run?",
-    text: <p>Its logs and archives are removed, except those that other runs refer to. The events of the run stay in the log.</p>,
-    action: "Delete run",
-    danger: true,
-    run: async () => {
-      await send("DELETE", `/runs/${run.id}`);
-      navigate(href("/"));
-    },
-  });
+function deleteRun(run: RunShape): void {
+  const text = "Its logs and archives are removed, except those that other runs refer to. The events of the run stay in the log.";
+  askDelete({ what: "run", text, path: `/runs/${run.id}`, then: () => navigate(href("/")) });
 }

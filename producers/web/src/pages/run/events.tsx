@@ -2,14 +2,17 @@
 import { useMemo, useState } from "preact/hooks";
 import type { RunAnswer, RunCommit } from "../../api/types";
 import { href, query, setQuery } from "../../app/router";
+import { CommitEvents, CommitFacts } from "../../components/commit";
 import { Icon } from "../../components/icon";
 import { Empty, Failure, Note, PageHead, Skeleton, useTitle } from "../../components/parts";
-import { Actor, CopyButton, Mono, Text } from "../../components/text";
+import { Actor, Mono, Text } from "../../components/text";
+import { saidBy } from "../../text/commit";
 import { visible } from "../../text/safe";
 import { counted, duration, iso } from "../../text/time";
 import { zone } from "../../app/preferences";
-import { markOf, spaced } from "../time/marks";
+import { markOf } from "../time/marks";
 import { changesOf } from "./changes";
+import { told } from "./values";
 import { useRun, type Watch } from "./watch";
 
 /** Rows that are added at a time. */
@@ -63,7 +66,7 @@ function Commits({ watch, latest }: { watch: Watch; latest: RunAnswer }) {
 function within(commit: RunCommit, task: string, text: string): boolean {
   if (task && commit.task !== task) return false;
   if (!text) return true;
-  const all = [commit.aggregate, commit.actor, commit.task, commit.position, commit.commit, ...commit.events.map((one) => `${one.type} ${spaced(one.type)}`)];
+  const all = [commit.aggregate, commit.actor, commit.task, commit.position, commit.commit, saidBy(commit), ...commit.events.map((one) => one.type)];
   return all.some((one) => one.toLowerCase().includes(text));
 }
 
@@ -77,7 +80,7 @@ function Commit({ commit, watch, first }: { commit: RunCommit; watch: Watch; fir
         <span class="faint commit-number">{commit.number}</span>
         <time dateTime={commit.time} title={iso(new Date(commit.time), zone.value)}>{iso(new Date(commit.time), zone.value).slice(11, 23)}</time>
         <span class="faint commit-since">+{duration(since)}</span>
-        <strong class="cut">{commit.error ? <span class="failure"><Icon name="warning" /> <Text value={commit.error} /></span> : [...new Set(commit.events.map((one) => spaced(one.type)))].join(", ")}</strong>
+        <strong class="cut">{commit.error ? <span class="failure"><Icon name="warning" /> <Text value={commit.error} /></span> : saidBy(commit)}</strong>
         <span class="cut"><Text value={commit.task} /></span>
         <span class="faint cut"><Actor value={commit.actor} /></span>
       </summary>
@@ -91,16 +94,12 @@ function Opened({ commit, watch }: { commit: RunCommit; watch: Watch }) {
   const chain = useMemo(() => causes(commit, watch.replay.commits), [commit]);
   return (
     <div class="commit-open">
-      <dl class="facts">
-        <div><dt>Position</dt><dd><Mono value={commit.position} /> <CopyButton value={commit.position} label="Copy the position" /></dd></div>
-        <div><dt>Aggregate</dt><dd><Mono value={commit.aggregate} /> version {commit.version}</dd></div>
-        <div><dt>Commit</dt><dd><Mono value={commit.commit} /></dd></div>
-        <div><dt>Actor</dt><dd><Actor value={commit.actor} /></dd></div>
+      <CommitFacts commit={commit}>
         <div><dd><a href={href(`/runs/${watch.id}`, { at: commit.position, task: commit.task })}>Show the run at this moment</a></dd></div>
-      </dl>
+      </CommitFacts>
       <h3>Cause</h3>
       <ol class="causes">
-        {chain.map((one) => <li key={one.number}><strong>{[...new Set(one.events.map((event) => spaced(event.type)))].join(", ")}</strong> {one.task && <Text value={one.task} />} <span class="faint">by <Actor value={one.actor} />, {one.position}</span></li>)}
+        {chain.map((one) => <li key={one.number}><strong>{saidBy(one)}</strong> {one.task && <Text value={one.task} />} <span class="faint">by <Actor value={one.actor} />, {one.position}</span></li>)}
         <li class="faint">{chain.at(-1)?.cause || (chain.length === 0 && commit.cause) ? <>commit <Mono value={(chain.at(-1) ?? commit).cause} />, which is of another run</> : "a request"}</li>
       </ol>
       <h3>Changes</h3>
@@ -115,8 +114,7 @@ function Opened({ commit, watch }: { commit: RunCommit; watch: Watch }) {
           </tbody>
         </table>
       )}
-      <h3>Events</h3>
-      {commit.events.map((one, index) => <div key={index}><p><strong>{visible(one.type)}</strong></p><pre tabIndex={0}><Text value={JSON.stringify(one.data, null, 2)} /></pre></div>)}
+      <CommitEvents events={commit.events} />
       {commit.error && <Note icon="warning" tone="failed">This commit is set aside: <Text value={commit.error} /></Note>}
     </div>
   );
@@ -138,8 +136,4 @@ function label(path: readonly (string | number)[], watch: Watch): string {
 
 function valueAt(document: unknown, path: readonly (string | number)[]): unknown {
   return path.reduce<unknown>((found, key) => (found === null || typeof found !== "object" ? undefined : (found as Record<string, unknown>)[key]), document);
-}
-
-function told(value: unknown): string {
-  return value === undefined ? "–" : typeof value === "string" ? value || '""' : JSON.stringify(value);
 }

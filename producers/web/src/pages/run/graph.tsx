@@ -3,12 +3,11 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { RunAnswer, RunTaskShape } from "../../api/types";
 import { now } from "../../app/now";
 import { Icon } from "../../components/icon";
-import { Skeleton } from "../../components/parts";
 import { stateOf, taskState } from "../../components/state";
 import { Text } from "../../components/text";
 import { visible } from "../../text/safe";
 import { counted, duration } from "../../text/time";
-import type { Layout } from "./layout";
+import { layOut, type Layout } from "./layout";
 import { edges, orderedTasks } from "./tasks";
 
 /** Above this, a person asks for the drawing: it takes seconds, and a table says more. */
@@ -23,52 +22,35 @@ type Props = {
   at: string | null;
 };
 
-export function Graph({ answer, selected, hrefOf, at }: Props) {
-  const tasks = orderedTasks(answer.run);
+export function Graph(props: Props) {
+  const tasks = Object.keys(props.answer.run.tasks).length;
   const [asked, setAsked] = useState(false);
-  const layout = useLayout(answer, asked || tasks.length <= DRAWN);
-  const [frame, width] = useWidth();
-  if (!asked && tasks.length > DRAWN) {
-    return (
-      <div class="empty">
-        <p><strong>{counted(tasks.length, "task")}</strong></p>
-        <p class="faint">A graph of this size is hard to read; the table and the timeline show the same tasks.</p>
-        <button type="button" onClick={() => setAsked(true)}>Draw it anyway</button>
-      </div>
-    );
-  }
-  const scale = layout ? Math.max(MIN_SCALE, Math.min(1, width / layout.width)) : 1;
+  if (asked || tasks <= DRAWN) return <Drawing {...props} />;
   return (
-    <div class="graph" ref={frame} tabIndex={layout && layout.width * scale > width + 1 ? 0 : -1} role="group" aria-label="Graph of the tasks">
-      {layout ? (
-        <div style={{ width: `${layout.width * scale}px`, height: `${layout.height * scale}px` }}>
-          <div class="drawing" style={{ width: `${layout.width}px`, height: `${layout.height}px`, scale: String(scale) }} onKeyDown={(event) => move(event, layout)}>
-            <Edges layout={layout} answer={answer} />
-            {tasks.map((task) => <Node key={task.id} task={task} layout={layout} selected={task.name === selected} href={hrefOf(task)} at={at} />)}
-          </div>
-        </div>
-      ) : (
-        <Skeleton lines={4} />
-      )}
+    <div class="empty">
+      <p><strong>{counted(tasks, "task")}</strong></p>
+      <p class="faint">A graph of this size is hard to read; the table and the timeline show the same tasks.</p>
+      <button type="button" onClick={() => setAsked(true)}>Draw it anyway</button>
     </div>
   );
 }
 
-/** The layout of the run's graph; it follows from the run's configuration alone, so that no moment moves a task. */
-function useLayout(answer: RunAnswer, wanted: boolean): Layout | null {
-  const [layout, setLayout] = useState<Layout | null>(null);
-  const key = answer.run.id;
-  useEffect(() => {
-    if (!wanted) return;
-    let shown = true;
-    void import("./layout").then(({ layOut }) => {
-      if (shown) setLayout(layOut(orderedTasks(answer.run).map((one) => one.id), edges(answer)));
-    });
-    return () => {
-      shown = false;
-    };
-  }, [key, wanted]);
-  return layout;
+function Drawing({ answer, selected, hrefOf, at }: Props) {
+  const tasks = orderedTasks(answer.run);
+  // It follows from the run's configuration alone: no moment moves a task.
+  const layout = useMemo(() => layOut(tasks.map((one) => one.id), edges(answer)), [answer.run.id]);
+  const [frame, width] = useWidth();
+  const scale = Math.max(MIN_SCALE, Math.min(1, width / layout.width));
+  return (
+    <div class="graph" ref={frame} tabIndex={layout.width * scale > width + 1 ? 0 : -1} role="group" aria-label="Graph of the tasks">
+      <div style={{ width: `${layout.width * scale}px`, height: `${layout.height * scale}px` }}>
+        <div class="drawing" style={{ width: `${layout.width}px`, height: `${layout.height}px`, scale: String(scale) }} onKeyDown={(event) => move(event, layout)}>
+          <Edges layout={layout} answer={answer} />
+          {tasks.map((task) => <Node key={task.id} task={task} layout={layout} selected={task.name === selected} href={hrefOf(task)} at={at} />)}
+        </div>
+      </div>
+    </div>
+  );
 }
 
 function useWidth() {

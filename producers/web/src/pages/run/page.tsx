@@ -62,10 +62,7 @@ function Shown({ watch, answer, latest }: { watch: Watch; answer: RunAnswer; lat
         <div class="split">
           <section class="run-tasks" aria-label="Tasks">
             <div class="run-tools">
-              <Choice label="View" options={VIEWS} value={view} onChange={(value) => {
-                lastView.value = value;
-                navigate(link({ view: value }), { replace: true });
-              }} />
+              <Choice label="View" options={VIEWS} value={view} onChange={showView} />
               <Counts answer={answer} />
             </div>
             {view === "graph" && <Graph answer={answer} selected={selection?.task.name ?? ""} hrefOf={hrefOf} at={moment?.time ?? null} />}
@@ -88,6 +85,11 @@ function Shown({ watch, answer, latest }: { watch: Watch; answer: RunAnswer; lat
   );
 }
 
+function showView(view: View): void {
+  lastView.value = view;
+  navigate(link({ view }), { replace: true });
+}
+
 /** This page's address with other parameters; null removes one. */
 function link(changes: Record<string, string | null>): string {
   const found = new URLSearchParams(query.value);
@@ -100,10 +102,12 @@ function link(changes: Record<string, string | null>): string {
 
 function useTaskKeys(answer: RunAnswer, selection: Selection): void {
   const tasks = useMemo(() => orderedTasks(answer.run), [answer.run]);
+  const select = (task: RunTaskShape | undefined): void => {
+    if (task) navigate(link({ task: task.name, step: null, attempt: null }), { replace: true });
+  };
   const toTask = (by: number): void => {
     const index = tasks.findIndex((one) => one.id === selection?.task.id) + by;
-    const task = tasks[(index + tasks.length) % tasks.length];
-    if (task) navigate(link({ task: task.name, step: null, attempt: null }), { replace: true });
+    select(tasks[(index + tasks.length) % tasks.length]);
   };
   const toStep = (by: number): void => {
     if (!selection) return;
@@ -118,14 +122,10 @@ function useTaskKeys(answer: RunAnswer, selection: Selection): void {
   useKey("f", "Next failed task", () => {
     const failed = tasks.filter((one) => one.status === "failed");
     const index = failed.findIndex((one) => one.id === selection?.task.id);
-    const task = failed[(index + 1) % failed.length];
-    if (task) navigate(link({ task: task.name, step: null, attempt: null }), { replace: true });
+    select(failed[(index + 1) % failed.length]);
   });
   for (const [index, one] of VIEWS.entries()) {
-    useKey(String(index + 1), `Show the ${one.label.toLowerCase()}`, () => {
-      lastView.value = one.value;
-      navigate(link({ view: one.value }), { replace: true });
-    });
+    useKey(String(index + 1), `Show the ${one.label.toLowerCase()}`, () => showView(one.value));
   }
 }
 

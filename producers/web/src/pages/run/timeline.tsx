@@ -55,7 +55,7 @@ export function Timeline({ answer: { run }, selected, hrefOf, until }: Props) {
           ))}
         </div>
       </div>
-      {critical.size > 0 && <p class="faint small">The bold names are the critical path: the tasks that the length of the run follows from.</p>}
+      {critical.size > 0 && <p class="faint small">Bold names are the critical path: the run is as long as these tasks.</p>}
     </div>
   );
 }

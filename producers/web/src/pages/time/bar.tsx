@@ -52,7 +52,7 @@ export function TimeBar({ watch }: { watch: Watch }) {
           <>
             <span class="past-words">{`as of ${iso(new Date(moment.time), zone.value)} (${moment.commit.position}), ${duration(Date.parse(moment.time) - Date.parse(commits[0]?.time ?? ""))} after creation`}</span>
             <span class="faint">{words(moment.commit)}</span>
-            <a href={href(`${address.value.path}/diff`, { at: moment.commit.position })}>Compare with now</a>
+            <a href={href(`${address.value.path}/diff`, { vs: moment.commit.position })}>Compare with now</a>
           </>
         ) : (
           <span class="faint">{ended ? counted(count, "commit") : `live, ${counted(count, "commit")}`}</span>

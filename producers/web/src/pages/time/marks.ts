@@ -1,5 +1,6 @@
 // What the commits of a run are on the time bar: which of them matter, and what each says.
 import type { RunCommit } from "../../api/types";
+import { saidBy } from "../../text/commit";
 import { changesOf } from "../run/changes";
 import type { TimeScale } from "../run/time-scale";
 
@@ -19,13 +20,7 @@ export function markOf(commit: RunCommit): Mark | null {
 
 /** The events of a commit in a line: `task started: lint`. */
 export function words(commit: RunCommit): string {
-  const types = [...new Set(commit.events.map((one) => one.type))].map(spaced).join(", ");
-  return [types || commit.error, commit.task].filter(Boolean).join(": ");
-}
-
-/** `RunStarted` as `run started`, `ExecutorTaskStarted` as `task started`. */
-export function spaced(type: string): string {
-  return type.replace(/^ExecutorTask/, "Task").replace(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase();
+  return [saidBy(commit) || commit.error, commit.task].filter(Boolean).join(": ");
 }
 
 /** The number of the commit nearest to a place of the axis. */
