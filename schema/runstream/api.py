@@ -707,7 +707,7 @@ class StorageStatus(Answer, frozen=True):
     kinds: tuple[StoredKind, ...]
 
 
-class ParkedCommit(Answer, frozen=True):
+class ParkedCommitView(Answer, frozen=True):
     """A commit that could not be read or applied."""
 
     position: str
@@ -722,7 +722,7 @@ class ParkedCommit(Answer, frozen=True):
 class ParkedList(Answer, frozen=True):
     """Parked commits, in the order of the log."""
 
-    parked: tuple[ParkedCommit, ...]
+    parked: tuple[ParkedCommitView, ...]
     more: bool
     """Whether more follow behind the last one."""
 
@@ -765,7 +765,7 @@ class ParkedCommitDetail(Answer, frozen=True):
     subject: str
     stored_at: datetime
     headers: dict[str, str]
-    parked: ParkedCommit | None
+    parked: ParkedCommitView | None
     """None when it is no longer parked."""
     behind: tuple[str, ...]
     """Positions of later commits of its aggregate, parked behind it."""

@@ -1,8 +1,8 @@
 """Changes between two JSON documents: the paths whose values differ, and the paths that are gone.
 
 A path is a list of keys and indexes. Objects are compared key by key. Arrays are compared element by element where none
-is removed; otherwise the whole array is a change. So an index is at most the length of its array, and no removal is in
-an array.
+is removed; otherwise the whole array is a change, and so is an element that loses a key. So an index is at most the
+length of its array, and no removal is in an array.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ def _compare(before: Any, after: Any, at: Path, changes: list[Change], removals:
                 changes.append(((*at, key), value))
     elif isinstance(before, list | tuple) and isinstance(after, list | tuple) and len(before) <= len(after):
         for index, value in enumerate(after):
-            if index < len(before):
-                _compare(before[index], value, (*at, index), changes, removals)
-            else:
+            if index >= len(before):
                 changes.append(((*at, index), value))
+                continue
+            inside: tuple[list[Change], list[Path]] = [], []
+            _compare(before[index], value, (*at, index), *inside)
+            # An element that loses a key is a change as a whole: a path of removal has keys alone.
+            changes.extend([((*at, index), value)] if inside[1] else inside[0])
     elif type(before) is not type(after) or before != after:
         changes.append((at, after))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runstream.cli.connection import GlobalOptions, set_global_options
 from runstream.service.main import command_line
 from tests.cli.service import Service, service
 from tests.gateway.world import TOKEN
@@ -29,6 +30,12 @@ Command = Callable[..., Outcome]
 def served() -> Iterator[Service]:
     with service() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_global_options() -> None:
+    """Forget the options that an earlier test gave before its command."""
+    set_global_options(GlobalOptions())
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from runstream.ids import new_id
 from runstream.jetstream.messaging import Questions
 from runstream.log.jetstream import open_log
 from runstream.log.port import Log
-from runstream.projections.fsck import FsckReport
+from runstream.projections.fsck import FsckFindings
 from runstream.projections.parked import list_parked, skip_commit
 from runstream.service.stalls import Consumed
 from runstream.skips import hash_of
@@ -68,7 +68,7 @@ async def perform(store: ConfigStore, *commands: tuple[object, ...]) -> None:
 
 
 async def differences(database: Database, log: Log) -> list[str]:
-    report = FsckReport()
+    report = FsckFindings()
     await fsck_config(database, log, report)
     return [str(one) for one in report.differences]
 

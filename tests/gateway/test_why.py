@@ -80,6 +80,8 @@ def place(servers: Servers, tmp_path: Path) -> Place:
 async def test_another_run_of_its_group_has_not_ended(place: Place) -> None:
     async with place() as here:
         first, _, third = [await here.around.create(ONE) for _ in range(3)]
+        while (await here.client.runs.get(first)).phase != "running":
+            await here.around.nats.flush()
         reason = await here.reason(third, "group")
         assert (reason.details["run"], reason.details["before"]) == (first, 2)
         assert reason.message == "run /project/p/1 of its group is running, and 1 more run before it"

@@ -23,7 +23,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
-from runstream.projections.fsck import FsckReport, fsck
+from runstream.projections.fsck import FsckFindings, fsck
 from runstream.projections.parked import parked_at
 from runstream.projections.rebuild import rebuild
 from runstream.snapshots.compare import Comparison, compare
@@ -100,7 +100,7 @@ class Rig:
                 )
         return path
 
-    async def fsck(self) -> FsckReport:
+    async def fsck(self) -> FsckFindings:
         async with self.log() as log:
             return await fsck(self.database, log)
 

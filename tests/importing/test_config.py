@@ -26,7 +26,7 @@ from runstream.importing.importer import ImportPart, import_snapshot, of_service
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.projections.fsck import FsckReport
+from runstream.projections.fsck import FsckFindings
 from runstream.snapshots.export import export, plan
 from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.verify import verify
@@ -88,7 +88,7 @@ class ConfigRig:
         return await import_snapshot([ImportPart(self.place, self.parked.hold, snapshot)], None, silent)
 
     async def differences(self) -> list[str]:
-        report = FsckReport()
+        report = FsckFindings()
         async with self.log() as log:
             await fsck_config(self.place.database, log, report)
         return [str(one) for one in report.differences]

@@ -31,7 +31,7 @@ async def test_every_kept_snapshot_is_imported(
     path: Path, servers: Servers, storage: ObjectStorage, tmp_path: Path
 ) -> None:
     with open_snapshot(path) as snapshot:
-        manifest, partitions = snapshot.manifest, snapshot.header.partitions
+        manifest, partitions, config = snapshot.manifest, snapshot.header.partitions, snapshot.also
     async with rig(servers, partitions) as around:
         done = await around.run_import(path, storage)
         assert (done.commits, done.parked) == (manifest.commits, len(manifest.parked))
@@ -39,7 +39,8 @@ async def test_every_kept_snapshot_is_imported(
         await around.rebuild()
         assert await around.differences() == []
         # What was written stays as it was written: upcasting is reading.
-        assert compared(path, await around.export(tmp_path / "again")).differences == []
+        others = ["only the first has the log of config"] if config else []
+        assert compared(path, await around.export(tmp_path / "again")).differences == others
 
 
 def renamed(event: EventData) -> list[EventData]:

@@ -11,7 +11,7 @@ from runstream.commits import Head, NewCommit, StoredCommit
 from runstream.database import Database, Transaction
 from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.events.run import RunStarted
-from runstream.projections.fsck import FsckReport, fsck
+from runstream.projections.fsck import FsckFindings, fsck
 from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.domain.world import START, World
@@ -75,7 +75,7 @@ class Projected:
 
         assert await self.database.transaction(work) >= 1
 
-    async def check(self) -> FsckReport:
+    async def check(self) -> FsckFindings:
         return await fsck(self.database, self.log)
 
     async def only_difference(self) -> str:

@@ -10,11 +10,11 @@ from runstream.configstore.reading import fold_up_to
 from runstream.configstore.rows import PROJECTION, Key, config_rows, parked_rows
 from runstream.database.database import Database
 from runstream.log.port import ReadableLog
-from runstream.projections.fsck import FSCK_SECONDS, Difference, FsckReport, compare
+from runstream.projections.fsck import FSCK_SECONDS, FsckFindings, RowDifference, compare
 from runstream.tables import ConfigRow, ParkedRow, Row
 
 
-async def fsck_config(database: Database, log: ReadableLog, report: FsckReport) -> None:
+async def fsck_config(database: Database, log: ReadableLog, report: FsckFindings) -> None:
     """Add the differences between the rows of the config service and its log to a report.
 
     Raises InternalError when log or database fail.
@@ -30,12 +30,12 @@ async def fsck_config(database: Database, log: ReadableLog, report: FsckReport) 
         listed = [parked[name] for name in ParkedRow._fields]
         aside = await transaction.rows(select(*listed).where(parked.projection == PROJECTION))
     if checkpoint is not None and checkpoint["epoch"] != log.epoch:
-        report.add([Difference("checkpoints", (PROJECTION,), "epoch", log.epoch, checkpoint["epoch"])])
+        report.add([RowDifference("checkpoints", (PROJECTION,), "epoch", log.epoch, checkpoint["epoch"])])
         return
     sequence = 0 if checkpoint is None else checkpoint["sequence"]
     end = await log.end(PARTITION, at_least=sequence)
     if sequence > end:
-        report.add([Difference("checkpoints", (PROJECTION,), "sequence", end, sequence)])
+        report.add([RowDifference("checkpoints", (PROJECTION,), "sequence", end, sequence)])
         return
     fold = await fold_up_to(log, sequence)
     rows: dict[Key, Row] = {**config_rows(fold)}

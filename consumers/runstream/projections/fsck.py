@@ -53,7 +53,7 @@ R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """A value or a row that differs from the log."""
 
     table: str
@@ -115,7 +115,7 @@ class Differences(Generic[D]):
 
 
 @dataclass(slots=True)
-class FsckReport(Differences[Difference]):
+class FsckFindings(Differences[RowDifference]):
     """The result of comparing log and projection."""
 
     commits: int = 0
@@ -126,23 +126,23 @@ class FsckReport(Differences[Difference]):
         return [*self.summary(), f"{counted(self.commits, 'commit')}, {counted(self.rows, 'row')}: {self.verdict}"]
 
 
-def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> Iterator[Difference]:
+def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> Iterator[RowDifference]:
     """Yield the differences between the rows of one table, by key."""
     for key, expected in log.items():
         found = database.get(key)
         if found is None:
-            yield Difference(table, key, "", A_ROW, NO_ROW)
+            yield RowDifference(table, key, "", A_ROW, NO_ROW)
         elif found != expected:
             for column, wanted, there in zip(expected._fields, expected, found, strict=True):
                 if wanted != there:
-                    yield Difference(table, key, column, wanted, there)
+                    yield RowDifference(table, key, column, wanted, there)
     yield from unexpected(table, database.keys() - log.keys())
 
 
-def unexpected(table: str, keys: Iterable[Key]) -> Iterator[Difference]:
+def unexpected(table: str, keys: Iterable[Key]) -> Iterator[RowDifference]:
     """Yield a difference for each row that the log does not have."""
     for key in sorted(keys, key=str):
-        yield Difference(table, key, "", NO_ROW, A_ROW)
+        yield RowDifference(table, key, "", NO_ROW, A_ROW)
 
 
 def _shown(value: object) -> str:
@@ -262,7 +262,7 @@ MAX_CONFIGS = 2000
 class PartitionCheck:
     """The check of one partition: folds it up to its checkpoint and compares aggregates as soon as they are final."""
 
-    def __init__(self, rows: PartitionRows, log: Log, report: FsckReport) -> None:
+    def __init__(self, rows: PartitionRows, log: Log, report: FsckFindings) -> None:
         self._rows = rows
         self._log = log
         self._report = report
@@ -305,7 +305,7 @@ class PartitionCheck:
         return False
 
     def _differs(self, table: str, column: str, log: object, database: object) -> None:
-        self._report.add([Difference(table, (self._rows.partition,), column, log, database)])
+        self._report.add([RowDifference(table, (self._rows.partition,), column, log, database)])
 
     async def _fold_up_to(self, last: int) -> None:
         self._fold.skips = await read_skips(self._log, self._rows.partition, last)
@@ -358,7 +358,9 @@ class PartitionCheck:
             if isinstance(item, StoredCommit) and self._is_of_final(item.commit):
                 address = item.commit.address
                 table = "runs" if address.kind == "run" else "executor_tasks"
-                self._report.add([Difference(table, (address.id,), "version", item.commit.version, "an earlier one")])
+                self._report.add(
+                    [RowDifference(table, (address.id,), "version", item.commit.version, "an earlier one")]
+                )
                 self._fold.after = item.position.sequence
             else:
                 yield item
@@ -501,14 +503,14 @@ FSCK_SECONDS = 4 * 3600.0
 
 
 async def fsck(
-    database: Database, log: Log, partitions: Sequence[int] | None = None, report: FsckReport | None = None
-) -> FsckReport:
+    database: Database, log: Log, partitions: Sequence[int] | None = None, report: FsckFindings | None = None
+) -> FsckFindings:
     """Compare the projection with the log, in all partitions or in these.
 
     Ignores commits behind a partition's checkpoint. A given `report` is filled meanwhile. Raises InternalError when log
     or database fail.
     """
-    report = FsckReport() if report is None else report
+    report = FsckFindings() if report is None else report
     for partition in range(log.partitions) if partitions is None else partitions:
         async with database.snapshot(timeout=FSCK_SECONDS) as transaction:
             rows = PartitionRows(transaction, partition)

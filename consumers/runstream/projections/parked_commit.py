@@ -18,7 +18,7 @@ from runstream.subjects import aggregate_of
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCommit:
     """A commit that is parked or was skipped."""
 
     message: RawMessage
@@ -30,7 +30,7 @@ class Found:
     """None unless it was skipped."""
 
 
-async def find(log: Log, database: Database, position: Position) -> Found:
+async def find(log: Log, database: Database, position: Position) -> FoundCommit:
     """Return the commit. Raise NotExistError when it is neither parked nor skipped."""
     async with database.snapshot() as transaction:
         parked = await list_parked(transaction, position.partition, position.epoch, projection=log.subjects.service)
@@ -43,12 +43,12 @@ async def find(log: Log, database: Database, position: Position) -> Found:
     if not there or (one is None and decided is None):
         raise not_parked(position)
     behind = [each.position for each in parked if one is not None and each.aggregate == one.aggregate]
-    return Found(message, one, tuple(each for each in behind if each > position), decided)
+    return FoundCommit(message, one, tuple(each for each in behind if each > position), decided)
 
 
-def parked_answer(one: ParkedCommit) -> api.ParkedCommit:
+def parked_answer(one: ParkedCommit) -> api.ParkedCommitView:
     """Return a parked commit as the API shows it."""
-    return api.ParkedCommit(str(one.position), one.subject, one.aggregate, one.reason, one.at)
+    return api.ParkedCommitView(str(one.position), one.subject, one.aggregate, one.reason, one.at)
 
 
 def skipped_answer(one: SkipDecision) -> api.SkippedCommit:
@@ -58,7 +58,7 @@ def skipped_answer(one: SkipDecision) -> api.SkippedCommit:
     )
 
 
-def detail_answer(found: Found) -> api.ParkedCommitDetail:
+def detail_answer(found: FoundCommit) -> api.ParkedCommitDetail:
     """Return the commit as the API shows it; one of `json`, `text` and `base64` of its body is not null."""
     message = found.message
     json, text, base64 = body_of(message)

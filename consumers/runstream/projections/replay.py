@@ -28,7 +28,7 @@ from runstream.subjects import is_decision
 
 
 class RunReplay:
-    """The history of a run (see `runstream.gateway.reads.RunHistory`)."""
+    """The history of a run (see `runstream.gateway.reads.ReadHistory`)."""
 
     def __init__(self, log: Log, read: RunMessages, kept: Mapping[str, ExecutorTask]) -> None:
         """`kept` are the executor tasks of earlier runs whose outcome the run keeps."""

@@ -19,7 +19,7 @@ from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.streams import described
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
-from runstream.projections.fsck import FsckReport, fsck
+from runstream.projections.fsck import FsckFindings, fsck
 from runstream.retention.checking import ObjectsCheck, ObjectsReport
 from runstream.service.connections import Connections, connected
 from runstream.service.stalls import Consumed
@@ -30,7 +30,7 @@ from runstream.settings import Settings
 class Found:
     """What was compared, and what differs."""
 
-    rows: FsckReport
+    rows: FsckFindings
     archive: ArchiveReport | None
     """The archive of runs; None with --no-archive."""
     config_archive: ArchiveReport | None
@@ -53,7 +53,7 @@ async def check_everything(
     *,
     with_archive: bool,
     with_objects: bool,
-    report: FsckReport | None = None,
+    report: FsckFindings | None = None,
 ) -> Found:
     """Compare all of it, or these partitions. A given `report` is filled meanwhile. Raises RunstreamError."""
     async with connected(settings, "runstream fsck", pool_size=2) as at:

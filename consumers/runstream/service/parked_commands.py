@@ -25,7 +25,7 @@ from runstream.projections.parked import (
     request_retry,
     skip_commit,
 )
-from runstream.projections.parked_commit import Found, body_of, find
+from runstream.projections.parked_commit import FoundCommit, body_of, find
 from runstream.service.configuration import OfService, ServerOptions, settings_of
 from runstream.service.connections import connected, migrated_database
 from runstream.service.servers import reached
@@ -50,7 +50,7 @@ _SKIPPED: dict[Column, Callable[[SkipDecision], Cell]] = {
 }
 
 
-def lines_of(found: Found) -> list[str]:
+def lines_of(found: FoundCommit) -> list[str]:
     """Return the commit as lines for people."""
     message = found.message
     lines = [
@@ -75,7 +75,7 @@ def lines_of(found: Found) -> list[str]:
     return [*lines, f"body       {counted(len(message.data), 'byte')}; {kind}:", shown]
 
 
-def json_of(found: Found) -> dict[str, object]:
+def json_of(found: FoundCommit) -> dict[str, object]:
     """Return the commit as JSON values; one of `json`, `text` and `base64` of the body is not null."""
     message, parked, one = found.message, found.parked, found.decided
     json, text, base64 = body_of(message)
@@ -211,7 +211,7 @@ async def _decided(settings: Settings, service: str) -> list[SkipDecision]:
         return await list_skip_decisions(servers.log)
 
 
-async def _find(settings: Settings, service: str, position: Position) -> Found:
+async def _find(settings: Settings, service: str, position: Position) -> FoundCommit:
     async with connected(settings, _CLIENT, service=service) as servers:
         return await find(servers.log, servers.database, position)
 

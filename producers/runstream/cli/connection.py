@@ -27,7 +27,20 @@ if TYPE_CHECKING:  # only commands that talk to a service import HTTP
 
 _OF_ANY_SERVICE = frozenset(
     (
-        *("run", "log", "cache", "storage", "executor", "events", "maintenance", "env", "status", "export", "import"),
+        *(
+            "run",
+            "log",
+            "cache",
+            "storage",
+            "executor",
+            "events",
+            "maintenance",
+            "env",
+            "status",
+            "export",
+            "import",
+            "page",
+        ),
         *("user", "org", "projectgroup", "project", "directrun", "remotesource", "audit"),
     )
 )

@@ -16,7 +16,7 @@ from runstream.api import Health, Readiness, Service, StorageStatus
 from runstream.client.audit import Audit
 from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
-from runstream.client.operations import Caches, Checks, Executors, MaintenanceMode, Parked, Snapshots
+from runstream.client.operations import Caches, Checks, Executors, MaintenanceMode, ParkedClient, Snapshots
 from runstream.client.organizations import Organizations
 from runstream.client.owned_runs import OwnedRuns
 from runstream.client.projects import ProjectGroups, Projects
@@ -59,7 +59,7 @@ class Client:
         self._executors = Executors(self._session)
         self._caches = Caches(self._session)
         self._snapshots = Snapshots(self._session)
-        self._parked = Parked(self._session)
+        self._parked = ParkedClient(self._session)
         self._checks = Checks(self._session)
         self._maintenance = MaintenanceMode(self._session)
         self._users = Users(self._session)
@@ -124,7 +124,7 @@ class Client:
         return self._maintenance
 
     @property
-    def parked(self) -> Parked:
+    def parked(self) -> ParkedClient:
         """List, show, retry and skip parked commits."""
         return self._parked
 

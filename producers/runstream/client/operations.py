@@ -78,7 +78,7 @@ class Caches:
         await self._session.write("DELETE", path, None, type(None))
 
 
-class Parked:
+class ParkedClient:
     """Operations on parked commits: those that could not be read or applied; `service` is `runs` or `config`."""
 
     def __init__(self, session: Session) -> None:

@@ -248,7 +248,7 @@ _OWNERS = {"roots": "counter_group", "leaves": '"group"', "nested_roots": "count
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _RunSource:
     """The runs that one index gives, and what it does not answer of the query."""
 
     condition: str = "true"
@@ -373,7 +373,7 @@ class Listing:
         every = Listing(replace(self.query, phases=(), results=(), start=0, ascending=False), self.nested)
         return text(" UNION ALL ".join(map(every._counted, every._sources(by_state=True)))), every.values
 
-    def _counted(self, source: _Source) -> str:
+    def _counted(self, source: _RunSource) -> str:
         simple = not (self.query.name or self.query.text or self.query.waiting_approval or self.query.last_run)
         bound = (2 if source.success else 1) * MAX_COUNT + 1 if simple else _COUNT_SCANNED
         window = "OFFSET 0" if source.few else f"ORDER BY sequence DESC LIMIT {bound}"
@@ -398,12 +398,12 @@ class Listing:
         sign = ">" if self.query.ascending else "<"
         return f"AND sequence {sign} :start" if self.query.start else ""
 
-    def _window(self, source: _Source) -> str:
+    def _window(self, source: _RunSource) -> str:
         if source.few:
             return f"{self._after} OFFSET 0"  # planned by itself: not in the order of all runs
         return f"{self._after} ORDER BY sequence {self._order} LIMIT {self._scanned if source.bounded else ':limit'}"
 
-    def _sources(self, *, by_state: bool = False) -> Iterator[_Source]:
+    def _sources(self, *, by_state: bool = False) -> Iterator[_RunSource]:
         """Return the sources of the list; with `by_state` those that tell states apart even if all are wanted."""
         query = self.query
         some_states = [_IN_STATES.replace("{runs}", "runs")] if query.phases or query.results else []
@@ -419,20 +419,20 @@ class Listing:
                     if name == "commit" and "number" in self._few
                     else []
                 )
-                yield _Source(_FEW[name], others=(*rest, *again), few=True)
+                yield _RunSource(_FEW[name], others=(*rest, *again), few=True)
             if self._by_name:
-                yield _Source(f"{tables.INDEXED_NAME} = :name_start", others=rest)
+                yield _RunSource(f"{tables.INDEXED_NAME} = :name_start", others=rest)
             return
         for owner in self._owners or [""]:
             chosen = f"{_OWNERS[owner]} = owner.value" if owner else "true"
             rest = (*others, *([_BELOW] if owner == "nested_roots" else within if self._anywhere else []))
             if not some_states and not by_state:
-                yield _Source(chosen, owner, others=rest)
+                yield _RunSource(chosen, owner, others=rest)
                 continue
             if self._rare:
-                yield _Source(f"{chosen} AND {_OF_STATE}", owner, by_state=True, others=rest)
+                yield _RunSource(f"{chosen} AND {_OF_STATE}", owner, by_state=True, others=rest)
             if self._success:
-                yield _Source(chosen, owner, success=True, others=rest)
+                yield _RunSource(chosen, owner, success=True, others=rest)
 
     def _is_last(self) -> str:
         """Return the condition that no later run of the group matches (runs_by_group, runs_by_group_and_state)."""

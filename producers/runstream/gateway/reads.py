@@ -37,7 +37,7 @@ from runstream.log.port import Log
 from runstream.log.runs import locate_run, require_not_deleted
 
 
-class RunHistory(Protocol):
+class ReadHistory(Protocol):
     """The history of one run up to now, and on from there."""
 
     partition: int
@@ -59,7 +59,7 @@ class RunHistory(Protocol):
 class PastRuns(Protocol):
     """Runs as they were at earlier points of the log."""
 
-    async def history(self, run_id: str) -> RunHistory:
+    async def history(self, run_id: str) -> ReadHistory:
         """Return the history of a run, also of a deleted one. Raises NotExistError."""
 
     async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:

@@ -120,11 +120,11 @@ class ServedFsck:
 
 async def _checked(work: tuple[Settings, FsckBody], tell: OnDone) -> dict[str, object]:
     """Run the check; this is the other process."""
-    from runstream.projections.fsck import FsckReport
+    from runstream.projections.fsck import FsckFindings
     from runstream.service.checking import check_everything, values_of
 
     settings, wanted = work
-    report, told = FsckReport(), 0
+    report, told = FsckFindings(), 0
     objects = wanted.archive and not wanted.partitions if wanted.objects is None else wanted.objects
     checking = asyncio.ensure_future(
         check_everything(

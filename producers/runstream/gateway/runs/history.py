@@ -25,7 +25,7 @@ from runstream.commits import Position
 from runstream.database.runs import ReadRun, RunMoment
 from runstream.gateway.errors import error_entry
 from runstream.gateway.events import next_or_comment, sent_event
-from runstream.gateway.reads import RunHistory
+from runstream.gateway.reads import ReadHistory
 from runstream.gateway.responses import RunHistoryAnswer, run_answer, run_with, task_answer
 from runstream.gateway.streaming import SendBytes
 from runstream.json_changes import Change, Path, differences
@@ -111,7 +111,7 @@ _KINDS = {"lost": "executor_lost", "timeout": "timeout", "retention": "retention
 """The kinds of the causes that schedulers name."""
 
 
-async def history_answer(history: RunHistory, first: int, count: int) -> RunHistoryAnswer:
+async def history_answer(history: ReadHistory, first: int, count: int) -> RunHistoryAnswer:
     """Return up to `count` commits of the history, from the number `first` on, and the run after the first of them."""
     answers, causes, base, last, size = AnswerChanges(), Causes(), None, None, 0
     commits: list[api.RunCommit] = []
@@ -142,7 +142,7 @@ async def history_answer(history: RunHistory, first: int, count: int) -> RunHist
     )
 
 
-async def write_history(history: RunHistory, after: Position | None, send: SendBytes) -> None:
+async def write_history(history: ReadHistory, after: Position | None, send: SendBytes) -> None:
     """Send the history as events: from its beginning, or behind a commit of it; a comment while the run is quiet.
 
     It ends with the run. A failure ends it with an event `error`.
@@ -154,7 +154,7 @@ async def write_history(history: RunHistory, after: Position | None, send: SendB
         await send(sent_event("error", msgspec.json.encode([error_entry(error, detailed=False)])))
 
 
-async def _write(history: RunHistory, after: Position | None, send: SendBytes) -> None:
+async def _write(history: ReadHistory, after: Position | None, send: SendBytes) -> None:
     first = (history.number_of(after) or 0) + 1 if after is not None else 1
     answers, causes, ended, unsent = AnswerChanges(), Causes(), False, list[bytes]()
 

@@ -708,15 +708,6 @@ export type ParkedActionBody = {
   reason: string;
 };
 
-/** A commit that could not be read or applied. */
-export type ParkedCommit = {
-  position: string;
-  subject: string;
-  aggregate: string;
-  reason: string;
-  at: string;
-};
-
 /** A commit that is parked or was skipped, as it is in the log. */
 export type ParkedCommitDetail = {
   position: string;
@@ -724,15 +715,24 @@ export type ParkedCommitDetail = {
   subject: string;
   stored_at: string;
   headers: Record<string, string>;
-  parked: ParkedCommit | null;
+  parked: ParkedCommitView | null;
   behind: readonly string[];
   skipped: SkippedCommit | null;
   body: CommitBody;
 };
 
+/** A commit that could not be read or applied. */
+export type ParkedCommitView = {
+  position: string;
+  subject: string;
+  aggregate: string;
+  reason: string;
+  at: string;
+};
+
 /** Parked commits, in the order of the log. */
 export type ParkedList = {
-  parked: readonly ParkedCommit[];
+  parked: readonly ParkedCommitView[];
   more: boolean;
 };
 

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { send } from "../../api/client";
 import { useGet } from "../../api/resource";
-import type { ParkedCommit, ParkedList, SkippedList } from "../../api/types";
+import type { ParkedCommitView, ParkedList, SkippedList } from "../../api/types";
 import { ask } from "../../components/forms";
 import { attempt } from "../../components/overlay";
 import { Choice, Empty, Loaded } from "../../components/parts";
@@ -57,7 +57,7 @@ export function Parked() {
   );
 }
 
-function skip(commit: ParkedCommit, service: string, reload: () => void): void {
+function skip(commit: ParkedCommitView, service: string, reload: () => void): void {
   ask({
     title: "Skip this commit?",
     action: "Skip commit",
