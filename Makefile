@@ -19,7 +19,7 @@ IMAGE_PACKAGES := python3,python3-venv,ca-certificates,git,openssh-client,binuti
 WHEEL_PLATFORMS := $(foreach tag,manylinux1 manylinux2010 manylinux2014 \
   $(foreach glibc,5 12 17 24 26 27 28 31 34 35,manylinux_2_$(glibc)),$(tag)_$(shell uname -m)) any
 
-.PHONY: help setup demo demo-containers serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs web web-check lock clean
+.PHONY: help setup demo demo-containers serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs web web-check screenshots lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -144,6 +144,9 @@ web: setup $(WEB)/node_modules/.package-lock.json ## build the page from produce
 
 web-check: $(WEB)/node_modules/.package-lock.json ## types and unit tests of the page, and that the committed files are those of its sources
 	cd $(WEB) && node node_modules/typescript/bin/tsc --noEmit && node test.mjs && node build.mjs --check
+
+screenshots: setup ## take the pictures of the documents; needs chromium
+	$(BIN)/python -m tests.page.screenshots
 
 lock: setup ## pin the requirements again
 	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --no-strip-extras --no-emit-index-url \

@@ -27,21 +27,8 @@ if TYPE_CHECKING:  # only commands that talk to a service import HTTP
 
 _OF_ANY_SERVICE = frozenset(
     (
-        *(
-            "run",
-            "log",
-            "cache",
-            "storage",
-            "executor",
-            "events",
-            "maintenance",
-            "env",
-            "status",
-            "export",
-            "import",
-            "page",
-        ),
-        *("user", "org", "projectgroup", "project", "directrun", "remotesource", "audit"),
+        *("run", "log", "cache", "storage", "executor", "events", "maintenance", "env", "status", "export", "import"),
+        *("user", "org", "projectgroup", "project", "directrun", "remotesource", "audit", "page"),
     )
 )
 """The first words of commands that take --url or --data-dir."""
