@@ -131,3 +131,13 @@ async def test_an_administrator_creates_users_and_gives_them_links(tab: Page, si
     dialog = tab.get_by_role("dialog")
     await dialog.get_by_role("button", name="Make link").click()
     assert "/ui/login#" in await dialog.locator("pre").inner_text()
+
+
+async def test_a_name_that_leads_above_is_refused(site: Site, browser: Browser) -> None:
+    async with tab_of(site, browser, "lo") as tab:
+        await site.client.organizations.create("knots")
+        await site.client.users.update("lo", admin=True)
+        await tab.goto("/ui/orgs/knots")
+        await tab.reload()
+        dialog = await fill(tab, "Add member", "Add member", User="..")
+        await dialog.get_by_role("alert").get_by_text("is no name").wait_for()

@@ -81,8 +81,9 @@ export async function send<T = void>(method: "POST" | "PUT" | "PATCH" | "DELETE"
   return (text ? JSON.parse(text) : undefined) as T;
 }
 
-/** One segment of a path. */
+/** One segment of a path; raises ApiError for one that a browser would take for the place above. */
 export function segment(text: string): string {
+  if (/^\.{0,2}$/.test(text)) throw new ApiError(0, "", `“${text}” is no name`);
   return encodeURIComponent(text);
 }
 

@@ -66,12 +66,13 @@ function Export() {
   );
 }
 
+type Imported = { dry: boolean; commits: number; runs: number };
 type Progress = { step?: string; done?: number; total?: number };
 
 function Import({ done }: { done: () => void }) {
   const [progress, setProgress] = useState<Progress | null>(null);
   const [failure, setFailure] = useState<ApiError | null>(null);
-  const [result, setResult] = useState<Record<string, unknown> | null>(null);
+  const [result, setResult] = useState<Imported | null>(null);
   const [file, setFile] = useState<File | null>(null);
   const input = useRef<HTMLInputElement>(null);
   const run = async (dry: boolean): Promise<void> => {
@@ -86,7 +87,7 @@ function Import({ done }: { done: () => void }) {
         const [error] = last.error as { code: string; message: string; hint: string }[];
         throw new ApiError(400, error?.code ?? "", error?.message ?? "the import failed", error?.hint ?? "");
       }
-      setResult((last.result ?? last) as Record<string, unknown>);
+      setResult(last.result as Imported);
       done();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -114,18 +115,13 @@ function Import({ done }: { done: () => void }) {
         </div>
       )}
       {failure && <Failure error={failure} />}
-      {result && <Note icon="check" tone="running"><p>{result.dry === true ? "The file can be imported." : "The file is imported."}</p><Report of={result} /></Note>}
+      {result && <Note icon="check" tone="running">{result.dry ? "The file can be imported" : "The file is imported"}: {counted(result.commits, "commit")}, {counted(result.runs, "run")}.</Note>}
     </section>
   );
 }
 
 const LINES = "application/x-ndjson";
 const SNAPSHOT = "application/x-tar";
-
-function Report({ of: report }: { of: Record<string, unknown> }) {
-  const shown = Object.entries(report).filter(([, value]) => typeof value === "number" || (typeof value === "string" && value));
-  return <dl class="facts">{shown.map(([name, value]) => <div key={name}><dt>{name.replaceAll("_", " ")}</dt><dd><Text value={typeof value === "number" ? value.toLocaleString("en") : String(value)} /></dd></div>)}</dl>;
-}
 
 /** Reads lines of JSON; reports each, and returns the last one. */
 async function lastLine(response: Response, report: (progress: Progress) => void): Promise<Record<string, unknown>> {
