@@ -17,7 +17,10 @@ from runstream.service.main import main
 try:
     main()
 except SystemExit as ended:
-    print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    # Not RUSAGE_SELF: that begins with the memory of the process that started this one.
+    with open("/proc/self/status") as status:
+        own = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
     raise
 """
 STAR = b"def main(ctx):\n"
