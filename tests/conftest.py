@@ -41,6 +41,12 @@ from tests.servers import Servers
 TEST_SECONDS = 60
 CLOSING_SECONDS = 30
 """Seconds that a timed-out test may take to clean up."""
+PHASE_SECONDS = 300
+"""Seconds that a test's fixtures, or a test that is not a coroutine, may take."""
+
+
+TERMINAL = pytest.StashKey[int]()
+"""The error output as it is before pytest captures it: where the process stood when it did not go on."""
 
 
 class _Server(Protocol):
@@ -61,15 +67,39 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 def _bounded(test: Callable[..., Coroutine[Any, Any, None]], seconds: int) -> Callable[..., Coroutine[Any, Any, None]]:
     @functools.wraps(test)
     async def bounded(**arguments: object) -> None:
-        # A test that blocks the loop, or a task of it that ignores its end, would hang for ever: that ends the session.
-        faulthandler.dump_traceback_later(seconds + CLOSING_SECONDS, exit=True)
-        try:
-            async with asyncio.timeout(seconds):
-                await test(**arguments)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        async with asyncio.timeout(seconds):
+            await test(**arguments)
 
     return bounded
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Bound what prepares a test."""
+    return (yield from _ends_in(item, PHASE_SECONDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Bound a test that blocks its loop, a task of it that ignores its end, and a test that is no coroutine."""
+    mark = item.get_closest_marker("seconds")
+    seconds = PHASE_SECONDS if mark is None else max(PHASE_SECONDS, int(mark.args[0]) + CLOSING_SECONDS)
+    return (yield from _ends_in(item, seconds))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Bound what cleans up after a test."""
+    return (yield from _ends_in(item, PHASE_SECONDS))
+
+
+def _ends_in(item: pytest.Item, seconds: int) -> Iterator[None]:
+    """End the process, and say where each thread of it stood, when a phase of a test takes longer than this."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[TERMINAL])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +114,7 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks."""
+    config.stash[TERMINAL] = os.dup(2)
     gc.disable()  # until the tests are collected: no module of theirs is garbage
     settings.load_profile("busy")
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
