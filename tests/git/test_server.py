@@ -416,15 +416,17 @@ async def test_a_git_that_is_killed_leaves_nothing_of_a_push(tmp_path: Path, clo
     head = await run(clone, "rev-parse", "main")
     packed = await asyncio.to_thread(packed_objects, clone, head)
     line = f"{'0' * 40} {head} refs/heads/main\0report-status".encode()
+    # Among them can be the servers that all tests share.
+    others = set(psutil.Process().children(recursive=True))
 
     async def body() -> AsyncIterator[bytes]:
         yield f"{len(line) + 4:04x}".encode() + line + b"0000" + packed[:-40]
-        children: list[psutil.Process] = []
-        while not [child for child in children if "index-pack" in child.cmdline()]:
+        gits: list[psutil.Process] = []
+        while not [process for process in gits if "index-pack" in process.cmdline()]:
             await asyncio.sleep(0)
-            children = psutil.Process().children(recursive=True)
-        for child in children:
-            child.kill()
+            gits = [one for one in psutil.Process().children(recursive=True) if one not in others]
+        for process in gits:  # parents first: none of them can answer that its child has ended
+            process.kill()
         yield packed[-40:]
 
     with pytest.raises(BadRequestError, match="git cannot take a push"):
