@@ -142,7 +142,7 @@ class ExecutorSettings:
         help="Maximum size of each file that a task writes; 0: no limit.")
     task_disk_bytes: int = _setting(0, unit="bytes", between=_BYTES,
         help="Maximum size of a task's files in its home and /tmp; it ends seconds after it takes more; 0: no limit. "
-             "Not enforced in containers.")
+             "In containers only where the engine's storage has quotas.")
     task_memory_bytes: int = _setting(0, unit="bytes", between=_BYTES,
         help="Maximum memory of a task's processes, or of each container of one; on the host "
              "it needs a control group with the memory controller; 0: no limit.")

@@ -216,7 +216,7 @@ async def test_every_container_has_the_limits_of_the_settings_and_the_end_says_w
     assert limits == {("nofile", 100, 100), ("fsize", 1 << 20, 1 << 20)}
     assert sorted(each["Memory"] for each in host) == [16 << 20, 32 << 20, 32 << 20]
     assert "Limits of each container: 40 processes, 100 open files a process, " in setup
-    assert "Not enforced in containers: 1073741824 bytes of disk." in setup
+    assert "Not enforced in containers: 1073741824 bytes of disk: the engine's storage has no quotas." in setup
     assert logs[0].endswith("(executor.task_processes).\n")
     assert logs[1].startswith("100\n2048\n")
     assert "(executor.task_file_bytes)" in logs[1]

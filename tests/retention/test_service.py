@@ -16,6 +16,8 @@ from runstream.objects import BytesSource, PosixObjects, paths
 from tests.acceptance.deployment import Deployment, in_one_process
 
 COMPONENTS = "gateway,scheduler,executor,datamanager"
+UNKNOWN = "00000000-0000-7000-8000-000000000000"
+"""The id of a run and of a task that are in no log."""
 SETTINGS = """
 retention:
   runs: {keep: 2}
@@ -58,16 +60,18 @@ async def created(deployment: Deployment, client: Client, folder: Path, project:
 
 
 async def spoil(folder: Path, run: Run, deleted: Run) -> None:
-    """Lose a log and a reference, and leave a log and a reference that were removed."""
+    """Lose a log and a reference, and leave a log and a reference that were removed; the same of an unknown run."""
     tasks = {task.name: task.id for task in run.tasks.values()}
     gone = next(task.id for task in deleted.tasks.values())
     (folder / "data" / paths.step_log(tasks["build"], 0)).unlink()
     (folder / "data" / paths.log_reference(tasks["test"], run.id)).unlink()
-    for path in (paths.step_log(gone, 0), paths.log_reference(tasks["test"], deleted.id)):
+    unknown = (paths.step_log(UNKNOWN, 0), paths.log_reference(tasks["build"], UNKNOWN))
+    for path in (paths.step_log(gone, 0), paths.log_reference(tasks["test"], deleted.id), *unknown):
         (folder / "data" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "data" / path).touch()
 
 
+@pytest.mark.seconds(150)
 async def test_runs_go_by_count_and_logs_by_age(open_path: Path) -> None:
     settings = open_path / "settings.yml"
     settings.write_text(SETTINGS)
@@ -138,5 +142,7 @@ async def test_runs_go_by_count_and_logs_by_age(open_path: Path) -> None:
         not_so = ("no run refers to it", "a reference of a run that does not refer to it")
         for finding in ("missing, run", "missing, though the run refers to", *not_so):
             assert checked.out.count(finding) == 1, checked
+        assert "\n2 objects of runs that are not in this log" in checked.out, checked
+        assert f"\n1 object of these without a reference, such as {paths.step_log(UNKNOWN, 0)}:" in checked.out, checked
         with pytest.raises(ClientError, match="was deleted by retention"):
             await client.runs.restart(first.id)

@@ -16,7 +16,7 @@ from runstream.database.removals import load_marks
 from runstream.errors import NotExistError
 from runstream.log.port import Log
 from runstream.objects.port import ObjectStorage
-from runstream.objects.references import shared_of
+from runstream.objects.references import Shared, shared_of
 from runstream.retention.referring import Referring, StoredObjects, fold_referring, list_stored, run_task_of
 
 MAX_SHOWN = 1000
@@ -31,7 +31,11 @@ class ObjectsReport:
     missing: int = 0
     """Objects without any trace in this storage that runs refer to: the log was imported without them."""
     foreign: int = 0
-    """Objects of runs that are not in this log, such as those of another epoch."""
+    """Data and references of runs that are not in this log, such as those of another epoch."""
+    unreferenced: int = 0
+    """Those of them that are data without any reference: an import has just stored them, or did not end."""
+    first_unreferenced: str = ""
+    """The path of one of these."""
     count: int = 0
     findings: list[str] = field(default_factory=list)
     """The first findings."""
@@ -54,7 +58,10 @@ class ObjectsReport:
         notes = [f"{counted(self.missing, 'object')} of runs not in this storage: imported without them"]
         notes = notes if self.missing else []
         if self.foreign:
-            notes.append(f"{counted(self.foreign, 'object')} of runs that are not in this log: of another epoch")
+            notes.append(f"{counted(self.foreign, 'object')} of runs that are not in this log, as of another epoch")
+        if self.unreferenced:
+            without = f"{counted(self.unreferenced, 'object')} of these without a reference"
+            notes.append(f"{without}, such as {self.first_unreferenced}: unused, unless an import is under way")
         verdict = f"{counted(self.count, 'difference')}" if self.count else "no difference"
         return [
             *self.findings,
@@ -84,10 +91,16 @@ class ObjectsCheck:
         referring = await fold_referring(self._log, marks)
         own = {path for path in stored.data if run_task_of(shared_of(path)) in referring.known}
         report.foreign = len(stored.data) - len(own)
-        findings = [*_of_data(own, stored, referring), *_of_references(stored, referring)]
+        report.foreign += sum(len(runs - referring.runs) for runs in stored.references.values())
+        findings = [*_of_data(own, referring), *_of_references(stored, referring)]
         for path, finding in findings:
             if await self._exists(path):
                 report.add(finding)
+        for path in sorted(stored.data - own):
+            shared = shared_of(path)
+            if shared not in stored.references and await self._exists(path) and not await self._is_referred(shared):
+                report.unreferenced += 1
+                report.first_unreferenced = report.first_unreferenced or path
         if marks:  # else the cleaner has still to store the references of this epoch
             for shared, run_id in referring.without_reference(stored):
                 if not await self._exists(path := shared.reference(run_id)):
@@ -100,6 +113,11 @@ class ObjectsCheck:
                 else:
                     report.missing += 1
         return report
+
+    async def _is_referred(self, shared: Shared) -> bool:
+        async for _ in self._objects.list(shared.references):
+            return True
+        return False
 
     async def _exists(self, path: str) -> bool:
         try:
@@ -117,7 +135,7 @@ def _of_references(stored: StoredObjects, referring: Referring) -> Iterator[tupl
             yield path, f"{path}: a reference of a run that does not refer to it"
 
 
-def _of_data(own: Collection[str], stored: StoredObjects, referring: Referring) -> Iterator[tuple[str, str]]:
+def _of_data(own: Collection[str], referring: Referring) -> Iterator[tuple[str, str]]:
     for path in own:
         shared = shared_of(path)
         runs = referring.allowed.of(run_task_of(shared), shared.kind)

@@ -54,6 +54,7 @@ _CLOSE_SECONDS = 30.0
 """Maximum time for removing containers when the executor stops, in seconds."""
 
 _LIMITED = {"nofile": "of open files a process", "fsize": "of bytes a file"}
+_NO_QUOTA = "the engine's storage has no quotas"
 _SIGNS_OF_LIMITS = {"nofile": ("type 7:", "NOFILE"), "fsize": ("type 1:", "FSIZE")}
 """How a runtime names the resource limit that it may not set."""
 
@@ -75,7 +76,7 @@ class DockerRules:
     limits: Limits = field(default_factory=Limits)
     """The limits of each container."""
     disk_bytes: int = 0
-    """The limit of a task's files, which no engine enforces."""
+    """The maximum size of what a container writes to its root file system; 0 for none. Few engines can enforce it."""
 
 
 class DockerDriver:
@@ -95,6 +96,8 @@ class DockerDriver:
         """The pods whose containers may exist, by their ids."""
         self._lower: frozenset[str] = frozenset()
         """Resource limits that the engine cannot raise: those that it has itself are lower, and hold."""
+        self._limits_disk = bool(rules.disk_bytes)
+        """False once the engine has refused to limit the disk of a container."""
         self._removing: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._changed: Callable[[], None] = lambda: None
@@ -175,8 +178,16 @@ class DockerDriver:
         # A call that was begun may make the container, also when the task has ended or the engine is back.
         creating = asyncio.ensure_future(create())
         state.creating.add(creating)
-        async with self._engine.asked(None):
-            handle = await asyncio.shield(creating)
+        try:
+            async with self._engine.asked(None):
+                handle = await asyncio.shield(creating)
+        except EngineRefusedError as error:
+            if "StorageOpt" not in config["HostConfig"] or not _refuses_quota(error.reason):
+                raise
+            self._limits_disk = False
+            state.creating.discard(creating)
+            await self._start(state, index, container, environment, service)
+            return
         state.creating.discard(creating)
         memory = config["HostConfig"].get("Memory", 0)
         named = "" if memory == container.resources.memory else "executor.task_memory_bytes"
@@ -250,6 +261,8 @@ class DockerDriver:
             host |= {"Memory": memory, "MemorySwap": memory}
         if limits.processes:
             host["PidsLimit"] = limits.processes
+        if self._limits_disk:
+            host["StorageOpt"] = {"size": str(self._rules.disk_bytes)}
         host["Ulimits"] = [
             {"Name": name, "Soft": value, "Hard": value}
             for name, value in (("nofile", limits.open_files), ("fsize", limits.file_bytes))
@@ -290,10 +303,12 @@ class DockerDriver:
         if "fsize" in self._lower:
             limits = replace(limits, file_bytes=0)
         held = [limits.listed()] if limits.listed() else []
+        held += [f"{disk_bytes} bytes of disk"] * self._limits_disk
         held += [f"{text}, the engine's own lower limit" for name, text in _LIMITED.items() if name in self._lower]
         return " ".join(
             [f"Limits of each container: {'; '.join(held)}."] * bool(held)
-            + [f"Not enforced in containers: {disk_bytes} bytes of disk."] * bool(disk_bytes)
+            + [f"Not enforced in containers: {disk_bytes} bytes of disk: {_NO_QUOTA}."]
+            * bool(disk_bytes and not self._limits_disk)
         )
 
     def _heard(self, event: EngineEvent) -> None:
@@ -397,6 +412,11 @@ def _refused_limits(reason: str) -> frozenset[str]:
         return frozenset()
     named = {name for name, signs in _SIGNS_OF_LIMITS.items() if any(sign in reason for sign in signs)}
     return frozenset(named or _SIGNS_OF_LIMITS)
+
+
+def _refuses_quota(reason: str) -> bool:
+    """Return whether a container was refused because the engine's storage cannot limit its disk."""
+    return "storage-opt" in reason or ("quota" in reason and "not support" in reason)
 
 
 def _not_started(container: Container, reason: str) -> BadRequestError:
