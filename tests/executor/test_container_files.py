@@ -29,9 +29,11 @@ class LocalShell:
     """A shell with one kind of `tar`."""
 
     def __init__(self, programs: str) -> None:
+        self.commands = 0
         self._programs = programs
 
     async def command(self, command: ContainerCommand) -> int:
+        self.commands += 1
         process = await asyncio.create_subprocess_exec(
             *command.arguments,
             env={**command.environment, "PATH": self._programs},
@@ -72,8 +74,8 @@ class LocalShell:
 
 
 @pytest.fixture(params=["gnu", pytest.param("busybox", marks=needs_busybox)])
-def files(tmp_path: Path, request: pytest.FixtureRequest) -> ContainerFiles:
-    """The files below the test's folder, which is the home."""
+def shell(tmp_path: Path, request: pytest.FixtureRequest) -> LocalShell:
+    """A shell with the `tar` of each kind."""
     programs = os.environ["PATH"]
     if request.param == "busybox":
         folder = tmp_path / "programs"
@@ -81,7 +83,13 @@ def files(tmp_path: Path, request: pytest.FixtureRequest) -> ContainerFiles:
         for name in ("sh", "tar", "mkdir", "cat"):
             (folder / name).symlink_to(str(BUSYBOX))
         programs = str(folder)
-    files = ContainerFiles(LocalShell(programs))
+    return LocalShell(programs)
+
+
+@pytest.fixture
+def files(tmp_path: Path, shell: LocalShell) -> ContainerFiles:
+    """The files below the test's folder, which is the home."""
+    files = ContainerFiles(shell)
     files.home = str(tmp_path / "home")
     (tmp_path / "home").mkdir()
     return files
@@ -297,6 +305,15 @@ async def test_what_is_there_may_be_the_same_and_a_cache_replaces_what_differs(
         await restored(files, archive)
     await restored(files, archive, replace=True)
     assert (home / "to/d/a").read_text() == "d/a"
+
+
+async def test_a_restore_takes_two_commands_however_many_files_there_are(
+    files: ContainerFiles, home: Path, shell: LocalShell
+) -> None:
+    archive = tar_of(*(entry(f"{at // 50}/{at}") for at in range(2000)))
+    assert await restored(files, archive) == 2000
+    assert shell.commands == 2, "one lists the destination, one unpacks"
+    assert len(all_below(home / "to")) == 2040
 
 
 async def test_modes_lose_what_would_change_the_user(files: ContainerFiles, home: Path) -> None:
