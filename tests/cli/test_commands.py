@@ -622,6 +622,15 @@ def test_help_and_version_are_words_too(runstream: Command) -> None:
     assert runstream("-V").out == runstream("version").out == runstream("--version").out != ""
 
 
+@pytest.mark.parametrize("words", [("help",), ("--help",), ("help", "run", "list"), ("run", "list", "--help")])
+def test_help_fits_the_terminal_of_now(
+    runstream: Command, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns in (70, 100):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert max(map(len, runstream(*words).out.splitlines())) == columns
+
+
 def test_every_help_has_an_example_that_parses_and_no_empty_default(runstream: Command) -> None:
     commands = {name.removeprefix("runstream "): command for name, command in all_commands(app, "runstream")}
     assert set(EXAMPLES) == set(commands)

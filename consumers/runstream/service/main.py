@@ -144,7 +144,10 @@ def command_line(words: Sequence[str]) -> int:
 
 
 def _prepare_help(words: Sequence[str]) -> None:
-    """Let the help of a command end with its examples and leave out the global options."""
+    """Let the help of a command end with its examples, leave out the global options and fit the terminal of now."""
+    from rich.console import Console
+
+    app.console = app.meta.console = Console()  # without one, both keep the width of their first help
     rest = [word for word in words if word not in ("--help", "-h", "help", "--detailed-errors")]
     while rest and rest[0].startswith("--"):
         del rest[: 1 if "=" in rest[0] else 2]
