@@ -244,9 +244,6 @@ async def test_a_repository_among_hidden_files_is_refused_and_of_others_the_git_
     data.mkdir()
     hidden = made(data / "r", "hidden")
     (tmp_path / "link").symlink_to(hidden)
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare/HEAD").write_text("ref: refs/heads/main\n")
-    (tmp_path / "bare/objects").symlink_to(data)
     around = made(tmp_path / "around", "around")
     (around / ".git/data").symlink_to(data)
     async with rig(data, settings=replace(SETTINGS, sandbox=sandbox)) as it:
@@ -387,6 +384,24 @@ async def test_a_repository_that_cannot_be_read_is_an_error_in_words(tmp_path: P
             assert done.task.phase is FAILED
             assert f"cannot read the repository {path}: " in await done.log(0), await done.log(0)
             assert "[Errno" not in await done.log(0)
+
+
+@modes
+@pytest.mark.parametrize("bare", [False, True], ids=["work tree", "bare"])
+async def test_a_git_directory_around_the_files_of_the_service_is_refused(
+    tmp_path: Path, sandbox: Mode, bare: bool
+) -> None:
+    repository = made(tmp_path / "r", "one")
+    if bare:
+        git(repository, "clone", "-q", "--bare", ".", str(tmp_path / "bare"))
+        repository = tmp_path / "bare"
+    data = (repository if bare else repository / ".git") / "executor"
+    (tmp_path / "link").symlink_to(repository)
+    async with rig(data, settings=replace(SETTINGS, sandbox=sandbox)) as it:
+        for url in (str(repository), repository.as_uri(), str(tmp_path / "link")):
+            done = await it.run(cloning(), environment={"AGOLA_REPOSITORY_URL": url})
+            assert done.task.phase is FAILED, url
+            assert "hidden from tasks: it contains, or lies in, files of the service" in await done.log(0), url
 
 
 @modes

@@ -88,6 +88,8 @@ async def test_show(tmp_path: Path) -> None:
     code, out, _ = await runstream("snapshot", "show", str(tmp_path / "s"))
     assert code == 0
     assert "1:50,35,51" in out
+    assert out.splitlines()[0].strip()
+    assert all(line == line.rstrip() for line in out.splitlines())
     code, out, _ = await runstream("snapshot", "show", str(tmp_path / "s"), "-o", "json")
     assert json.loads(out)["manifest"]["commits"] == manifest.commits
     code, out, _ = await runstream("snapshot", "show", str(tmp_path / "s"), "1/35")
