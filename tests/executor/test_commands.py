@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import platform
+import re
 import secrets
 import signal
 import subprocess
@@ -260,6 +261,13 @@ async def test_the_limits_of_a_task_hold_and_say_so(tmp_path: Path, settings: Ex
         assert await done.log(1) == "64\n"
         assert (await done.log(2)).splitlines()[-1].endswith("(executor.task_file_bytes).")
         assert "Limits: " in await done.log(None)
+
+
+async def test_the_setup_log_of_a_host_task_speaks_of_no_pod(tmp_path: Path, settings: ExecutorSettings) -> None:
+    async with rig(tmp_path, settings=settings) as it:
+        log = await (await it.run(run_step("true"))).log(None)
+        assert log
+        assert not re.search(r"\bpods?\b", log, re.IGNORECASE)
 
 
 async def test_a_limit_that_a_program_meets_is_named_at_the_end_of_the_log(

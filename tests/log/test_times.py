@@ -30,3 +30,9 @@ async def test_the_position_of_a_time_has_what_was_stored_before(log: JetStreamL
 async def test_a_time_needs_a_zone(log: JetStreamLog) -> None:
     with pytest.raises(BadRequestError, match="neither a time with its zone nor a position"):
         await resolve_position(log, "2026-11-29T18:40:00")
+
+
+def test_a_position_may_end_with_the_line_of_its_file() -> None:
+    assert LogPosition.parse("1:50,35,51\n") == LogPosition(1, (50, 35, 51))
+    with pytest.raises(BadRequestError, match="is not a position of the log"):
+        LogPosition.parse("1:50,\n35,51")
