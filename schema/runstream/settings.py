@@ -218,6 +218,8 @@ class Settings:
         help="Folders whose repositories projects may name by their path; none: no paths.")
     git_networks: tuple[str, ...] = _setting((), components=_GATEWAY,
         help="Loopback and link-local networks whose repositories projects may name, such as 127.0.0.0/8.")
+    git_repositories_dir: Path | None = _setting(None, components=_GATEWAY, page="reference/git.md",  # noqa: RUF009
+        help="Directory of the repositories that users push to, shared by all gateways; none: in --data-dir.")
     git_anonymous_push: bool = _setting(False, components=_GATEWAY, page="reference/git.md",
         help="Whether anyone may push to the repositories of users without a token, as the model's own client does.")
     git_refs_age: str = _setting("30d", components=_GATEWAY,

@@ -20,7 +20,9 @@ async def test_caches_are_listed_and_deleted() -> None:
     async with world.client() as client:
         assert await client.caches.page() == CacheList(tuple(caches), "")
         assert await client.caches.page("/project/a", "k/") == CacheList((caches[0],), "")
-        assert await client.caches.page(limit=3) == CacheList(tuple(caches[:3]), "next")
+        page = await client.caches.page(limit=3)
+        assert page.caches == tuple(caches[:3])
+        assert page.cursor
         await client.caches.delete("/project/a", "k/1")
         assert world.caches.found == caches[1:]
         with pytest.raises(ClientError) as raised:

@@ -180,7 +180,13 @@ async def test_pages_of_runs(owners: Owners) -> None:
         cursor = (await http.get(base, params={"limit": 1})).headers["X-Agola-Cursor"]
         assert json.loads(base64.b64decode(cursor)) == {
             "StartRunCounter": 5, "SortDirection": "desc", "SubGroup": "", "PhaseFilter": None, "ResultFilter": None,
+            "Of": f"/project/{project}",
         }  # fmt: skip
+        elsewhere = await http.get("/users/ann/runs", params={"cursor": cursor})
+        refused(elsewhere, 400, "invalidCursor")
+        of_model = json.dumps({"StartRunCounter": 3, "SortDirection": "desc", "SubGroup": "", "PhaseFilter": None})
+        continued = await http.get(base, params={"cursor": base64.b64encode(of_model.encode()).decode()})
+        assert [one["number"] for one in continued.json()] == [2, 1]
         other = base64.b64encode(b'{"Start": "a", "SortDirection": "asc", "Of": "/users"}').decode()
         bad: dict[str, dict[str, Any]] = {
             "invalidLimit": {"limit": "x"},

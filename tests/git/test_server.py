@@ -9,7 +9,7 @@ import gzip
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,16 +60,22 @@ class Service:
         return f"{self.url.replace('://', f'://{user}:x@')}/repos/{path}.git"
 
 
+@asynccontextmanager
+async def served(server: GitServer, root: Path) -> AsyncIterator[Service]:
+    """Serve the repositories over HTTP."""
+    setup_logging("error")
+    service = Service(server, root)
+    app = Starlette(routes=[Mount("/repos", GitHttp(service.server, service.authorize))])
+    app.add_middleware(RequestMiddleware, authenticator=Authenticator("admin"))
+    http = HttpServer(app)
+    async with http.serving():
+        service.url = http.url
+        yield service
+
+
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with AsyncExitStack() as stack:
-        setup_logging("error")
-        service = Service(GitServer(tmp_path / "served", LIMITS), tmp_path / "served")
-        app = Starlette(routes=[Mount("/repos", GitHttp(service.server, service.authorize))])
-        app.add_middleware(RequestMiddleware, authenticator=Authenticator("admin"))
-        http = HttpServer(app)
-        await stack.enter_async_context(http.serving())
-        service.url = http.url
+    async with served(GitServer(tmp_path / "served", LIMITS), tmp_path / "served") as service:
         yield service
 
 

@@ -1,7 +1,9 @@
 """The audit trail: who changed which users, organizations, projects, secrets, variables and remote sources, and when.
 
 It is read from the log of the config service, from an earlier commit to a later one. Deleted things keep their last
-name and place, so that their owners still see what was done to them. Sealed texts and digests are never part of it.
+name and place, so that their owners still see what was done to them; so do deleted users as authors. A commit has the
+name that its author had then; who that was follows from the names of users up to it, as another user may have the name
+by now. Sealed texts and digests are never part of it.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ MAX_SKEW = timedelta(hours=1)
 """Maximum difference between the clock of a gateway, which dates a change, and that of the log's server."""
 _SHOWN = ("name", "visibility", "role", "username", "remote_username", "scope", "admin", "outcome")
 """Fields of events that are shown."""
+_USER = "user:"
+"""Beginning of the authors that are users."""
 ThingKey: TypeAlias = tuple[str, str]
 """Kind and id."""
 
@@ -58,6 +62,15 @@ class AuditedCommit(Struct, frozen=True):
     """The thing with its name, and what it was in, up to its user or organization."""
     events: tuple[tuple[DomainEvent, dict[str, str | bool]], ...]
     """Each event, with its fields that are shown."""
+    author: str
+    """The author by the last name: `user:NAME`, or `admin` for the holder of the admin token."""
+
+    @property
+    def author_names(self) -> tuple[str, ...]:
+        """The last name of the user that is the author, and the name of then; none for the admin token."""
+        return tuple(
+            one.removeprefix(_USER) for one in (self.author, self.stored.commit.actor) if one.startswith(_USER)
+        )
 
     @property
     def path(self) -> str:
@@ -81,6 +94,7 @@ class AuditTrail:
         self._epoch = log.epoch
         self._after = 0
         self._places: dict[ThingKey, LastPlace] = {}
+        self._holders: dict[str, list[tuple[int, str]]] = {}
         self._marks: list[tuple[datetime, int]] = []
 
     def knows(self, thing: ThingKey) -> bool:
@@ -118,6 +132,7 @@ class AuditTrail:
         async with self._reading:
             if self._epoch != self._log.epoch:
                 self._epoch, self._after, self._places, self._marks = self._log.epoch, 0, {}, []
+                self._holders = {}
             end = await self._log.end(PARTITION)
             if self._after >= end:
                 return
@@ -136,6 +151,8 @@ class AuditTrail:
         key = _thing_of(stored)
         for event in stored.commit.events:
             known = self._places.get(key, LastPlace("", None))
+            if isinstance(event, UserCreated | UserRenamed):
+                self._holders.setdefault(event.name, []).append((self._after, key[1]))
             match event:
                 case UserCreated(name=name) | OrganizationCreated(name=name) | RemoteSourceCreated(name=name):
                     self._places[key] = LastPlace(name, None)
@@ -154,7 +171,17 @@ class AuditTrail:
             return None
         thing = _thing_of(stored)
         events = tuple((event, self._fields(event)) for event in stored.commit.events)
-        return AuditedCommit(message.position.sequence, stored, thing, tuple(self._above(thing)), events)
+        return AuditedCommit(
+            message.position.sequence, stored, thing, tuple(self._above(thing)), events, self._author(message, stored)
+        )
+
+    def _author(self, message: RawMessage, stored: StoredCommit) -> str:
+        """Return the author of a commit, a user by its last name."""
+        actor = stored.commit.actor
+        holders = self._holders.get(actor.removeprefix(_USER), []) if actor.startswith(_USER) else []
+        index = bisect_left(holders, (message.position.sequence, "")) - 1
+        user = self._places.get(("user", holders[index][1])) if index >= 0 else None
+        return actor if user is None else f"{_USER}{user.name}"
 
     def _fields(self, event: DomainEvent) -> dict[str, str | bool]:
         """Return the fields of an event that say what changed; a user by its last name."""

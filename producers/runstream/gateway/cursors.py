@@ -1,12 +1,13 @@
-"""Pages of lists by name: `limit`, `sortdirection` and `cursor` of a request, and the cursor of the next page.
+"""Cursors of lists, and the pages of lists by name: `limit`, `sortdirection` and `cursor` of a request.
 
-A cursor says behind which name the next page begins, in which order, and which list it is of. It is opaque to clients.
+A cursor says behind what the next page begins, in which order, and which list it is of: that of another list is
+refused. It is opaque to clients.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -22,6 +23,27 @@ DEFAULT_LIMIT = 30
 MAX_LIMIT = 30
 """Maximum number of entries of a page; only `limit=0` gives all."""
 T = TypeVar("T")
+CursorT = TypeVar("CursorT", bound=msgspec.Struct)
+
+
+def encode_cursor(cursor: msgspec.Struct) -> str:
+    """Return the text of a cursor."""
+    return base64.b64encode(msgspec.json.encode(cursor)).decode()
+
+
+def decode_cursor(text: str, kind: type[CursorT], fits: Callable[[CursorT], bool]) -> CursorT:
+    """Return the cursor of a text. Raises BadRequestError `invalidCursor` for one that does not fit the list."""
+    try:
+        found = msgspec.json.decode(base64.b64decode(text, validate=True), type=kind)
+        if not fits(found):
+            raise ValueError("it belongs to another list")
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(
+            f"{text[:80]!r} is not a cursor of this list",
+            code="invalidCursor",
+            hint=f"take it from the header {CURSOR_HEADER}, or the field cursor, of the page before",
+        ) from error
+    return found
 
 
 class _Cursor(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=True):
@@ -42,8 +64,7 @@ class PageRequest(Generic[T]):
         """Return the header with the cursor of the next page, behind this name; empty when this is the last."""
         if not more:
             return {CURSOR_HEADER: ""}
-        cursor = _Cursor(last, "desc" if self.page.descending else "asc", self._of)
-        return {CURSOR_HEADER: base64.b64encode(msgspec.json.encode(cursor)).decode()}
+        return {CURSOR_HEADER: encode_cursor(_Cursor(last, "desc" if self.page.descending else "asc", self._of))}
 
     def part_of(self, found: Sequence[T]) -> tuple[Sequence[T], bool]:
         """Return the part of a list without pages, and whether more follow."""
@@ -78,7 +99,9 @@ async def _page(request: Request, limit: Limit = "", sortdirection: SortDirectio
                 code="invalidCursor",
                 hint="the cursor includes the order of the list",
             )
-        found = _decoded(cursor, of)
+        found = decode_cursor(
+            cursor, _Cursor, lambda found: found.of in ("", of) and found.sort_direction in ("asc", "desc")
+        )
         return PageRequest(NamePage(found.start, number, descending=found.sort_direction == "desc"), of)
     if sortdirection not in ("", "asc", "desc"):
         raise BadRequestError(
@@ -87,20 +110,6 @@ async def _page(request: Request, limit: Limit = "", sortdirection: SortDirectio
             hint="leave it out for asc",
         )
     return PageRequest(NamePage("", number, descending=sortdirection == "desc"), of)
-
-
-def _decoded(cursor: str, of: str) -> _Cursor:
-    try:
-        found = msgspec.json.decode(base64.b64decode(cursor, validate=True), type=_Cursor)
-        if found.of not in ("", of) or found.sort_direction not in ("asc", "desc"):
-            raise ValueError("it belongs to another list")
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(
-            f"{cursor[:80]!r} is not a cursor of this list",
-            code="invalidCursor",
-            hint=f"take it from the header {CURSOR_HEADER} of the page before",
-        ) from error
-    return found
 
 
 Page = Annotated[PageRequest[Any], Depends(_page)]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from cachetools import LRUCache
@@ -186,7 +186,10 @@ def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
     if replace(given, limit=1, groups=()) != RunQuery(limit=1):
         raise cursor_with_parameters()
     try:
-        found = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=RunQuery)
+        content = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=dict[str, Any])
+        found = msgspec.convert(content, RunQuery)
+        if "start" not in content or content.keys() - RunQuery.__dataclass_fields__.keys():
+            raise ValueError("it belongs to another list")
         if not 0 <= found.start < 1 << 63 or (given.groups and found.groups != given.groups):
             raise ValueError("it belongs to another list")
     except (ValueError, RecursionError) as error:

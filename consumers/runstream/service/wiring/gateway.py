@@ -97,7 +97,7 @@ async def make_gateway(
             questions,
             sightings,
             config,
-            _repositories(settings, data_dir),
+            git_repositories(settings, data_dir.path),
             await StoredRecords.open(platform.nats, settings.namespace, settings.replicas),
         ),
         platform.telemetry,
@@ -117,8 +117,11 @@ async def make_gateway(
     return overview.roster, following, gateway
 
 
-def _repositories(settings: Settings, data_dir: DataDir) -> GitRepositories:
-    """Return the git repositories of this gateway. Raises BadRequestError for settings that are not valid."""
+def git_repositories(settings: Settings, folder: Path) -> GitRepositories:
+    """Return the git repositories of a gateway with this data directory: mirrors of its own, and those of users.
+
+    Raises BadRequestError for settings that are not valid.
+    """
     try:
         networks = tuple(map(ip_network, settings.git_networks))
         expiry = parse_age(settings.git_refs_age)
@@ -129,9 +132,8 @@ def _repositories(settings: Settings, data_dir: DataDir) -> GitRepositories:
             hint="a network is written as in 127.0.0.0/8, an age as in 30d",
         ) from error
     allowed = AllowedSources(folders=tuple(map(Path, settings.git_folders)), networks=networks)
-    return GitRepositories(
-        Mirrors(data_dir.path / "mirrors", allowed), GitServer(data_dir.path / "repositories"), expiry
-    )
+    pushed = settings.git_repositories_dir or folder / "repositories"
+    return GitRepositories(Mirrors(folder / "mirrors", allowed), GitServer(pushed), expiry)
 
 
 async def _follower(config: ConfigStore) -> ConfigFollower:

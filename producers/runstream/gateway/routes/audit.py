@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,10 +20,18 @@ from runstream.domain.config.state import ConfigState
 from runstream.errors import BadRequestError
 from runstream.gateway.config_requests import ConfigRequest
 from runstream.gateway.context import GatewayContext, documented, json_response
-from runstream.gateway.cursors import CURSOR_HEADER
+from runstream.gateway.cursors import CURSOR_HEADER, decode_cursor, encode_cursor
 from runstream.limits import MAX_WORD_BYTES
 
 MAX_ENTRIES = 500
+
+
+class _AuditCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    start: str
+    """The position behind which the page begins."""
+    project: str
+    user: str
+    since: str
 
 
 def audit_routes(context: GatewayContext) -> APIRouter:
@@ -36,7 +45,7 @@ def audit_routes(context: GatewayContext) -> APIRouter:
         user: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="only by the user of this name")] = "",
         since: Annotated[str, Query(max_length=100, description="only at this time or later, with its zone")] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_ENTRIES, description="of entries, at most")] = 100,
-        cursor: Annotated[str, Query(max_length=100, description="of the page before")] = "",
+        cursor: Annotated[str, Query(max_length=1 << 15, description="of the page before")] = "",
     ) -> Response:
         """Return changes, the earliest first: an administrator sees all, an owner those of what the owner has.
 
@@ -49,15 +58,15 @@ def audit_routes(context: GatewayContext) -> APIRouter:
 
         def wanted(one: AuditedCommit) -> bool:
             return (
-                (not user or one.stored.commit.actor == f"user:{user}")
+                (not user or user in one.author_names)
                 and (not project_id or any(thing == ("project", project_id) for thing, _ in one.places))
                 and visible.of(one.owner)
             )
 
-        found, more = await context.config.trail.page(_after(cursor), _time(since), wanted, limit)
-        epoch = context.config.position.epoch
-        headers = {CURSOR_HEADER: "" if more is None else str(Position(epoch, PARTITION, more))}
-        return json_response([_entry(one) for one in found], headers=headers)
+        epoch, of = context.config.position.epoch, (project, user, since)
+        found, more = await context.config.trail.page(_after(cursor, epoch, of), _time(since), wanted, limit)
+        following = "" if more is None else encode_cursor(_AuditCursor(str(Position(epoch, PARTITION, more)), *of))
+        return json_response([_entry(one) for one in found], headers={CURSOR_HEADER: following})
 
     return router
 
@@ -87,8 +96,15 @@ def _project_id(asked: ConfigRequest, state: ConfigState, project: str) -> str:
     return found.id
 
 
-def _after(cursor: str) -> int:
-    return Position.parse(cursor).sequence if cursor else 0
+def _after(cursor: str, epoch: int, of: tuple[str, str, str]) -> int:
+    """Return the sequence behind which a page begins. Raises BadRequestError for the cursor of another list."""
+    if not cursor:
+        return 0
+
+    def fits(found: _AuditCursor) -> bool:
+        return (found.project, found.user, found.since) == of and Position.parse(found.start).epoch == epoch
+
+    return Position.parse(decode_cursor(cursor, _AuditCursor, fits).start).sequence
 
 
 def _time(text: str) -> datetime | None:
@@ -111,5 +127,5 @@ def _entry(one: AuditedCommit) -> api.AuditEntry:
     commit, (kind, key) = one.stored.commit, one.thing
     events = tuple(api.AuditedEvent(type(event).__name__, fields) for event, fields in one.events)
     return api.AuditEntry(
-        str(one.stored.position), commit.time, commit.actor, kind, key, one.places[0][1], one.path, events
+        str(one.stored.position), commit.time, one.author, kind, key, one.places[0][1], one.path, events
     )

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from runstream import api
 from runstream.gateway.context import GatewayContext, documented, json_response
+from runstream.gateway.cursors import decode_cursor, encode_cursor
 from runstream.limits import MAX_WORD_BYTES
 
 MAX_CACHES = 1000
 _Group = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the group of caches, such as /project/web")]
+
+
+class _CacheCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    start: str
+    """The path of the last cache of the page before."""
+    group: str
+    prefix: str
 
 
 def cache_routes(context: GatewayContext) -> APIRouter:
@@ -26,11 +35,17 @@ def cache_routes(context: GatewayContext) -> APIRouter:
             str, Query(max_length=MAX_WORD_BYTES, description="the text that keys begin with; needs a group")
         ] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_CACHES, description="of caches, at most")] = 100,
-        cursor: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="as an earlier response gave it")] = "",
+        cursor: Annotated[str, Query(max_length=1 << 15, description="as an earlier response gave it")] = "",
     ) -> Response:
         """Return the caches of a group, or of all groups, by group and key."""
-        page = await context.caches.page(group, prefix, limit, cursor)
-        return json_response(page)
+        start = ""
+        if cursor:
+            start = decode_cursor(
+                cursor, _CacheCursor, lambda found: (found.group, found.prefix) == (group, prefix)
+            ).start
+        page = await context.caches.page(group, prefix, limit, start)
+        following = encode_cursor(_CacheCursor(page.cursor, group, prefix)) if page.cursor else ""
+        return json_response(msgspec.structs.replace(page, cursor=following))
 
     @router.delete("/caches", status_code=204)
     async def delete(

@@ -7,7 +7,6 @@ project or user of the path, which its group begins with.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,7 +45,7 @@ from runstream.errors import BadRequestError, NotExistError, RunstreamError
 from runstream.events.run import RunEvent, RunNumbered
 from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
-from runstream.gateway.cursors import CURSOR_HEADER
+from runstream.gateway.cursors import CURSOR_HEADER, decode_cursor, encode_cursor
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.open_access import access_of
 from runstream.gateway.requests import CreateRunBody, OwnedRunActionBody, OwnedTaskActionBody
@@ -95,6 +94,8 @@ class _RunCursor(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fi
     sub_group: str = ""
     phase_filter: list[RunPhase] | None = None
     result_filter: list[RunResult] | None = None
+    of: str = ""
+    """The group of the list's owner; empty in a cursor that another system of the model made."""
 
 
 def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
@@ -120,19 +121,24 @@ def _reading(router: APIRouter, context: GatewayContext, of: _Owner) -> None:
                     code="invalidCursor",
                     hint="the cursor includes which runs the list is of, and their order",
                 )
-            wanted = _decoded(cursor)
+            wanted = decode_cursor(
+                cursor,
+                _RunCursor,
+                lambda found: found.of in ("", _root(owner)) and 0 <= found.start_run_counter < 1 << 63,
+            )
         else:
             if sortdirection not in ("", "asc", "desc"):
                 raise BadRequestError(
                     f"sortdirection must be asc or desc (got {sortdirection!r})", code="invalidSortDirection"
                 )
             direction: Literal["asc", "desc"] = "asc" if sortdirection == "asc" else "desc"
-            wanted = _RunCursor(run_number(start) if start else 0, direction, subgroup, phase or None, result or None)
+            begin = run_number(start) if start else 0
+            wanted = _RunCursor(begin, direction, subgroup, phase or None, result or None, _root(owner))
         if not (most := _limit(limit)):
             return await _all_runs(context, _root(owner), wanted, at_least)
         runs, more = await _page(context, _root(owner), _query(_root(owner), wanted, most), at_least)
         following = msgspec.structs.replace(wanted, start_run_counter=runs[-1].counter) if more else None
-        headers = {CURSOR_HEADER: base64.b64encode(msgspec.json.encode(following)).decode() if following else ""}
+        headers = {CURSOR_HEADER: encode_cursor(following) if following else ""}
         return json_response([summary_view(run) for run in runs], headers=headers)
 
     @router.get(f"{of.prefix}/{{ref}}/runs/{{number}}", openapi_extra=documented(None, OwnedRun))
@@ -268,20 +274,6 @@ def _limit(text: str) -> int:
             f"limit must be a number from 0 (got {text!r})", code="invalidLimit", hint="0 gives all runs"
         )
     return min(int(text), DEFAULT_RUNS)
-
-
-def _decoded(cursor: str) -> _RunCursor:
-    try:
-        found = msgspec.json.decode(base64.b64decode(cursor, validate=True), type=_RunCursor)
-        if not 0 <= found.start_run_counter < 1 << 63:
-            raise ValueError("it belongs to another list")
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(
-            f"{cursor[:80]!r} is not a cursor of this list",
-            code="invalidCursor",
-            hint=f"take it from the header {CURSOR_HEADER} of the page before",
-        ) from error
-    return found
 
 
 def _query(root: str, wanted: _RunCursor, limit: int) -> RunQuery:
