@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cyclopts import App, CoercionError
 
 from runstream.errors import BadRequestError
-from runstream.service.configuration import KEYS, load_settings
+from runstream.service.configuration import KEYS, OfService, Service, load_settings
 
 
 def test_the_nearest_one_wins(tmp_path: Path) -> None:
@@ -88,3 +89,19 @@ def test_every_wrong_type_is_reported_by_name(key: str) -> None:
 def test_every_wrong_value_is_told_by_where_it_was_given(name: str, value: str) -> None:
     with pytest.raises(BadRequestError, match=f"^{name}: "):
         load_settings({}, {name: value}, None)
+
+
+@pytest.mark.parametrize(
+    ("word", "service"),
+    [("runs", "runs"), ("runservice", "runs"), ("config", "config"), ("configstore", "config")],
+)
+def test_a_service_has_the_name_of_the_model_too(word: str, service: str) -> None:
+    def command(*, service: Service | None = None, of: OfService = "runs") -> tuple[str | None, str]:
+        return service, of
+
+    app = App(result_action="return_value")
+    app.default(command)
+    assert app(["--service", word, "--of", word], exit_on_error=False) == (service, service)
+    assert app([], exit_on_error=False) == (None, "runs")
+    with pytest.raises(CoercionError, match='"all" is none of "runs", "config"'):
+        app(["--service", "all"], exit_on_error=False, print_error=False)

@@ -17,18 +17,19 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast, get_args, get_origin
 
 import msgspec
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from runstream.cli.connection import global_options
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
+from runstream.maintenance.request import require_service
 from runstream.objects.s3_location import parse_location
 from runstream.policies import parse_age, parse_size, policies_of
 from runstream.runconfig.amounts import parse_duration
@@ -43,7 +44,16 @@ from runstream.settings import (
     Settings,
 )
 
-Service: TypeAlias = Literal["runs", "config"]
+
+def _service_of(_type: object, tokens: Sequence[Token]) -> str:
+    """Return the service that a word of the command line names. Raises ValueError, which names the choices."""
+    try:
+        return require_service(tokens[0].value)
+    except BadRequestError as error:
+        raise ValueError(f'"{tokens[0].value}" is none of "runs", "config"') from error
+
+
+Service: TypeAlias = Annotated[Literal["runs", "config"], Parameter(converter=_service_of)]
 OfService = Annotated[Service, Parameter(help="The service of the log: runs, or config (users, projects, secrets).")]
 
 if TYPE_CHECKING:

@@ -88,7 +88,7 @@ def _changed(before: Requested | None, order: Order, *, enabled: bool) -> Reques
 
 
 def require_service(name: str) -> str:
-    """Return the name of a service that can be in maintenance; `runservice` and `configstore` are accepted.
+    """Return the name of a service; `runservice` and `configstore`, as the model names them, are accepted.
 
     Raise BadRequestError for any other name.
     """
