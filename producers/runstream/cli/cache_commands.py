@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Annotated
 
@@ -49,7 +50,9 @@ def list_caches(
             return
         print_items(page.caches, _COLUMNS, "no cache matches" if group or prefix else "there are no caches")
         if page.cursor:
-            say(f"there are more: {program_command()} cache list --limit {limit} --cursor {page.cursor}")
+            filters = {"group": group, "prefix": prefix, "limit": str(limit), "cursor": page.cursor}
+            words = [word for name, value in filters.items() if value for word in (f"--{name}", shlex.quote(value))]
+            say(f"there are more: {program_command()} cache list {' '.join(words)}")
 
     return with_client(work)
 
