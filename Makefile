@@ -19,7 +19,7 @@ IMAGE_PACKAGES := python3,python3-venv,ca-certificates,git,openssh-client,binuti
 WHEEL_PLATFORMS := $(foreach tag,manylinux1 manylinux2010 manylinux2014 \
   $(foreach glibc,5 12 17 24 26 27 28 31 34 35,manylinux_2_$(glibc)),$(tag)_$(shell uname -m)) any
 
-.PHONY: help setup demo demo-containers serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench docs web web-check screenshots lock clean
+.PHONY: help setup demo demo-containers serve stop test test-again check coverage chaos retention fuzz openapi smoke images image-base test-images bench bench-page docs web web-check screenshots lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -127,6 +127,9 @@ test-images: setup build/images/base.tar ## build the images, run everything in 
 bench: setup ## measure: appends, projection, runs, latency, memory, snapshots
 	$(BIN)/python -m benchmarks
 
+bench-page: setup ## measure the page: a log of 1,000,000 lines, a run of 2,000 tasks, eight tabs; needs chromium
+	$(BIN)/python -m benchmarks.page
+
 docs: setup ## make what is generated again, and check the documents' snippets
 	$(BIN)/python -m runstream.json_schemas
 	$(BIN)/python -m tests.docs.cli_reference
@@ -140,6 +143,7 @@ $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 
 web: setup $(WEB)/node_modules/.package-lock.json ## build the page from producers/web; needs Node 20 or later
 	$(BIN)/python -m tests.page.api_types
+	$(BIN)/python -m tests.page.histories
 	cd $(WEB) && node build.mjs
 
 web-check: $(WEB)/node_modules/.package-lock.json ## types and unit tests of the page, and that the committed files are those of its sources

@@ -13,7 +13,7 @@ class Figure:
     """One quantity of one part."""
 
     part: str
-    """a to k."""
+    """a to m."""
     name: str
     unit: str
     values: tuple[float, ...]

@@ -1,7 +1,7 @@
-"""(l) Reads of a deployment with many runs: lists by every filter, counts, a run, a group, why; and a followed run.
+"""(l) Reads of a deployment with many runs: lists by every filter, counts, a run now and as it was, a group, why.
 
-A generated log is projected, then the gateway answers. A generated log has successful runs and setup errors alone, so
-some rows are given other states, commits and messages in the database.
+A run is created and followed, too. A generated log is projected, then the gateway answers. A generated log has
+successful runs and setup errors alone, so some rows are given other states, commits and messages in the database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from runstream.projections.rebuild import rebuild
 
 AIM = 20.0
 """Milliseconds, at the 99th percentile."""
+PAST_AIM = 50.0
+"""Milliseconds, at the 99th percentile: a history is read from the log."""
 REQUESTS = 100
+PROJECTS = 64
+"""Number of projects of a reader who sees that many."""
 _COMPONENTS: dict[str, tuple[str, ...]] = {
     "gateway": (),
     "scheduler": (),
@@ -54,6 +58,7 @@ _ROOT, _BRANCH = "/project/p7", "/project/p7/branch/b7"
 def _queries(runs: int) -> Mapping[str, str]:
     """Return what is asked, by name."""
     root, branch = f"group={quote(_ROOT)}", f"group={quote(_BRANCH)}"
+    projects = "&".join(f"group={quote(f'/project/p{number}')}" for number in range(PROJECTS))
     filters = {
         "all": "",
         "phase=running": "phase=running",
@@ -71,6 +76,10 @@ def _queries(runs: int) -> Mapping[str, str]:
         "last of each group": "lastrun",
         "last of each group, failed": "lastrun&result=failed",
         "project, last of each group": f"lastrun&{root}",
+        f"{PROJECTS} projects": projects,
+        f"{PROJECTS} projects, failed": f"{projects}&result=failed",
+        f"{PROJECTS} projects, last of each group": f"lastrun&{projects}",
+        f"{PROJECTS} projects, last of each group, failed": f"lastrun&{projects}&result=failed",
         "number": "text=%2377",
         "commit": "text=38b3eff8baf56627478ec76a704e9b52",
         "text": "text=Change",
@@ -82,7 +91,8 @@ def _queries(runs: int) -> Mapping[str, str]:
     counts = {
         f"list with counts: {name}": f"/runs?{query}&counts"
         for name, query in filters.items()
-        if name in ("all", "project", "branch", "text", "last of each group")
+        if name
+        in ("all", "project", "branch", "text", "last of each group", f"{PROJECTS} projects, last of each group")
     }
     return {**lists, **counts, "group": f"/groups/{quote(_BRANCH, safe='')}", "flaky": "/flaky"}
 
@@ -96,10 +106,13 @@ async def measure(servers: Servers, figures: Figures, repetitions: int, runs: in
             queries = dict(_queries(runs))
             page = msgspec.json.decode(await connection.request("GET", "/runs?phase=running&limit=1", b"", 200))
             run = page["runs"][0]["id"]
-            queries |= {"a run": f"/runs/{run}", "why": f"/runs/{run}/why", "history": f"/runs/{run}/history"}
-            for name, path in queries.items():
+            history = msgspec.json.decode(await connection.request("GET", f"/runs/{run}/history", b"", 200))
+            middle = history["commits"][history["count"] // 2]["position"]
+            queries |= {"a run": f"/runs/{run}", "why": f"/runs/{run}/why"}
+            past = {"history": f"/runs/{run}/history", "a run as of a commit": f"/runs/{run}?at={quote(middle)}"}
+            for name, path in (*queries.items(), *past.items()):
                 samples = [await _samples(connection, path) for _ in range(repetitions)]
-                aim = 50.0 if name == "history" else AIM
+                aim = PAST_AIM if name in past else AIM
                 figures.add("l", f"{name}: p99", "ms", [percentile(s, 99) for s in samples], aim=aim, better="less")
         there = [await _followed(servers, deployment) for _ in range(repetitions)]
     empty = Deployment(servers, "empty")

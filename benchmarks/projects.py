@@ -77,7 +77,7 @@ async def measure(servers: Servers, figures: Figures, repetitions: int) -> None:
     keys = servers.folder / "projects.keys"
     make_key_file(keys)
     repository = _bare_repository(servers.folder)
-    async with servers.log(namespace), _config_log(servers, namespace) as log:
+    async with servers.log(namespace), config_log(servers, namespace) as log:
         state = await _fill(log, Keyring.read(keys), str(repository))
         figures.add("k", f"loading {state.size:,} users, projects and secrets", "s", await _loads(log, repetitions))
         deployment = Deployment(servers, namespace)
@@ -89,7 +89,8 @@ async def measure(servers: Servers, figures: Figures, repetitions: int) -> None:
 
 
 @asynccontextmanager
-async def _config_log(servers: Servers, namespace: str) -> AsyncIterator[JetStreamLog]:
+async def config_log(servers: Servers, namespace: str) -> AsyncIterator[JetStreamLog]:
+    """The log of users, projects and secrets of a namespace; made when it is not there."""
     async with (
         nats_connection(servers.nats.url, "benchmarks") as client,
         await open_log(client, namespace, config_folding.SERVICE, create=True, partitions=1) as log,

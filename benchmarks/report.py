@@ -25,6 +25,7 @@ TITLES = {
     "j": "tasks in containers",
     "k": "users, projects and secrets",
     "l": "reads of a deployment with many runs",
+    "m": "the page in a browser (`make bench-page`)",
 }
 
 

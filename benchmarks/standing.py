@@ -22,7 +22,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 
 PARTITIONS = 4
-_START_SECONDS = 40.0
+_START_SECONDS = 120.0
 _STOP_SECONDS = 12.0
 _RUNSTREAM = Path(sys.executable).with_name("runstream")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.page.api_types import TYPES, WEB, types
+from tests.page.histories import HISTORIES, histories
 
 PAGE = WEB.parent / "runstream" / "gateway" / "page"
 _SOURCES = ("build.mjs", "package.json", "package-lock.json", "tsconfig.json", "src")
@@ -30,6 +31,15 @@ def test_the_page_was_built_from_the_sources_that_are_here() -> None:
 
 def test_the_types_of_the_page_are_those_of_the_api() -> None:
     assert TYPES.read_text() == types(), "run `make web`"
+
+
+async def test_the_replay_of_the_page_is_tested_with_histories_of_the_service() -> None:
+    """`make web-check` replays them; every kind of change is among them."""
+    text = await histories()
+    assert HISTORIES.read_text() == text, "run `make web`"
+    cases = json.loads(text)
+    assert sum(len(history["commits"]) for history in cases["histories"]) > 50
+    assert sum(len(one["removals"]) for one in cases["documents"]) > 20
 
 
 def test_the_document_names_files_that_are_there() -> None:

@@ -12,3 +12,7 @@ declare module "node:assert/strict" {
   };
   export default assert;
 }
+declare module "node:crypto" {
+  type Hash = { update(text: string): Hash; digest(encoding: "hex"): string };
+  export function createHash(name: "sha256"): Hash;
+}
