@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import product
@@ -267,3 +268,45 @@ async def test_every_filter_reads_an_index(world: World, database_url: str, data
             plan = str(await transaction.rows(text(f"EXPLAIN {listing.page()}"), listing.values))
             for index in indexes:
                 assert f"using {index} on" in plan or f"on {index} " in plan, (query, index, plan)
+
+
+PAGE_GROUPS: Sequence[tuple[str, ...]] = (
+    (),
+    ("/project/copy7",),
+    ("/project/copy7/branch/3",),
+    tuple(f"/project/copy{number}" for number in range(40)),
+)
+
+
+def scans(plan: Mapping[str, Any], above: tuple[Mapping[str, Any], ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield each node of a plan that reads `runs` or `run_tasks`, with the nodes above it, the nearest first."""
+    if plan.get("Relation Name") in ("runs", "run_tasks"):
+        yield plan, above
+    for inner in plan.get("Plans", ()):
+        yield from scans(inner, (plan, *above))
+
+
+async def explained(transaction: Transaction, statement: Any, values: Mapping[str, Any], how: str = "") -> Any:
+    """Return the plan of a statement."""
+    (row,) = await transaction.rows(text(f"EXPLAIN (FORMAT JSON {how}) {statement}"), values)
+    found: Any = row["QUERY PLAN"]
+    return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+
+
+def most_loops(plan: Mapping[str, Any]) -> int:
+    """Return how often the plan looked for a later run."""
+    return max(int(scan["Actual Loops"]) for scan, _ in scans(plan) if scan["Alias"] == "later")
+
+
+async def test_the_last_runs_of_many_projects_are_looked_for_until_the_page_is_full(
+    world: World, database_url: str, database_schema: str
+) -> None:
+    """Not for each run that the projects' indexes give."""
+    query = RunQuery(groups=PAGE_GROUPS[-1], last_run=True, limit=3)
+    async with large(database_url, database_schema, world) as database, database.snapshot(timeout=60) as transaction:
+        await transaction.execute(IN_ORDER)
+        listing = Listing(query)
+        page = await list_runs(transaction, query)
+        plan = await explained(transaction, listing.page(), listing.values, ", ANALYZE")
+    assert len(page.runs) == 3
+    assert 3 < most_loops(plan) < 100

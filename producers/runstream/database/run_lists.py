@@ -347,15 +347,23 @@ class Listing:
 
     def page(self) -> TextClause:
         """Select one run more than the limit, to know whether there is a next page."""
-        best = f"ORDER BY runs.sequence {self._order} LIMIT :limit"
-        found = " UNION ALL ".join(
-            f"(SELECT runs.* FROM {source.read(self._window(source), f'WHERE {source.where()} {best}')} {best})"  # noqa: S608
-            for source in self._sources()
-        )
+        found = " UNION ALL ".join(map(self._best_of, self._sources()))
         return text(
             f"SELECT {_COLUMNS}, {_WAITING} FROM ({found}) AS listed "  # noqa: S608
             f"ORDER BY listed.sequence {self._order} LIMIT :limit"
         )
+
+    def _best_of(self, source: _RunSource) -> str:
+        """Select the first matching runs of a source."""
+        best = f"WHERE {source.where()} ORDER BY runs.sequence {self._order} LIMIT :limit"
+        if source.owners and len(self.values[source.owners]) > 1:
+            # Merged first, checked in order until the page is full: most runs of most owners are behind it.
+            read = (
+                f"SELECT runs.* FROM {source.read(self._window(source))} ORDER BY runs.sequence {self._order} OFFSET 0"  # noqa: S608
+            )
+            return f"(SELECT * FROM ({read}) AS runs {best})"  # noqa: S608
+        in_order = f"ORDER BY runs.sequence {self._order} LIMIT :limit"
+        return f"(SELECT runs.* FROM {source.read(self._window(source), best)} {in_order})"  # noqa: S608
 
     def stops(self) -> TextClause | None:
         """Select where the first source has to stop, null if none has; None for a list whose sources all end."""
