@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from runstream.cli.page_command import leading_to
+from runstream.client import Client, NewProject, NewRepository
 from tests.page.conftest import Site
+from tests.page.test_people import tab_of
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -135,6 +137,29 @@ async def test_keys_open_help_and_palette_and_lead_to_places(tab: Page, site: Si
     await tab.get_by_role("option", name="hello /project/keys/branch/main #1").wait_for()
     await tab.keyboard.press("Enter")
     await tab.wait_for_url(f"{site.url}/ui/runs/{run.id}")
+    await tab.keyboard.press("Control+k")
+    await tab.get_by_role("combobox").fill(f"#{run.counter}")
+    await tab.get_by_role("option", name=f"hello /project/keys/branch/main #{run.counter}").wait_for()
+    await tab.keyboard.press("Escape")
     await tab.keyboard.press("g")
     await tab.keyboard.press("r")
     await tab.wait_for_url(f"{site.url}/ui/")
+
+
+async def test_the_palette_finds_projects_and_groups_by_a_part_of_their_path(site: Site, browser: Browser) -> None:
+    async with tab_of(site, browser, "pot") as tab:
+        token = await site.client.users.create_token("pot", "wheel")
+        async with Client(site.url, token=token) as client:
+            await client.organizations.create("potters")
+            await client.project_groups.create("kilns", "org/potters")
+            repository = NewRepository(url="https://git.invalid/glaze.git")
+            project = NewProject(
+                name="glaze", parent_ref="org/potters/kilns", visibility="private", repository=repository
+            )
+            await client.projects.create(project)
+        await tab.keyboard.press("Control+k")
+        await tab.get_by_role("combobox").fill("ilns")
+        await tab.get_by_role("option", name="org/potters/kilns group").wait_for()
+        await tab.get_by_role("option", name="org/potters/kilns/glaze project").wait_for()
+        await tab.keyboard.press("Enter")
+        await tab.wait_for_url(f"{site.url}/ui/p/org/potters/kilns/glaze")

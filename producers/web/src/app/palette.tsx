@@ -1,8 +1,9 @@
-// The palette: one field that leads to a run or a page.
+// The palette: one field that leads to a run, a project or a page.
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, get } from "../api/client";
-import type { RunsAnswer, RunSummaryShape } from "../api/types";
+import { ApiError, get, segment } from "../api/client";
+import { session } from "../api/session";
+import type { MembershipView, OrganizationView, ProjectGroupView, ProjectView, RunsAnswer, RunSummaryShape } from "../api/types";
 import { Icon, type IconName } from "../components/icon";
 import { Dialog } from "../components/overlay";
 import { runState, StateBadge } from "../components/state";
@@ -21,6 +22,9 @@ export type Hit = { key: string; to: string; label: string; detail: string; icon
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const DELAY = 150;
+/** At most so many groups are asked for their projects. */
+const MAX_GROUPS = 60;
+const MAX_PROJECTS = 6;
 
 function pagesFor(text: string): Hit[] {
   return PLACES.filter(({ label }) => label.toLowerCase().includes(text.toLowerCase())).map(({ label, path }) => ({ key: path, to: href(path), label, detail: "page", icon: "right" }));
@@ -32,13 +36,46 @@ async function runsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
   return runs.map((run): Hit => ({ key: run.id, to: href(`/runs/${run.id}`), label: run.name, detail: runRef(run), run }));
 }
 
-/** What a text finds: runs, and pages of that name. What the user may not read is left out. */
+/** The paths of the groups and projects of the user: read once, by the first text, while the palette is open. */
+let tree: Promise<string[]> | null = null;
+
+async function readTree(): Promise<string[]> {
+  const { user, admin } = session.peek() ?? {};
+  const organizations = admin ? await get<OrganizationView[]>("/orgs", { limit: 100 }) : (await get<MembershipView[]>("/user/orgs")).map((one) => one.Organization);
+  const groups = [...(user ? [`user/${user.username}`] : []), ...organizations.map((one) => `org/${one.name}`)];
+  const projects: string[] = [];
+  for (let from = 0; from < groups.length && from < MAX_GROUPS; ) {
+    const level = groups.slice(from, MAX_GROUPS);
+    from += level.length;
+    const found = await Promise.all(level.map((group) => Promise.all([
+      get<ProjectGroupView[]>(`/projectgroups/${segment(group)}/subgroups`),
+      get<ProjectView[]>(`/projectgroups/${segment(group)}/projects`),
+    ])));
+    for (const [below, inside] of found) {
+      groups.push(...below.map((one) => one.path));
+      projects.push(...inside.map((one) => one.path ?? ""));
+    }
+  }
+  return [...projects.map((path) => `/p/${path}`), ...groups.map((path) => `/g/${path}`)];
+}
+
+/** The projects, then the groups, with this text in their path. */
+async function projectsFor(text: string): Promise<Hit[]> {
+  if (!text || text.startsWith("#")) return [];
+  const paths = await (tree ??= readTree());
+  const wanted = text.toLowerCase();
+  return paths.filter((path) => path.slice(3).toLowerCase().includes(wanted)).slice(0, MAX_PROJECTS)
+    .map((path) => ({ key: path, to: href(path.split("/").map(encodeURIComponent).join("/")), label: path.slice(3), detail: path.startsWith("/p") ? "project" : "group", icon: "branch" }));
+}
+
+/** What a text finds: pages of that name, projects, runs. What the user may not read is left out. */
 async function hitsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
-  const runs = await runsFor(text, abort).catch((error: unknown) => {
+  const none = (error: unknown): Hit[] => {
     if (!abort.aborted && !(error instanceof ApiError)) throw error;
     return [];
-  });
-  return text ? [...pagesFor(text), ...runs] : [...runs, ...pagesFor("")];
+  };
+  const [projects, runs] = await Promise.all([projectsFor(text).catch(none), runsFor(text, abort).catch(none)]);
+  return text ? [...pagesFor(text), ...projects, ...runs] : [...runs, ...pagesFor("")];
 }
 
 export function Palette() {
@@ -51,6 +88,7 @@ function Finder() {
   const [chosen, setChosen] = useState(0);
   const list = useRef<HTMLUListElement>(null);
   const close = (): void => {
+    tree = null;
     open.value = false;
   };
   const wanted = text.trim();

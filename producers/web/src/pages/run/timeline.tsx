@@ -65,7 +65,7 @@ function Axis({ scale }: { scale: TimeScale }) {
     <div class="timeline-axis" aria-hidden="true">
       <span class="timeline-name" />
       <div>
-        {scale.ticks.map((time) => <span key={time} style={{ left: `${100 * scale.place(time)}%` }}>{duration(time - scale.from)}</span>)}
+        {scale.ticks.map((time) => <span key={time} class={scale.place(time) > 0.92 ? "last" : ""} style={{ left: `${100 * scale.place(time)}%` }}>{duration(time - scale.from)}</span>)}
         {scale.folds.map((one) => <i key={one.from} title={`${duration(one.to - one.from)} in which no task ran`} style={{ left: `${100 * one.at}%`, width: `${100 * one.width}%` }} />)}
       </div>
     </div>
