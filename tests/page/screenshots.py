@@ -131,6 +131,8 @@ async def ready(tab: Page, name: str) -> None:
     if name in ("run", "run-timeline", "run-table", "run-log"):
         await tab.get_by_role("log").get_by_text("FAILED").wait_for()
     await tab.locator(".skeleton").first.wait_for(state="detached")
+    if name == "run-events":
+        await tab.locator(".commit").first.wait_for()
 
 
 async def main(folder: Path = IMAGES, width: int = 1280) -> None:

@@ -66,6 +66,18 @@ async def test_graph_timeline_and_table_show_the_same_tasks_and_one_selection(ta
         await selected.get_by_text("lint", exact=True).wait_for()
 
 
+async def test_the_table_has_room_for_the_names_of_tasks(tab: Page, site: Site) -> None:
+    run = await failed(site)
+    await tab.goto(f"/ui/runs/{run.id}?view=table")
+    name = tab.get_by_role("region", name="Tasks", exact=True).get_by_role("link", name="clone")
+    await name.wait_for()
+    for width in (1440, 1100, 390):
+        await tab.set_viewport_size({"width": width, "height": 900})
+        box = await name.bounding_box()
+        assert box is not None
+        assert box["width"] > 60, width
+
+
 async def test_keys_go_from_task_to_task_and_from_step_to_step(tab: Page, site: Site) -> None:
     run = await failed(site)
     await tab.goto(f"/ui/runs/{run.id}")

@@ -59,7 +59,7 @@ function Row({ executor: one, reload }: { executor: ExecutorShape; reload: () =>
   return (
     <tr>
       <td><span class={`state ${state.tone}`} title={state.means}><Icon name={state.icon} />{state.word}</span></td>
-      <td><ShortId value={one.executor_id} /> <small class="faint"><Text value={one.version} />{one.executor_group && <>, group <Text value={one.executor_group} /></>}</small>{one.full && <small class="failure"><Text value={one.full} /></small>}{Math.abs(one.clock_skew) > 2 && <small class="failure">its clock is {Math.abs(one.clock_skew).toFixed(1)} s {one.clock_skew > 0 ? "ahead" : "behind"}</small>}</td>
+      <td><ShortId value={one.executor_id} /> <small class="faint"><Text value={one.version} />{one.executor_group && one.executor_group !== one.executor_id && <>, group <Text value={one.executor_group} /></>}</small>{one.full && <small class="failure"><Text value={one.full} /></small>}{Math.abs(one.clock_skew) > 2 && <small class="failure">its clock is {Math.abs(one.clock_skew).toFixed(1)} s {one.clock_skew > 0 ? "ahead" : "behind"}</small>}</td>
       <td class="wrap-text">{kinds || <span class="failure">nothing</span>}<small class="faint"> {one.archs.join(", ")}{one.sandbox && `; sandbox: ${one.sandbox}`}{one.engine && `; engine: ${one.engine}`}</small></td>
       <td class="number">{one.active_tasks} of {one.active_tasks_limit || "any number"}</td>
       <td><Cut value={labels || "–"} /></td>

@@ -47,11 +47,11 @@ function Service({ name, title, about }: (typeof SERVICES)[number]) {
             {state.RequestedStatus && state.reason && <Note icon="info"><Text value={state.reason} /></Note>}
             <div class="scroll">
               <table>
-                <thead><tr><th class="number">Instance</th><th>Parts</th><th>State</th><th class="number">Version</th></tr></thead>
+                <thead><tr><th>Instance</th><th>Parts</th><th>State</th><th class="number">Version</th></tr></thead>
                 <tbody>
                   {state.instances.map((one) => (
                     <tr key={one.id}>
-                      <td class="number"><Text value={one.host} /> <small class="faint">process {one.pid}</small></td>
+                      <td><Text value={one.host} /> <small class="faint">process {one.pid}</small></td>
                       <td class="grow"><Cut value={one.components.join(", ")} /></td>
                       <td>{one.parked ? <span class="state neutral"><Icon name="pause" />stands still</span> : <span class="state running"><Icon name="play" /><Text value={one.state || "runs"} /></span>}</td>
                       <td class="number"><Text value={one.version} /></td>

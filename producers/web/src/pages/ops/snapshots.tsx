@@ -57,7 +57,7 @@ function Export() {
       <h2>Export</h2>
       <p class="faint">The whole log as one file, while runs go on. <code>runstream snapshot verify</code> checks it without a server. Secrets in it are sealed.</p>
       <p class="tools">
-        <label>Of <select value={service} aria-label="Service to export" onChange={(event) => setService(event.currentTarget.value)}><option value="">everything</option><option value="runs">runs</option><option value="config">projects and people</option></select></label>
+        <label class="check">Of <select value={service} aria-label="Service to export" onChange={(event) => setService(event.currentTarget.value)}><option value="">everything</option><option value="runs">runs</option><option value="config">projects and people</option></select></label>
         <label class="check"><input type="checkbox" checked={logs} disabled={service === "config"} onChange={(event) => setLogs(event.currentTarget.checked)} /> with logs of steps</label>
         <label class="check"><input type="checkbox" checked={archives} disabled={service === "config"} onChange={(event) => setArchives(event.currentTarget.checked)} /> with workspaces</label>
         <a class="button" href={path} download="runstream.snapshot" target="_blank"><Icon name="download" />Download</a>

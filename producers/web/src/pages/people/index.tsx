@@ -147,7 +147,7 @@ function Tokens({ name }: { name: string }) {
         {(found) => found.length === 0 ? <Empty icon="key" title="You have no tokens" /> : (
           <table>
             <thead><tr><th>Name</th><th>Scope</th><th class="number">Created</th><th class="number">Valid until</th><td /></tr></thead>
-            <tbody>{found.map((one) => <tr key={one.name}><td class="grow"><Text value={one.name} /></td><td>{one.scope}</td><td class="number"><Ago at={one.created_at} /></td><td class="number">{one.expires_at ? <Ago at={one.expires_at} /> : "it is revoked"}</td><td class="number"><button type="button" class="small" onClick={() => askDelete({ what: "token", verb: "Revoke", text: <>What uses <Text value={one.name} /> is refused from now on.</>, path: `${path}/${segment(one.name)}`, then: tokens.reload })}>Revoke…</button></td></tr>)}</tbody>
+            <tbody>{found.map((one) => <tr key={one.name}><td class="grow"><Text value={one.name} /></td><td>{one.scope}</td><td class="number"><Ago at={one.created_at} /></td><td class="number">{one.expires_at ? <Ago at={one.expires_at} /> : "no limit"}</td><td class="number"><button type="button" class="small" onClick={() => askDelete({ what: "token", verb: "Revoke", text: <>What uses <Text value={one.name} /> is refused from now on.</>, path: `${path}/${segment(one.name)}`, then: tokens.reload })}>Revoke…</button></td></tr>)}</tbody>
           </table>
         )}
       </Loaded>

@@ -51,7 +51,9 @@ function Commits({ watch, latest }: { watch: Watch; latest: RunAnswer }) {
           {tasks.map((one) => <option key={one} value={one}>{visible(one)}</option>)}
         </select>
       </form>
-      {found.length === 0 ? (
+      {found.length === 0 && !watch.complete.value ? (
+        <Skeleton lines={10} />
+      ) : found.length === 0 ? (
         <Empty title="No commit is like that" />
       ) : (
         <ol class="commits">
