@@ -120,7 +120,7 @@ async def take(browser: Browser, url: str, made: dict[str, str], folder: Path, w
         await tab.goto(f"/ui{path.format(run=made['run'])}")
         await ready(tab, name)
         for theme in ("light", "dark"):
-            await tab.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+            await tab.emulate_media(color_scheme=theme, reduced_motion="reduce")
             await tab.screenshot(path=folder / f"{name}-{theme}.png")
     await context.close()
 
