@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runstream.client import Client
 from runstream.embedded.process import free_port
-from tests.page.conftest import WAIT_MS, Site
+from tests.page.conftest import WAIT_MS, Site, try_now
 from tests.servers import Servers
 from tests.service.running import Service, serving
 
@@ -67,7 +67,7 @@ async def test_the_page_goes_on_after_a_kill_and_after_maintenance(
             await first.ended()
             await tab.get_by_text("Disconnected", exact=True).wait_for()
         async with service():
-            await tab.get_by_role("button", name="Try now").click()
+            await try_now(tab)
             await tab.get_by_text("Disconnected", exact=True).wait_for(state="detached")
             run = await site.run(QUICK)
             await tab.locator(f'a[href="/ui/runs/{run.id}"]').wait_for()
@@ -79,7 +79,7 @@ async def test_the_page_goes_on_after_a_kill_and_after_maintenance(
             await late.get_by_text("In maintenance", exact=True).wait_for()
             await client.maintenance.disable("runs")
             for page in (tab, late):
-                await page.get_by_role("button", name="Try now").click()
+                await try_now(page)
                 await page.get_by_text("In maintenance", exact=True).wait_for(state="detached")
                 await page.locator(f'a[href="/ui/runs/{run.id}"]').wait_for()
             run = await site.run(QUICK)
