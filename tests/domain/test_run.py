@@ -26,6 +26,7 @@ from runstream.events.run import (
     RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskRetried,
+    RunTaskRetryDropped,
     RunTasksCancelled,
     RunTimedOut,
 )
@@ -128,6 +129,14 @@ def test_another_attempt_begins_anew_and_the_earlier_one_is_kept() -> None:
     assert (one.status, one.attempt, one.not_before) == (RunTaskStatus.NOT_STARTED, 2, LATER)
     assert (one.executor_task_id, one.start_time, one.end_time) == ("", None, None)
     assert one.unsettled
+
+
+def test_a_dropped_retry_leaves_the_task_as_the_attempt_had() -> None:
+    failed = failed_attempt(1, "t1")[-1]
+    retried = evolve(failed, RunTaskRetried("a", 2, "failure", LATER), LATER)
+    dropped = evolve(retried, RunTaskRetryDropped("a"), LATER).tasks["a"]
+    # Its executor task is open: the next event of that says whether archives are missing.
+    assert dropped == replace(failed.tasks["a"], failure="failure", archives_pending=True)
 
 
 def test_leftovers_of_an_earlier_attempt_change_nothing_else() -> None:

@@ -217,8 +217,10 @@ async def test_it_is_refused_and_the_service_goes_on(case: str) -> None:
         assert fine.status_code == 201
         assert (await create(http, "config.jsonnet", "{runs: [{name: 'fine'}]}")).status_code == 201
     assert most_memory() - before < MOST_BYTES
-    # The peak of all children that this process ever had: those of other tests may have used more.
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(children_before, MOST_BYTES >> 10)
+    # The peak of all children that this process ever had: those of other tests may have used more, and a forked one
+    # begins with the memory of this process.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(children_before, own, MOST_BYTES >> 10)
 
 
 def memory_now() -> int:

@@ -119,6 +119,8 @@ REFUSED: list[tuple[str, Request]] = [
     ("", lambda w: users.decide_create_token(w.user("ada"), token(""))),
     ("", lambda w: users.decide_create_token(w.user("ada"), token("x" * 201))),
     ("", lambda w: users.decide_create_token(w.user("ada"), token("a\nb"))),
+    ("", lambda w: users.decide_create_token(w.user("ada"), token("."))),
+    ("", lambda w: users.decide_create_token(w.user("ada"), token(".."))),
     ("invalidTokenScope", lambda w: users.decide_create_token(w.user("ada"), token("t", "all"))),
     ("userTokenDoesNotExist", lambda w: users.decide_delete_token(w.user("ada"), "t")),
     ("linkedAccountAlreadyExists", lambda w: users.decide_add_account(w.state, w.user("ada"), account("la2"))),

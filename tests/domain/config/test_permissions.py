@@ -186,6 +186,12 @@ def test_a_token_allows_what_its_scope_has(action: Action) -> None:
     assert READING < RUNNING
 
 
+def test_a_user_deleted_since_the_request_came_is_anonymous() -> None:
+    deleted = Actor("id-0")
+    assert relations(WORLD.state, deleted, WORLD.project("user/ada/own")) == ["anonymous"]
+    assert status(WORLD.state, deleted, Action.CREATE_ORGANIZATION) == 401
+
+
 def test_a_refusal_says_what_to_do() -> None:
     narrow = Actor(USERS["ada"], scope="read")
     with pytest.raises(RunstreamError) as caught:

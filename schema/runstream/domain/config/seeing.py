@@ -7,7 +7,7 @@ whatever the rest of the path names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from runstream.domain.config.organization import Organization
 from runstream.domain.config.project import Project
@@ -44,6 +44,7 @@ def missing_thing(thing: User | Organization | ProjectGroup | Project, reference
             return missing("organization", reference, code="organizationDoesNotExist")
         case User():
             return missing("user", reference, code="userDoesNotExist")
+    assert_never(thing)
 
 
 def _require_seen_organization(state: ConfigState, reference: str, refused: Refusal) -> None:
