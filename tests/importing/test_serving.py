@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -140,6 +142,29 @@ async def test_it_goes_on_when_the_client_leaves_and_is_asked_for_again(
             ended = (await http.get(f"{api}/import")).json()
             assert (ended["progress"], ended["result"]["here_epoch"]) == (None, 2)
         assert (await service.rig.fsck()).clean
+
+
+@pytest.mark.parametrize("flags", ["", "?dry_run"])
+async def test_a_file_that_would_leave_the_service_no_room_is_refused_and_not_kept(
+    flags: str, servers: Servers, storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: str) -> SimpleNamespace:
+        return SimpleNamespace(free=(256 << 20) + 40_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    async with serving(servers, storage, tmp_path) as service, httpx2.AsyncClient(timeout=60) as http:
+        api = f"{service.url}/api/v1alpha/import{flags}"
+        refused = await http.post(api, content=zeros(1_000))
+        (error,) = refused.json()
+        assert (refused.status_code, error["code"]) == (500, "diskFull")
+        assert "256 MiB" in error["message"]
+        assert not list((tmp_path / "spool").iterdir())
+        assert [one.state for one in (await service.rig.epochs()).values()] == ["ready"]
+
+
+async def zeros(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield bytes(50_000)
 
 
 async def test_what_is_refused_at_once_and_what_fails_on_the_way(
