@@ -232,7 +232,7 @@ async def test_limits_above_those_of_the_engine_leave_the_lower_ones_in_force(
         done = [await it.run(show, runtime=pod(IMAGE)) for _again in range(2)]
         for each in done:
             assert 0 < int(await each.log(0)) < 1 << 30
-            assert "Limits of each container: of open files a process, the engine's own lower limit.\n" in (
+            assert "Limits of each container: open files a process up to the engine's own lower limit.\n" in (
                 await each.log(None)
             )
 

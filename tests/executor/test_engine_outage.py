@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -38,6 +39,24 @@ def full_engine(open_path: Path) -> Iterator[DockerEngine]:
     (data := open_path / "data").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(data)], check=True)
     engine = DockerEngine(open_path)
+    uvloop.run(engine.start())
+    yield engine
+    uvloop.run(engine.end_leftover())
+
+
+@pytest.fixture
+def engine_with_quotas(open_path: Path) -> Iterator[DockerEngine]:
+    """An engine whose storage can limit the disk of a container: Btrfs, in a file."""
+    if missing() or shutil.which("mkfs.btrfs") is None:
+        pytest.skip(missing() or "no mkfs.btrfs (apt-get install btrfs-progs)")
+    disk = open_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(512 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", disk], check=True, capture_output=True)
+    (data := open_path / "data").mkdir()
+    if subprocess.run(["mount", "-o", "loop", disk, data], check=False, capture_output=True).returncode:
+        pytest.skip("this machine has no Btrfs")
+    engine = DockerEngine(open_path, storage="btrfs")
     uvloop.run(engine.start())
     yield engine
     uvloop.run(engine.end_leftover())
@@ -199,6 +218,22 @@ async def test_a_full_disk_of_the_engine_fails_setups_and_steps_with_that_reason
             assert running.executor is not None
             await running.executor.stop()
     assert engine.containers(executorid=running.executor_id) == []
+
+
+async def test_a_container_writes_up_to_the_limit_of_its_disk_where_the_storage_has_quotas(
+    tmp_path: Path, engine_with_quotas: DockerEngine
+) -> None:
+    settings = replace(SETTINGS, engine=engine_with_quotas.url, task_disk_bytes=20 << 20, **CONTAINERS)
+    async with rig(tmp_path, settings=settings) as running:
+        steps = [run_step(f"dd if=/dev/zero of=/big bs=1M count={size}") for size in (5, 50)]
+        done = await running.run(*steps, runtime=pod(IMAGE))
+        assert f"; {20 << 20} bytes of disk" in (setup := await done.log(None))
+        assert "Not enforced" not in setup
+        assert [step.phase for step in done.task.steps] == [ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED]
+        assert "Disk quota exceeded" in (log := await done.log(1))
+        assert log.endswith("The task has probably reached a limit (executor.task_disk_bytes).\n")
+        assert running.executor is not None
+        await running.executor.stop()
 
 
 def _bomb(size: int) -> bytes:

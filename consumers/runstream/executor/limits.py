@@ -31,6 +31,11 @@ _SIGNS = (
     (b"fork: retry: Resource temporarily unavailable", "executor.task_processes"),
 )
 """Last output of programs to which the kernel refuses a descriptor or a process."""
+_DISK_SIGNS = (
+    (b"Disk quota exceeded", "executor.task_disk_bytes"),
+    (b"No space left on device", "executor.task_disk_bytes"),
+)
+"""The same of programs to which it refuses a write; without a limit the disk itself is full."""
 TAIL_BYTES = 4096
 """Size of the last output in which these signs are sought."""
 
@@ -93,9 +98,12 @@ class Limits:
         return " ".join(filter(None, parts))
 
 
-def probable_limit(tail: bytes) -> bytes:
-    """Return a line that names the limit of which the last output of a failed command speaks; empty for none."""
-    for sign, setting in _SIGNS:
+def probable_limit(tail: bytes, *, disk: bool = False) -> bytes:
+    """Return a line that names the limit of which the last output of a failed command speaks; empty for none.
+
+    `disk` says that the system refuses writes at the limit of the task's disk.
+    """
+    for sign, setting in (*_SIGNS, *_DISK_SIGNS * disk):
         if sign in tail:
             return f"The task has probably reached a limit ({setting}).\n".encode()
     return b""

@@ -53,7 +53,7 @@ REMOVAL = Backoff(1.0, 30.0)
 _CLOSE_SECONDS = 30.0
 """Maximum time for removing containers when the executor stops, in seconds."""
 
-_LIMITED = {"nofile": "of open files a process", "fsize": "of bytes a file"}
+_LIMITED = {"nofile": "open files a process", "fsize": "bytes a file"}
 _NO_QUOTA = "the engine's storage has no quotas"
 _SIGNS_OF_LIMITS = {"nofile": ("type 7:", "NOFILE"), "fsize": ("type 1:", "FSIZE")}
 """How a runtime names the resource limit that it may not set."""
@@ -191,7 +191,7 @@ class DockerDriver:
         state.creating.discard(creating)
         memory = config["HostConfig"].get("Memory", 0)
         named = "" if memory == container.resources.memory else "executor.task_memory_bytes"
-        one = PodContainer(index, container.image, handle, memory, named)
+        one = PodContainer(index, container.image, handle, memory, named, "StorageOpt" in config["HostConfig"])
         state.containers.append(one)
         if service is not None or config.get("OpenStdin"):
             await self._hold(state, handle, service)
@@ -304,7 +304,7 @@ class DockerDriver:
             limits = replace(limits, file_bytes=0)
         held = [limits.listed()] if limits.listed() else []
         held += [f"{disk_bytes} bytes of disk"] * self._limits_disk
-        held += [f"{text}, the engine's own lower limit" for name, text in _LIMITED.items() if name in self._lower]
+        held += [f"{text} up to the engine's own lower limit" for name, text in _LIMITED.items() if name in self._lower]
         return " ".join(
             [f"Limits of each container: {'; '.join(held)}."] * bool(held)
             + [f"Not enforced in containers: {disk_bytes} bytes of disk: {_NO_QUOTA}."]

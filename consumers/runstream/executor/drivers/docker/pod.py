@@ -50,6 +50,8 @@ class PodContainer:
     """Its memory limit in bytes; 0 for none."""
     memory_setting: str = ""
     """The setting that its memory limit is from; empty for the container's own."""
+    disk_limited: bool = False
+    """Whether the engine limits what it writes to its root file system."""
     ended: int | None = None
     """Its exit status, once it has ended."""
     out_of_memory: bool = False
@@ -139,7 +141,7 @@ class DockerPod(ContainerPod):
             output(f"A process was killed: out of memory, the container reached its limit{limit}{setting}.\n".encode())
         if status == FILE_TOO_LARGE:
             output(TOO_LARGE)
-        if status and (said := probable_limit(tail)):
+        if status and (said := probable_limit(tail, disk=self._main.disk_limited)):
             output(said)
         return status
 
