@@ -9,7 +9,7 @@ import msgspec
 
 from runstream.config_folding import PARTITION, SERVICE, ConfigFold, ParkedConfig
 from runstream.domain.config.fitting import Kind
-from runstream.domain.config.state import Thing
+from runstream.domain.config.state import Aggregate
 from runstream.tables import ConfigRow, ParkedRow
 
 Key: TypeAlias = tuple[object, ...]
@@ -20,7 +20,7 @@ _MAX_SHOWN = 4000
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-def config_row(fold: ConfigFold, kind: Kind, thing: Thing) -> ConfigRow:
+def config_row(fold: ConfigFold, kind: Kind, thing: Aggregate) -> ConfigRow:
     """Return the row of a thing."""
     head = fold.heads[f"{kind}/{thing.id}"]
     parent, name = next((parent, name) for space, parent, name in thing.claims() if space == kind)

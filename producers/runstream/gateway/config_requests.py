@@ -7,7 +7,7 @@ true a moment before does not count.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import unquote
 
 from fastapi import Path, Query
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from runstream.commits import Position, parse_point
 from runstream.config.store import AppendedChange
 from runstream.domain.config.organization import Organization
-from runstream.domain.config.permissions import OK, Action, Actor, Thing, reading, refusal, require, status
+from runstream.domain.config.permissions import OK, Action, Actor, Target, reading, refusal, require, status
 from runstream.domain.config.project import Project
 from runstream.domain.config.project_group import ProjectGroup
 from runstream.domain.config.references import owner_of
@@ -45,8 +45,6 @@ Ref = Annotated[
 T = TypeVar("T")
 SeenT = TypeVar("SeenT", User, Organization, ProjectGroup, Project, User | Project, Project | ProjectGroup)
 
-
-SeenThing: TypeAlias = User | Organization | ProjectGroup | Project
 At = Annotated[
     str,
     Query(
@@ -56,11 +54,11 @@ At = Annotated[
 ]
 
 
-def _reading(state: ConfigState, found: SeenThing) -> Action:
+def _reading(state: ConfigState, found: Target) -> Action:
     return Action.READ_USER if isinstance(found, User) else reading(state, found)
 
 
-def _same(state: ConfigState, thing: SeenThing) -> SeenThing | None:
+def _same(state: ConfigState, thing: Target) -> Target | None:
     """Return the same thing in another state; None where it does not exist."""
     match thing:
         case User():
@@ -116,7 +114,7 @@ class ConfigRequest:
         Raises the refusal; for something that the sender must not learn of, NotExistError as for a missing thing.
         """
 
-        def refused(found: SeenThing) -> RunstreamError | None:
+        def refused(found: Target) -> RunstreamError | None:
             if self.may_see(state, found, at):
                 return None
             action = _reading(state, found)
@@ -125,7 +123,7 @@ class ConfigRequest:
 
         return find_seen(state, find, reference, refused)
 
-    def may_see(self, state: ConfigState, found: SeenThing, at: str) -> bool:
+    def may_see(self, state: ConfigState, found: Target, at: str) -> bool:
         """Return whether the sender may read something in the state as of `at`.
 
         The past is for the owner of now, and for those who could read it then and still can.
@@ -140,12 +138,12 @@ class ConfigRequest:
             return False
         return isinstance(found, User) or status(state, self.actor, _reading(state, found), found) == OK
 
-    def owner_now(self, state: ConfigState, found: SeenThing) -> SeenThing | None:
+    def owner_now(self, state: ConfigState, found: Target) -> Target | None:
         """Return the user or organization of something in a state, as it is now; None once it is deleted."""
         owner = owner_of(state, group_of(state, found)) if isinstance(found, ProjectGroup | Project) else found
         return _same(self.state, owner)
 
-    def require(self, state: ConfigState, action: Action, thing: Thing = None) -> None:
+    def require(self, state: ConfigState, action: Action, thing: Target | None = None) -> None:
         """Raise the refusal if the sender may not do it."""
         require(state, self.actor, action, thing)
 

@@ -42,8 +42,8 @@ Relation = Literal["anonymous", "stranger", "member", "owner", "admin", "admin t
 stranger to it; an administrator is `owner` or `member` too, and always `admin`."""
 RELATIONS: tuple[Relation, ...] = ("anonymous", "stranger", "member", "owner", "admin", "admin token")
 Status = Literal[200, 400, 401, 403, 404]
-Thing: TypeAlias = User | Organization | ProjectGroup | Project | None
-"""What an action is about; None for the deployment."""
+Target: TypeAlias = User | Organization | ProjectGroup | Project
+"""What an action is about, if not the deployment."""
 
 
 class Action(StrEnum):
@@ -201,7 +201,7 @@ RUNNING = READING | {
 """The actions that a token of scope `run` allows."""
 
 
-def relations(state: ConfigState | None, actor: Actor, thing: Thing) -> list[Relation]:
+def relations(state: ConfigState | None, actor: Actor, thing: Target | None) -> list[Relation]:
     """Return what an actor is to a thing, the strongest last; an administrator may also be a member or owner.
 
     A user who was deleted since the request was authenticated is anonymous. Without a state, what is asked is about the
@@ -215,14 +215,14 @@ def relations(state: ConfigState | None, actor: Actor, thing: Thing) -> list[Rel
     return [found, "admin"] if actor.admin else [found]
 
 
-def _relation(state: ConfigState, user_id: str, thing: Thing) -> Relation:
+def _relation(state: ConfigState, user_id: str, thing: Target | None) -> Relation:
     owner = owner_of(state, group_of(state, thing)) if isinstance(thing, ProjectGroup | Project) else thing
     if isinstance(owner, Organization):
         return owner.members.get(user_id, "stranger")
     return "owner" if owner is not None and owner.id == user_id else "stranger"
 
 
-def status(state: ConfigState | None, actor: Actor, action: Action, thing: Thing = None) -> Status:
+def status(state: ConfigState | None, actor: Actor, action: Action, thing: Target | None = None) -> Status:
     """Return 200 if the actor may do it, else the status of the refusal; the scope of a token counts, too."""
     row = PERMISSIONS[action]
     answers = [row[relation] for relation in relations(state, actor, thing)]
@@ -232,14 +232,14 @@ def status(state: ConfigState | None, actor: Actor, action: Action, thing: Thing
     return OK if allowed else 403
 
 
-def require(state: ConfigState | None, actor: Actor, action: Action, thing: Thing = None) -> None:
+def require(state: ConfigState | None, actor: Actor, action: Action, thing: Target | None = None) -> None:
     """Raise the refusal with its status and code, unless the actor may do it."""
     found = status(state, actor, action, thing)
     if found != OK:
         raise refusal(found, action, thing, scope=actor.scope)
 
 
-def refusal(found: Status, action: Action, thing: Thing, *, scope: TokenScope = "admin") -> RunstreamError:
+def refusal(found: Status, action: Action, thing: Target | None, *, scope: TokenScope = "admin") -> RunstreamError:
     """Return the error for an action that is refused with this status."""
     if found == 404:
         return _hidden(thing)
@@ -262,7 +262,7 @@ def refusal(found: Status, action: Action, thing: Thing, *, scope: TokenScope = 
     return (BadRequestError if found == 400 else ForbiddenError)(f"you may not {action.value}", hint=hint)
 
 
-def _hidden(thing: Thing) -> NotExistError:
+def _hidden(thing: Target | None) -> NotExistError:
     """Return the error that a thing gives to strangers, who do not learn that it exists."""
     match thing:
         case Project():

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar, assert_never
 
 from runstream.domain.config.organization import Organization
+from runstream.domain.config.permissions import Target
 from runstream.domain.config.project import Project
 from runstream.domain.config.project_group import ProjectGroup
 from runstream.domain.config.references import path_elements
@@ -19,7 +20,7 @@ from runstream.domain.config.user import User
 from runstream.errors import Kind, NotExistError, RunstreamError
 
 T = TypeVar("T", User, Organization, ProjectGroup, Project, User | Project, Project | ProjectGroup)
-Refusal = Callable[[User | Organization | ProjectGroup | Project], RunstreamError | None]
+Refusal = Callable[[Target], RunstreamError | None]
 """Return the error of reading a thing; None for a thing that the sender may read."""
 
 

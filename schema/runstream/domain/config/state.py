@@ -30,7 +30,7 @@ from runstream.events.secret import SecretEvent
 from runstream.events.user import UserEvent
 from runstream.events.variable import VariableEvent
 
-Thing: TypeAlias = User | Organization | ProjectGroup | Project | StoredSecret | StoredVariable | RemoteSource
+Aggregate: TypeAlias = User | Organization | ProjectGroup | Project | StoredSecret | StoredVariable | RemoteSource
 
 
 class ConfigState:
@@ -51,11 +51,11 @@ class ConfigState:
         self._referrers: dict[Reference, dict[Reference, None]] = {}
         """The things that refer to each thing, in the order in which they began to."""
 
-    def find(self, kind: Kind, key: str) -> Thing | None:
+    def find(self, kind: Kind, key: str) -> Aggregate | None:
         """Return the thing of this kind and id."""
         return self._of_kind(kind).get(key)
 
-    def everything(self) -> Iterator[tuple[Kind, Thing]]:
+    def everything(self) -> Iterator[tuple[Kind, Aggregate]]:
         """Yield all things, parents of other kinds first."""
         kinds: tuple[Kind, ...] = (
             "remotesource",
@@ -119,7 +119,7 @@ class ConfigState:
         else:
             things[key] = after
 
-    def _require_fit(self, kind: Kind, key: str, before: Thing | None, after: Thing | None) -> None:
+    def _require_fit(self, kind: Kind, key: str, before: Aggregate | None, after: Aggregate | None) -> None:
         own = set(before.claims()) if before is not None else set()
         claims = list(after.claims()) if after is not None else []
         if len(set(claims)) < len(claims):
@@ -143,7 +143,7 @@ class ConfigState:
                 raise Unfit(f"project group {group.name!r} would be inside itself")
             parent = self.groups[parent.id].parent
 
-    def _index(self, kind: Kind, key: str, before: Thing | None, after: Thing | None) -> None:
+    def _index(self, kind: Kind, key: str, before: Aggregate | None, after: Aggregate | None) -> None:
         for claim in before.claims() if before is not None else ():
             space, parent, name = claim
             del self._claimed[claim], self._names[space, parent][name]
@@ -162,7 +162,7 @@ class ConfigState:
         for other in new:
             self._referrers.setdefault(other, {})[kind, key] = None
 
-    def _of_kind(self, kind: Kind) -> dict[str, Thing]:
+    def _of_kind(self, kind: Kind) -> dict[str, Aggregate]:
         match kind:
             case "user":
                 things: object = self.users
@@ -180,10 +180,10 @@ class ConfigState:
                 things = self.remote_sources
             case _:
                 assert_never(kind)
-        return cast("dict[str, Thing]", things)
+        return cast("dict[str, Aggregate]", things)
 
 
-def _evolve(kind: Kind, thing: Thing | None, key: str, event: DomainEvent, at: datetime) -> Thing | None:
+def _evolve(kind: Kind, thing: Aggregate | None, key: str, event: DomainEvent, at: datetime) -> Aggregate | None:
     match kind:
         case "user":
             return evolve_user(cast("User | None", thing), key, cast("UserEvent", event), at)
