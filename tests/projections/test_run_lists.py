@@ -270,12 +270,28 @@ async def test_every_filter_reads_an_index(world: World, database_url: str, data
                 assert f"using {index} on" in plan or f"on {index} " in plan, (query, index, plan)
 
 
+PAGE_STATES: Sequence[dict[str, Any]] = (
+    {},
+    {"phases": (RunPhase.RUNNING,)},
+    {"phases": (RunPhase.QUEUED,)},
+    {"phases": (RunPhase.CANCELLED,)},
+    {"phases": (RunPhase.SETUP_ERROR,)},
+    {"results": (RunResult.FAILED,)},
+    {"results": (RunResult.SUCCESS,)},
+    {"results": (RunResult.STOPPED,)},
+    {"waiting_approval": True},
+)
+"""The states among which a reader of the page chooses."""
 PAGE_GROUPS: Sequence[tuple[str, ...]] = (
     (),
     ("/project/copy7",),
     ("/project/copy7/branch/3",),
     tuple(f"/project/copy{number}" for number in range(40)),
 )
+IN_ORDER_OF = {"runs_by_sequence", "run_tasks_waiting"}
+"""Indexes that a list may read from their end without a condition: it stops after a bounded number of runs."""
+OF_FEW = {"runs_by_counter", "runs_by_commit", "runs_pkey"}
+"""Indexes that give few runs, all of which may be sorted."""
 
 
 def scans(plan: Mapping[str, Any], above: tuple[Mapping[str, Any], ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -286,11 +302,56 @@ def scans(plan: Mapping[str, Any], above: tuple[Mapping[str, Any], ...] = ()) ->
         yield from scans(inner, (plan, *above))
 
 
+def require_bounded(plan: Mapping[str, Any]) -> None:
+    """Require that each scan reads an index, at a place or in order, and that nothing sorts all that an index has."""
+    for scan, above in scans(plan):
+        assert scan["Node Type"] in ("Index Scan", "Index Only Scan"), scan
+        index = scan["Index Name"]
+        assert "Index Cond" in scan or index in IN_ORDER_OF, scan
+        if scan["Relation Name"] != "runs" or index in OF_FEW:
+            continue
+        for node in above:
+            if node["Node Type"] == "Limit":
+                break
+            assert node["Node Type"] not in ("Sort", "Incremental Sort", "Aggregate", "WindowAgg"), (node, index)
+
+
 async def explained(transaction: Transaction, statement: Any, values: Mapping[str, Any], how: str = "") -> Any:
     """Return the plan of a statement."""
     (row,) = await transaction.rows(text(f"EXPLAIN (FORMAT JSON {how}) {statement}"), values)
     found: Any = row["QUERY PLAN"]
     return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+
+
+async def test_every_list_that_the_page_asks_for_reads_a_bounded_part_of_an_index(
+    world: World, database_url: str, database_schema: str
+) -> None:
+    """Each state with each text, name, group, and the last of each group; its counts, too; first and later pages."""
+    others: Sequence[dict[str, Any]] = (
+        {},
+        {"text": "#12"},
+        {"text": COMMIT},
+        {"text": "zebra"},
+        {"name": "run7"},
+        {"name": "run7", "text": "zebra"},
+    )
+    async with large(database_url, database_schema, world) as database, database.snapshot(timeout=120) as transaction:
+        await transaction.execute(IN_ORDER)
+        checked = 0
+        for groups, state, other, last in product(PAGE_GROUPS, PAGE_STATES, others, (False, True)):
+            start = 250_000_000 if checked % 2 else 0
+            query = RunQuery(groups=groups, last_run=last, start=start, **{**state, **other})
+            listing = Listing(query)
+            stops = listing.stops()
+            statements = [(listing.page(), listing.values), *([(stops, listing.values)] if stops is not None else [])]
+            for statement, values in (*statements, *([listing.counts()] if not start else [])):
+                plan = await explained(transaction, statement, values)
+                try:
+                    require_bounded(plan)
+                except AssertionError as error:
+                    raise AssertionError(f"{query}: {error}\n{statement}") from None
+            checked += 1
+    assert checked == len(PAGE_GROUPS) * len(PAGE_STATES) * len(others) * 2
 
 
 def most_loops(plan: Mapping[str, Any]) -> int:

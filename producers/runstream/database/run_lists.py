@@ -355,7 +355,7 @@ class Listing:
 
     def _best_of(self, source: _RunSource) -> str:
         """Select the first matching runs of a source."""
-        best = f"WHERE {source.where()} ORDER BY runs.sequence {self._order} LIMIT :limit"
+        best = f"WHERE {source.where()} {self._after} ORDER BY runs.sequence {self._order} LIMIT :limit"
         if source.owners and len(self.values[source.owners]) > 1:
             # Merged first, checked in order until the page is full: most runs of most owners are behind it.
             read = (
@@ -408,7 +408,7 @@ class Listing:
 
     def _window(self, source: _RunSource) -> str:
         if source.few:
-            return f"{self._after} OFFSET 0"  # planned by itself: not in the order of all runs
+            return "OFFSET 0"  # planned by itself: not in the order of all runs, nor from where the page begins
         return f"{self._after} ORDER BY sequence {self._order} LIMIT {self._scanned if source.bounded else ':limit'}"
 
     def _sources(self, *, by_state: bool = False) -> Iterator[_RunSource]:
