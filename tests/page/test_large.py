@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmarks.page import MAX_NODES, NODES, ROWS, many_tasks, one_task, printing
+from benchmarks.page import MAX_NODES, NODES, ROWS, many_tasks, one_task, printing, printing_slowly
 
 from runstream.client import NewRun, Run
 from tests.page.conftest import Site
@@ -15,16 +15,34 @@ if TYPE_CHECKING:
 
 LINES, TASKS = 100_000, 200
 NUMBERS = "rows => rows.map(row => Number(row.id.slice(1)))"
+VIEW = "const view = document.querySelector('.log-view');"
+TOP_LINE = f"""() => {{
+  {VIEW}
+  const top = view.getBoundingClientRect().top;
+  const row = [...view.querySelectorAll(".line")].find((one) => one.getBoundingClientRect().bottom > top + 1);
+  return Number(row.id.slice(1));
+}}"""
+"""The number of the first line that a reader sees."""
+
+
+async def created(site: Site, name: str, tasks: Mapping[str, Mapping[str, object]]) -> Run:
+    """Create a run."""
+    return await site.client.runs.create(NewRun(f"/project/large/branch/{name}", name, tasks))
 
 
 async def ended(site: Site, name: str, tasks: Mapping[str, Mapping[str, object]]) -> Run:
     """Create a run and wait for its end."""
-    run = await site.client.runs.create(NewRun(f"/project/large/branch/{name}", name, tasks))
+    run = await created(site, name, tasks)
+    await end_of(site, run)
+    return run
+
+
+async def end_of(site: Site, run: Run) -> None:
+    """Wait for the end of a run."""
     async with site.client.events.tail(run=run.id) as tail:
         async for commit in tail:
             if any(event.type == "RunFinished" for event in commit.events):
                 break
-    return run
 
 
 async def test_a_long_log_opens_at_its_end_and_anywhere_with_few_nodes(tab: Page, site: Site) -> None:
@@ -44,12 +62,54 @@ async def test_a_long_log_opens_at_its_end_and_anywhere_with_few_nodes(tab: Page
 async def test_a_log_that_grows_is_shown_whole_and_in_order(tab: Page, site: Site) -> None:
     lines = 6000
     part = f"seq -f 'line %09.0f' 1 {lines // 2}; sleep 0.3; seq -f 'line %09.0f' {lines // 2 + 1} {lines}"
-    created = NewRun("/project/large/branch/grows", "grows", one_task(part))
-    run = await site.client.runs.create(created)
+    run = await created(site, "grows", one_task(part))
     await tab.goto(f"/ui/runs/{run.id}/log/print/0")
     await tab.locator(f"#L{lines}").wait_for()
     await tab.locator("#L1").wait_for(state="attached")
     assert await tab.locator(".log-rows .line").evaluate_all(NUMBERS) == [*range(1, lines + 1)]
+
+
+async def test_a_reader_goes_up_a_long_log_without_a_jump(tab: Page, site: Site) -> None:
+    run = await ended(site, "up", one_task(printing(LINES // 2)))
+    await tab.goto(f"/ui/runs/{run.id}/log/print/0#L40000")
+    await tab.locator("#L40000.chosen").wait_for()
+    top = await tab.evaluate(TOP_LINE)
+    step = 100 * await tab.locator("#L40000").evaluate("row => row.getBoundingClientRect().height")
+    for _ in range(60):
+        # What is above has been read: the view can move by all of a step.
+        await tab.wait_for_function(f"() => {{ {VIEW} return view.scrollTop > {step} }}")
+        assert await tab.evaluate(TOP_LINE) == top
+        await tab.evaluate(f"() => {{ {VIEW} view.scrollBy(0, -{step}) }}")
+        top -= 100
+    assert await tab.evaluate(NODES) <= MAX_NODES
+
+
+async def test_a_log_that_grows_fast_is_followed_to_its_end_with_few_nodes(tab: Page, site: Site) -> None:
+    lines = 45_000
+    run = await created(site, "fast", one_task(printing_slowly(lines, 15_000)))
+    await tab.goto(f"/ui/runs/{run.id}/log/print/0")
+    await end_of(site, run)
+    await tab.locator(f"#L{lines}").wait_for()
+    numbers = await tab.locator(".log-rows .line").evaluate_all(NUMBERS)
+    assert numbers == [*range(numbers[0], lines + 1)]
+    await tab.wait_for_function(f"({NODES})() <= {MAX_NODES}")
+    await tab.keyboard.press("b")
+    await tab.locator("#L1").wait_for()
+    await tab.get_by_role("button", name="To the end").last.click()
+    await tab.locator(f"#L{lines}").wait_for()
+    assert await tab.evaluate(TOP_LINE) > lines - 100
+
+
+async def test_a_folded_group_hides_its_lines_and_no_others_in_a_long_log(tab: Page, site: Site) -> None:
+    run = await ended(site, "fold", one_task("echo before; echo ::group::many; seq 250; echo ::endgroup::; echo after"))
+    await tab.goto(f"/ui/runs/{run.id}/log/print/0")
+    await tab.locator("#L254").wait_for()
+    await tab.keyboard.press("b")
+    await tab.get_by_role("button", name="many").click()
+    assert await tab.locator(".line-text:visible").all_inner_texts() == ["before", "after"]
+    await tab.evaluate("location.hash = 'L50-L220'")
+    await tab.locator("#L220.chosen").wait_for(state="attached")
+    assert await tab.locator(".line.chosen").evaluate_all(NUMBERS) == [*range(50, 221)]
 
 
 async def test_each_view_of_a_run_of_many_tasks_has_all_of_them_in_order(tab: Page, site: Site) -> None:

@@ -89,3 +89,8 @@ export function showTime(number: HTMLElement): void {
   const time = new Date(at);
   number.dataset.time = clock(time, time, zone.peek()) + at.slice(19, 23).padEnd(4, "0").replace(/Z.*/, "");
 }
+
+/** The row below, in the same part or the next one. */
+export function rowBelow(row: Element): Element | null {
+  return row.nextElementSibling ?? row.parentElement?.nextElementSibling?.firstElementChild ?? null;
+}

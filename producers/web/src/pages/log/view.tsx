@@ -11,7 +11,7 @@ import { visible } from "../../text/safe";
 import { counted } from "../../text/time";
 import { queryOfLog, type LogKey } from "./lines";
 import type { Line } from "./line-parser";
-import { showTime } from "./rows";
+import { rowBelow, showTime } from "./rows";
 import { ALL, LogWindow, type Status } from "./window";
 
 const wrap = remembered<"yes" | "no">("log-wrap", ["yes", "no"], "no");
@@ -110,9 +110,11 @@ export function linesOf(hash: string): Lines | null {
 }
 
 function mark(rows: HTMLElement, lines: Lines | null): void {
-  for (const one of rows.querySelectorAll(".line.chosen")) one.classList.remove("chosen");
+  // A live collection costs nothing to ask again while none is in it; a query visits all rows.
+  const chosen = rows.getElementsByClassName("chosen");
+  for (const one of [...chosen]) one.classList.remove("chosen");
   if (!lines) return;
-  for (let row = rows.querySelector(`#L${lines.from}`); row && Number(row.id.slice(1)) <= lines.to; row = row.nextElementSibling) row.classList.add("chosen");
+  for (let row = rows.querySelector(`#L${lines.from}`); row && Number(row.id.slice(1)) <= lines.to; row = rowBelow(row)) row.classList.add("chosen");
 }
 
 /** A click on a line's number makes the address lead to it; with Shift, to all lines from the last one on. */
@@ -123,7 +125,7 @@ function onClick(event: MouseEvent): void {
     const open = fold.getAttribute("aria-expanded") !== "true";
     fold.setAttribute("aria-expanded", String(open));
     const group = fold.dataset.folds;
-    for (let row = fold.closest(".line")?.nextElementSibling; row instanceof HTMLElement && row.dataset.group === group; row = row.nextElementSibling) row.hidden = !open;
+    for (let row = rowBelow(fold.closest(".line") ?? fold); row instanceof HTMLElement && row.dataset.group === group; row = rowBelow(row)) row.hidden = !open;
     return;
   }
   const number = Number(target.closest<HTMLElement>(".line-number")?.dataset.number);

@@ -2,6 +2,10 @@
 //
 // A log of up to ALL lines is in it as a whole, so that the browser's own find sees every line. Of a longer one, a
 // window moves: lines far above and below the reader leave the document.
+//
+// Rows lie in parts. What the browser does in each frame grows with the number of boxes that it may skip, so parts are
+// skipped as a whole (`content-visibility`); and what the page adds and removes in one frame is bounded, however fast a
+// log grows.
 import { ApiError } from "../../api/client";
 import { followBytes, firstAfter, lastLine, readLines, BATCH, type LogKey } from "./lines";
 import { LineParser, type Line } from "./line-parser";
@@ -9,6 +13,11 @@ import { rowOf, START, type Context } from "./rows";
 
 export const ALL = 20_000;
 const WINDOW = 4000;
+/** Rows of a part. */
+const PART = 100;
+/** Rows that one frame adds, and parts that it removes, at most. */
+const MAX_ADDED = 250;
+const MAX_REMOVED = 10;
 /** How near to an edge of the window a reader is, in heights of the view, when more is read. */
 const NEAR = 3;
 const RETRY_MS = [1000, 2000, 4000, 8000];
@@ -34,6 +43,9 @@ export class LogWindow {
   #total = 0;
   #below: Context = START;
   #open: HTMLElement | null = null;
+  /** The last part, and how many rows it has without the open one. */
+  #part: HTMLElement | null = null;
+  #held = 0;
   #reading = false;
   #pinned = true;
   #ended: boolean;
@@ -43,6 +55,7 @@ export class LogWindow {
   /** Where the followed bytes go on. */
   #offset = 0;
   #parser = new LineParser(0);
+  /** The followed lines that are not in the document: successive ones, up to the last one. */
   #arrived: Line[] = [];
   #arrivedOpen: Line | null = null;
   #frame = 0;
@@ -78,7 +91,7 @@ export class LogWindow {
       this.#total = last ? last.number + 1 : 0;
       if (this.options.at !== null) this.#total = await firstAfter(this.key, Date.parse(this.options.at), this.#total, this.#abort.signal);
       await this.#show(line);
-      if (!this.#ended) this.#begin(last);
+      if (!this.#ended) this.#followFrom(last);
       if (this.#total <= ALL) await this.#fillAll();
     });
     this.#loaded = true;
@@ -104,10 +117,7 @@ export class LogWindow {
     if (!(wanted >= this.#first && wanted < this.#last)) {
       const from = line === null ? Math.max(0, this.#total - BATCH) : Math.max(0, wanted - BATCH / 2);
       const lines = await readLines(this.key, from, Math.min(BATCH, this.#total - from), this.#abort.signal);
-      this.rows.replaceChildren();
-      this.#open = null;
-      this.#first = this.#last = from;
-      this.#below = START;
+      this.#begin(from);
       this.#append(lines);
     }
     this.#pinned = line === null;
@@ -116,27 +126,43 @@ export class LogWindow {
     this.#say();
   }
 
+  /** Empties the window; its first line is the next one that is appended. */
+  #begin(line: number): void {
+    this.rows.replaceChildren();
+    this.#open = this.#part = null;
+    this.#first = this.#last = line;
+    this.#below = START;
+  }
+
   /** Reads what is missing of a log that is short enough to be in the document as a whole. */
   async #fillAll(): Promise<void> {
-    while (this.#first > 0) await this.#above();
+    while (this.#first > 0 && this.#total <= ALL) await this.#above();
     while (this.#last < this.#total && this.#ended) await this.#beneath();
   }
 
   async #above(): Promise<void> {
-    const from = Math.max(0, this.#first - BATCH);
-    const lines = await readLines(this.key, from, this.#first - from, this.#abort.signal);
+    const first = this.#first;
+    const from = Math.max(0, first - BATCH);
+    const lines = await readLines(this.key, from, first - from, this.#abort.signal);
+    // Meanwhile frames may have moved the window of a log that is followed: these lines are not the next ones then.
+    if (this.#first !== first) return;
     const fragment = document.createDocumentFragment();
     let context = START;
-    for (const line of lines) {
-      const made = rowOf(line, context);
-      ({ context } = made);
-      fragment.append(made.row);
+    for (let at = 0; at < lines.length; at += PART) {
+      const part = newPart();
+      for (const line of lines.slice(at, at + PART)) {
+        const made = rowOf(line, context);
+        ({ context } = made);
+        part.append(made.row);
+      }
+      sized(part);
+      fragment.append(part);
     }
     const before = this.view.scrollHeight - this.view.scrollTop;
     this.rows.prepend(fragment);
     this.#first = from;
-    this.#trim("end");
     this.view.scrollTop = this.view.scrollHeight - before;
+    this.#trim("end");
     this.#say();
   }
 
@@ -149,53 +175,62 @@ export class LogWindow {
   #append(lines: readonly Line[]): void {
     this.#open?.remove();
     this.#open = null;
-    const fragment = document.createDocumentFragment();
+    const grown = new Set<HTMLElement>();
     for (const line of lines) {
       if (line.number !== this.#last) continue;
       const made = rowOf(line, this.#below);
       this.#below = made.context;
-      fragment.append(made.row);
+      const part = this.#lastPart();
+      part.append(made.row);
+      grown.add(part);
+      this.#held += 1;
       this.#last += 1;
     }
-    this.rows.append(fragment);
+    grown.forEach(sized);
     this.#total = Math.max(this.#total, this.#last);
   }
 
-  /** Takes rows out at an end when the log is longer than what may be in the document as a whole. */
-  #trim(end: "start" | "end"): void {
-    if (this.#total <= ALL) return;
-    const excess = this.#last - this.#first - WINDOW;
-    if (excess < BATCH) return;
-    const range = document.createRange();
-    const rows = this.rows.children;
-    if (end === "start") {
-      const before = this.view.scrollHeight - this.view.scrollTop;
-      range.setStartBefore(rows[0] as Element);
-      range.setEndAfter(rows[excess - 1] as Element);
-      range.deleteContents();
-      this.#first += excess;
-      this.view.scrollTop = this.view.scrollHeight - before;
-    } else {
-      range.setStartBefore(rows[rows.length - excess] as Element);
-      range.setEndAfter(rows[rows.length - 1] as Element);
-      range.deleteContents();
-      this.#open = null;
-      this.#last -= excess;
-      this.#below = START;
+  /** The part that takes the next row. */
+  #lastPart(): HTMLElement {
+    if (!this.#part || this.#held >= PART) {
+      this.#part = newPart();
+      this.#held = 0;
+      this.rows.append(this.#part);
     }
+    return this.#part;
+  }
+
+  /** Takes parts out at an end when the log is longer than what may be in the document as a whole; true if more should go. */
+  #trim(end: "start" | "end"): boolean {
+    if (this.#total <= ALL || (end === "end" && this.#pinned)) return false;
+    const before = this.view.scrollHeight - this.view.scrollTop;
+    for (let removed = 0; this.#last - this.#first >= WINDOW + BATCH; removed += 1) {
+      if (removed === MAX_REMOVED) return true;
+      const part = end === "start" ? this.rows.firstElementChild : this.rows.lastElementChild;
+      if (!part) break;
+      part.remove();
+      if (end === "start") this.#first += part.childElementCount;
+      else {
+        this.#last -= part === this.#part ? this.#held : part.childElementCount;
+        this.#open = this.#part = null;
+        this.#below = START;
+      }
+    }
+    if (end === "start" && !this.#pinned) this.view.scrollTop = this.view.scrollHeight - before;
+    return false;
   }
 
   readonly #onScroll = (): void => {
     const { scrollTop, scrollHeight, clientHeight } = this.view;
     const toEnd = scrollHeight - scrollTop - clientHeight;
-    const pinned = toEnd < 8 && this.#last >= this.#total;
+    const pinned = toEnd < 8 && (this.#last >= this.#total || this.#joins);
     if (pinned !== this.#pinned) {
       this.#pinned = pinned;
       this.#say();
     }
     if (this.#reading) return;
     if (scrollTop < NEAR * clientHeight && this.#first > 0) void this.#guarded(() => this.#above());
-    else if (toEnd < NEAR * clientHeight && this.#last < this.#total) void this.#guarded(() => this.#beneath());
+    else if (toEnd < NEAR * clientHeight && this.#last < this.#total && !this.#joins) void this.#guarded(() => this.#beneath());
   };
 
   async #guarded(read: () => Promise<void>): Promise<void> {
@@ -214,11 +249,12 @@ export class LogWindow {
   }
 
   /** Follows the log from its last line on, which may not be complete. */
-  #begin(last: Line | undefined): void {
+  #followFrom(last: Line | undefined): void {
     this.#offset = last?.offset ?? 0;
     this.#parser = new LineParser(last?.number ?? 0);
     if (last && this.#last === last.number + 1) {
-      this.rows.lastElementChild?.remove();
+      this.#part?.lastElementChild?.remove();
+      this.#held -= 1;
       this.#last -= 1;
       this.#total -= 1;
     }
@@ -258,8 +294,9 @@ export class LogWindow {
     this.#offset += bytes.length;
     this.#lost = false;
     const { lines, open } = this.#parser.feed(bytes);
-    this.#arrived.push(...lines);
+    for (const line of lines) this.#arrived.push(line);
     this.#arrivedOpen = open;
+    this.#total = Math.max(this.#total, this.#parser.number);
     this.#schedule();
   }
 
@@ -270,24 +307,36 @@ export class LogWindow {
     });
   }
 
-  /** Shows what arrived since the last frame: nothing of it while the reader is elsewhere in a long log. */
+  /** Whether the lines that arrived go on where the window ends. */
+  get #joins(): boolean {
+    const from = this.#arrived[0]?.number ?? this.#parser.number;
+    return from <= this.#last && this.#last <= this.#parser.number;
+  }
+
+  /** Shows what arrived, a part of it in each frame: nothing of it while the reader is elsewhere in a long log. */
   #draw(): void {
-    const lines = this.#arrived.splice(0, 2 * BATCH);
-    const joins = this.#last === (lines[0]?.number ?? this.#parser.number);
-    if (joins && (this.#pinned || this.#last - this.#first < ALL)) {
-      this.#append(lines);
-      if (this.#pinned) this.#trim("start");
+    const long = this.#total > ALL;
+    if (long && this.#arrived.length > WINDOW) {
+      // Faster than the frames: a reader at the end sees the last lines of it, and finds the others above.
+      this.#arrived.splice(0, this.#arrived.length - (this.#pinned ? BATCH : WINDOW));
+      if (this.#pinned) this.#begin(this.#arrived[0]?.number ?? 0);
     }
-    this.#total = Math.max(this.#total, (lines.at(-1)?.number ?? -1) + 1);
+    let more = false;
+    if (this.#joins && (this.#pinned || !long)) {
+      const known = this.#last - (this.#arrived[0]?.number ?? this.#last);
+      this.#append(this.#arrived.splice(0, known + MAX_ADDED));
+      more = this.#arrived.length > 0;
+      if (this.#pinned) more = this.#trim("start") || more;
+    }
     this.#open?.remove();
     this.#open = null;
-    const open = this.#arrived.length ? null : this.#arrivedOpen;
+    const open = this.#arrivedOpen;
     if (open && open.number === this.#last) {
       this.#open = rowOf(open, this.#below).row;
-      this.rows.append(this.#open);
+      this.#lastPart().append(this.#open);
     }
     if (this.#pinned) this.view.scrollTop = this.view.scrollHeight;
-    if (this.#arrived.length) this.#schedule();
+    if (more) this.#schedule();
     this.#say();
   }
 
@@ -304,4 +353,15 @@ export class LogWindow {
       error: this.#error,
     });
   }
+}
+
+function newPart(): HTMLElement {
+  const part = document.createElement("div");
+  part.className = "log-part";
+  return part;
+}
+
+/** Says how high a part is while it is skipped, if it never was drawn. */
+function sized(part: HTMLElement): void {
+  part.style.containIntrinsicHeight = `auto ${part.childElementCount * 1.25}rem`;
 }
