@@ -374,10 +374,19 @@ def test_the_audit_shows_who_changed_what_to_its_owners(
     assert {row[3] for row in rows(bert("audit"))} == {"user/bert", "user/bert/own"}
     assert {row[1] for row in rows(admin("audit", "--user", "bert", "--since", "1h"))} == {"bert"}
     assert admin("audit", "--since", "2100-01-01").out == "no changes\n"
+    admin("user", "create", "-n", "carl")
+    assert admin("audit", "--user", "carl").out == "no changes\n"
+    admin("user", "delete", "-n", "carl", "--yes")
+    assert admin("audit", "--user", "carl").out == "no changes\n"
+    nobody = refused("audit", "--user", "bertt").err
+    assert "user 'bertt' does not exist" in nobody
+    assert "bert" in nobody.partition("hint:")[2]
     assert "neither a duration nor a time" in refused("audit", "--since", "yesterday").err
     token = admin("user", "token", "create", "-n", "bert", "-t", "more").out.strip()
     hidden = command("--url", url, "--token", token, "audit", "--project", "org/atelier/arts")
     assert "you may not read who changed something" in hidden.err
+    gone = command("--url", url, "--token", token, "audit", "--user", "carl")
+    assert "user 'carl' does not exist" in gone.err
 
 
 async def test_the_audit_goes_on_over_pages(url: str) -> None:

@@ -54,16 +54,16 @@ def test_a_token_stands_for_its_user_until_it_is_revoked_or_expires() -> None:
     w = ConfigWorld(*ACME)
     text, digest = new_token()
     expires = START + timedelta(days=1)
-    w.apply(users.decide_create_token(w.user("ada"), users.NewToken("t", "ci", digest, "run", expires)))
+    w.apply(users.decide_create_token(w.user("ada"), users.NewToken("t", "ci", digest, "run", expires), START))
     assert authenticate(w.state, text, START) == Actor(w.user("ada").id, scope="run")
     with pytest.raises(UnauthorizedError) as caught:
         authenticate(w.state, text, expires)
     assert caught.value.code == "tokenExpired"
     w.apply(users.decide_delete_token(w.user("ada"), "ci"))
-    for unknown in (text, "", "rst_", "Bearer x"):
+    for unknown, code in ((text, "unknownToken"), *((one, "invalidToken") for one in ("", "rst_", "Bearer x"))):
         with pytest.raises(UnauthorizedError) as caught:
             authenticate(w.state, unknown, START)
-        assert caught.value.code == "invalidToken"
+        assert caught.value.code == code
 
 
 def secret(data: dict[str, Sealed], key: str = "s", name: str = "s", place: TreePlace = PLACE) -> Change:

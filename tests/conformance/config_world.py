@@ -436,7 +436,7 @@ class World:
     async def create_user_token(self, user_ref: str, token_name: str) -> Any:
         _, digest = new_token()
         token = users.NewToken(new_id(), token_name, digest, "admin", None)
-        await self._change(lambda state: users.decide_create_token(find_user(state, user_ref), token))
+        await self._change(lambda state: users.decide_create_token(find_user(state, user_ref), token, self.store.now()))
         user, found = cast("Any", self.state.token(digest))
         return {"id": self._named("$usertoken", found.id), "name": found.name, "user_id": self._symbol(user.id)}
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 
 from runstream.config.store import ConfigFollower, ConfigStore
+from runstream.config.tokens import new_token
+from runstream.domain.config.decisions.users import NewToken, decide_create_token
+from runstream.domain.config.references import find_user
 from runstream.gateway.sessions import Record, Sessions
+from runstream.ids import new_id
 from tests.gateway.world import TOKEN, World
 from tests.log.memory import MemoryLog
 
 V1 = "http://gateway/api/v1alpha"
+EXPIRED = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -60,6 +65,15 @@ class ConfigWorld:
         made = await self.done("admin", "POST", f"/users/{name}/tokens", {"token_name": "test"})
         self.tokens[name] = made["token"]
         return str(created["id"])
+
+    async def expired_token(self, name: str) -> str:
+        """Give a user a token that has expired; return its text."""
+        text, digest = new_token()
+        made, before = NewToken(new_id(), f"expired {new_id()}", digest, "admin", EXPIRED), EXPIRED - timedelta(days=1)
+        await self.store.change(
+            lambda state: decide_create_token(find_user(state, name), made, before), actor=f"user:{name}"
+        )
+        return text
 
 
 @dataclass

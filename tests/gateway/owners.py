@@ -89,7 +89,9 @@ class Owners:
     async def token(self, user_id: str, *, scope: TokenScope = "admin") -> str:
         token, digest = new_token()
         made = users.NewToken(new_id(), f"token {new_id()}", digest, scope, None)
-        await self.store.change(lambda state: users.decide_create_token(state.users[user_id], made), actor="test")
+        await self.store.change(
+            lambda state: users.decide_create_token(state.users[user_id], made, self.store.now()), actor="test"
+        )
         return token
 
     async def organization(self, name: str, owner: User, *members: User, visibility: Visibility = "public") -> str:

@@ -349,7 +349,16 @@ async def test_bad_direct_runs(owners: Owners, tmp_path: Path) -> None:
     good = {**await pushed(owners, clone, ann.id, token), "branch": "main"}
     bare = {**good, "branch": ""}
     foreign = good["repo_path"].replace(ann.id, eve.id)
+    reader = await owners.token(ann.id, scope="read")
     cases = [
+        *(
+            (key, {**good, "repo_path": path}, 403)
+            for key in (TOKEN, reader)
+            for path in ("a/b", "", good["repo_path"])
+        ),
+        (token, {**good, "repo_path": "a/b"}, 401),
+        (token, {**good, "repo_path": f"{ann.id}/b"}, 400),
+        (token, {**good, "repo_path": ""}, 400),
         (TOKEN, good, 403),
         (of_eve, good, 401),
         (token, {**good, "repo_path": foreign}, 401),
@@ -373,6 +382,7 @@ async def test_bad_direct_runs(owners: Owners, tmp_path: Path) -> None:
         async with owners.http(key) as http:
             done = await http.post("/user/createrun", json=body)
             assert done.status_code == status, (body, done.text)
+            assert ": b'" not in done.text
             if status == 201:
                 (found,) = await created(owners, done)
                 assert found.run.group.startswith(f"/user/{ann.id}/pr/")

@@ -9,10 +9,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runstream.config.tokens import new_token
 from runstream.errors import NotExistError, UnauthorizedError
 from runstream.gateway.failed_logins import MAX_ADDRESSES, MAX_FAILURES, FailedLogins, address_of
-from tests.gateway.config_world import ConfigWorld, config_world
+from tests.gateway.config_world import V1, ConfigWorld, config_world
 from tests.gateway.owners import Owners
 from tests.gateway.world import TOKEN
 
@@ -29,23 +28,44 @@ def basic(password: str) -> str:
 
 
 WRONG: dict[str, Callable[[], str]] = {
-    "unknown": lambda: f"token {new_token()[0]}",
     "malformed": lambda: "token x",
     "bearer": lambda: "Bearer x",
     "another scheme": lambda: basic("x"),
 }
 
 
-@pytest.mark.parametrize("kind", [*WRONG, "expired"])
+@pytest.mark.parametrize("kind", WRONG)
 async def test_failed_tokens_are_limited_and_valid_ones_are_not(w: ConfigWorld, kind: str) -> None:
-    made = await w.done("ada", "POST", "/users/ada/tokens", {"token_name": "e", "expires_at": "2020-01-01T00:00:00Z"})
-    wrong = WRONG.get(kind, lambda: f"token {made['token']}")
+    wrong = WRONG[kind]
     answers = [await w.ask("", "GET", "/user", headers={"Authorization": wrong()}) for _ in range(MAX_FAILURES + 1)]
     assert [one.status_code for one in answers] == [401] * MAX_FAILURES + [429]
     assert answers[-1].json()[0]["code"] == "tooManyFailedLogins"
     assert answers[-1].headers["retry-after"] == "300"
     assert (await w.ask("ada", "GET", "/user")).status_code == 200
     assert (await w.ask("", "GET", "/remotesources")).status_code == 200
+
+
+async def test_what_worked_once_is_401_at_any_time_and_counts_for_nothing(w: ConfigWorld) -> None:
+    await w.user("eve")
+    revoked = (await w.done("ada", "POST", "/users/ada/tokens", {"token_name": "r"}))["token"]
+    begun = await w.http.post(f"{V1}/auth/session", json={"token": revoked})
+    cookies = [one.partition(";")[0] for one in begun.headers.get_list("set-cookie")]
+    w.http.cookies.clear()
+    await w.done("ada", "DELETE", "/users/ada/tokens/r")
+    deleted = w.tokens["eve"]
+    await w.done("admin", "DELETE", "/users/eve")
+    stale = [
+        *({"Authorization": f"token {one}"} for one in (revoked, deleted, await w.expired_token("ada"))),
+        {"Cookie": "; ".join(cookies)},
+    ]
+    for _ in range(MAX_FAILURES):
+        for headers in stale:
+            assert (await w.ask("", "GET", "/orgs", headers=headers)).status_code == 401
+    wrong = {"Authorization": "token x"}
+    answers = [(await w.ask("", "GET", "/orgs", headers=wrong)).status_code for _ in range(MAX_FAILURES + 1)]
+    assert answers == [401] * MAX_FAILURES + [429]
+    codes = [(await w.ask("", "GET", "/orgs", headers=headers)).json()[0]["code"] for headers in stale]
+    assert codes == ["unknownToken", "unknownToken", "tokenExpired", "sessionEnded"]
 
 
 async def test_requests_without_credentials_and_refusals_of_permission_are_no_failed_logins(w: ConfigWorld) -> None:

@@ -104,6 +104,10 @@ async def test_tokens(w: ConfigWorld) -> None:
         ("ada", "POST", "/users/ada/tokens", {"token_name": "two"}, 400, "userTokenAlreadyExists"),
         ("ada", "POST", "/users/ada/tokens", {"token_name": ""}, 400, ""),
         ("ada", "POST", "/users/ada/tokens", {"token_name": ".."}, 400, ""),
+        ("ada", "POST", "/users/ada/tokens", {"token_name": "x", "expires_at": "2020-01-01T00:00:00Z"}, 400, "invalidTokenExpiry"),
+        ("ada", "POST", "/users/ada/tokens", {"token_name": "x", "expires_at": "2999-01-01T00:00:00"}, 400, "invalidBody"),
+        ("ada", "POST", "/users/ada/tokens", {"token_name": "x", "expires_at": "2999-01-01T00:00:00Z"}, 201, wire.TOKEN),
+        ("ada", "DELETE", "/users/ada/tokens/x", None, 204, None),
         ("eve", "POST", "/users/ada/tokens", {"token_name": "x"}, 400, ""),
         ("", "POST", "/users/ada/tokens", {"token_name": "x"}, 401, "missingToken"),
         ("eve", "POST", "/users/nobody/tokens", {"token_name": "x"}, 404, "userDoesNotExist"),
@@ -118,15 +122,13 @@ async def test_tokens(w: ConfigWorld) -> None:
 
 
 async def test_a_token_that_does_not_count_any_more_is_refused_everywhere(w: ConfigWorld) -> None:
-    w.tokens["expired"] = (
-        await w.done("ada", "POST", "/users/ada/tokens", {"token_name": "e", "expires_at": "2020-01-01T00:00:00Z"})
-    )["token"]
+    w.tokens["expired"] = await w.expired_token("ada")
     w.tokens["revoked"] = (await w.done("ada", "POST", "/users/ada/tokens", {"token_name": "r"}))["token"]
     await w.done("ada", "DELETE", "/users/ada/tokens/r")
     w.tokens |= {"malformed": "rst_x", "wrong check": w.tokens["ada"][:-1] + "_", "empty": ""}
     for who, code in (
         ("expired", "tokenExpired"),
-        ("revoked", "invalidToken"),
+        ("revoked", "unknownToken"),
         ("malformed", "invalidToken"),
         ("wrong check", "invalidToken"),
         ("empty", "invalidToken"),
@@ -303,6 +305,19 @@ async def test_project_groups(w: ConfigWorld) -> None:
         assert [one["name"] for one in found] == projects
 
 
+NEVER_FETCHED = (
+    "http://git.example.com/x",
+    "https://169.254.169.254/latest",
+    "https://127.0.0.1/x",
+    "https://2130706433/x",
+    "https://0x7f.1/x",
+    "https://[::1]/x",
+    "git@127.1:x",
+    "/etc/passwd",
+    "file:///etc",
+)
+
+
 async def test_projects(w: ConfigWorld) -> None:
     new = {"name": "app", "parent_ref": "org/open/web", "visibility": "private", "repository": REPOSITORY}
     app = "/projects/org%2Fopen%2Fweb%2Fapp"
@@ -319,10 +334,12 @@ async def test_projects(w: ConfigWorld) -> None:
         ("ada", "POST", "/projects", {**new, "name": "x", "parent_ref": "org/none"}, 404, "parentProjectGroupDoesNotExist"),
         ("ada", "POST", "/projects", {**new, "name": "x", "parent_ref": "x/y"}, 400, "invalidPath"),
         ("eve", "POST", "/projects", {**new, "name": "x", "parent_ref": "", "members_can_perform_run_actions": True}, 400, "cannotSetMembersCanPerformRunActionsOnUserProject"),
-        ("ada", "POST", "/projects", {**new, "name": "x", "repository": None}, 404, "remoteSourceDoesNotExist"),
+        ("ada", "POST", "/projects", {**new, "name": "x", "repository": None, "repo_url": "https://git.example.com/x"}, 400, "invalidRepositoryURL"),
         ("ada", "POST", "/projects", {**new, "name": "x", "repository": None, "remote_source_name": "none", "repo_path": "a/b"}, 404, "remoteSourceDoesNotExist"),
         ("ada", "POST", "/projects", {**new, "name": "x", "remote_source_name": "none"}, 400, "invalidRepositoryURL"),
         *(("ada", "POST", "/projects", {**new, "name": "x", "repository": {"url": url}}, 400, "invalidRepositoryURL") for url in ("", "--upload-pack=x", "ext::sh -c x", "ftp://x/y")),
+        *(("ada", "POST", "/projects", {**new, "name": "x", "repository": {"url": url}}, 400, "sourceNotAllowed") for url in NEVER_FETCHED),
+        *(("ada", "PUT", app, {"repository": {"url": url}}, 400, "sourceNotAllowed") for url in NEVER_FETCHED),
         ("ada", "GET", app, None, 200, wire.PROJECT),
         ("bob", "GET", app, None, 200, wire.PROJECT),
         ("eve", "GET", app, None, 404, "projectDoesNotExist"),

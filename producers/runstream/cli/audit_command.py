@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from rich.text import Text
 
 from runstream.cli.client_session import with_client
-from runstream.cli.near_names import near_names, paths_near
+from runstream.cli.near_names import near_names, paths_near, user_names
 from runstream.cli.output import Cell, Column, Output, print_json, print_table, timestamp
 from runstream.client import AuditedEvent, AuditEntry, Client
 from runstream.errors import BadRequestError
@@ -39,7 +39,10 @@ def audit(*, project: str = "", user: str = "", since: str = "", output: Output 
     time = _since(since, datetime.now(UTC))
 
     async def work(client: Client) -> None:
-        async with near_names(project, "projectDoesNotExist", paths_near(client, project)):
+        async with (
+            near_names(project, "projectDoesNotExist", paths_near(client, project)),
+            near_names(user, "userDoesNotExist", user_names(client)),
+        ):
             found = [entry async for entry in client.audit.read(project=project, user=user, since=time)]
         if output == "json":
             print_json(found)

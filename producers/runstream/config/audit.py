@@ -97,6 +97,10 @@ class AuditTrail:
         self._holders: dict[str, list[tuple[int, str]]] = {}
         self._marks: list[tuple[datetime, int]] = []
 
+    def knows_user(self, name: str) -> bool:
+        """Return whether a user has, or had, a name, as of the last page."""
+        return name in self._holders
+
     def knows(self, thing: ThingKey) -> bool:
         """Return whether a thing exists or did, as of the last page."""
         return thing in self._places

@@ -55,7 +55,8 @@ class ConfigStore:
     ) -> None:
         """`maintenance` returns start and reason of the maintenance that is enabled, None outside one."""
         self._log = log
-        self._clock = clock
+        self.now = clock
+        """The time of changes."""
         self._maintenance = maintenance
         self._fold = ConfigFold()
         self._ready = False
@@ -173,7 +174,7 @@ class ConfigStore:
                         self._require_readable(fold, decision)
                         for start in range(0, len(decision), MAX_BATCH_COMMITS):
                             batch = decision[start : start + MAX_BATCH_COMMITS]
-                            time = self._clock()
+                            time = self.now()
                             commits = [
                                 fold.commit_of(one, time=time, actor=actor, cause=cause, trace=trace) for one in batch
                             ]

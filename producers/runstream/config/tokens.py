@@ -56,7 +56,11 @@ def _checksum(text: str) -> str:
 def authenticate(state: ConfigState, token: str, now: datetime) -> Actor:
     """Return the user of a token as an actor. Raises UnauthorizedError for an unknown, revoked or expired one."""
     if not is_token(token):
-        raise _invalid("the text is not a token")
+        raise UnauthorizedError(
+            "the text is not a token",
+            code="invalidToken",
+            hint="was it copied in part? `runstream user token create` makes one",
+        )
     return authenticate_digest(state, digest_of(token), now)
 
 
@@ -64,7 +68,11 @@ def authenticate_digest(state: ConfigState, digest: str, now: datetime) -> Actor
     """Return the user of the token with this digest. Raises UnauthorizedError as `authenticate` does."""
     found = state.token(digest)
     if found is None:
-        raise _invalid("the token is unknown")
+        raise UnauthorizedError(
+            "the token is unknown",
+            code="unknownToken",
+            hint="was it revoked, or is it of another service? `runstream user token create` makes one",
+        )
     user, own = found
     if own.expires_at is not None and own.expires_at <= now:
         raise UnauthorizedError(
@@ -73,11 +81,3 @@ def authenticate_digest(state: ConfigState, digest: str, now: datetime) -> Actor
             hint="create another one: `runstream user token create`",
         )
     return Actor(user.id, user.admin, own.scope)
-
-
-def _invalid(message: str) -> UnauthorizedError:
-    return UnauthorizedError(
-        message,
-        code="invalidToken",
-        hint="was it revoked, or copied in part? `runstream user token create` makes one",
-    )

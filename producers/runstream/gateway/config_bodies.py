@@ -15,6 +15,7 @@ from runstream.errors import BadRequestError
 from runstream.gateway.requests import Command, Label, Text, Word, decoded, require_fitting
 
 T = TypeVar("T")
+ZonedTime = Annotated[datetime, Meta(tz=True)]
 
 
 class ConfigBody(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class CreateTokenBody(ConfigBody, frozen=True):
     token_name: Word = ""
     scope: Literal["read", "run", "admin"] = "admin"
     """What it allows of what the user may do."""
-    expires_at: datetime | None = None
+    expires_at: ZonedTime | None = None
 
 
 class CreateOrganizationBody(ConfigBody, frozen=True):

@@ -119,7 +119,7 @@ class ConfigRequest:
                 return None
             action = _reading(state, found)
             answer = 404 if at else status(state, self.actor, action, found)
-            return refusal(answer, action, found, scope=self.actor.scope)
+            return refusal(answer, action, found, self.actor)
 
         return find_seen(state, find, reference, refused)
 

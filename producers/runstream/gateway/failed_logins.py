@@ -1,8 +1,11 @@
-"""The limit of failed logins from one address: tokens, git's passwords, cookies of sessions and login links.
+"""The limit of failed logins from one address: texts that are no token, cookies of sessions and login links.
 
 A credential that is right always works: many users can share an address, behind a proxy or a company's gateway, and one
 of them must not lock out the others. So the limit answers failures alone, with 429 in place of 401. A short admin token
 could be guessed, though, so from a limited address it is not even compared.
+
+Tokens of users cannot be guessed. One that was revoked or has expired, and a session that has ended, are no failed
+logins: a script or page that still has one always learns so, by 401.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ MAX_ADDRESSES = 10_000
 """Maximum number of addresses that are remembered; the oldest are forgotten first."""
 GUESSABLE_LENGTH = 32
 """An admin token that is shorter, in characters, may be guessed."""
-_FAILURES = frozenset({"invalidToken", "tokenExpired", "invalidLoginLink", "invalidSession"})
+_FAILURES = frozenset({"invalidToken", "invalidLoginLink", "invalidSession"})
 _IPV6_NETWORK = 64
 
 

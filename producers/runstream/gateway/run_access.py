@@ -136,7 +136,7 @@ def _require_scope(actor: Actor, wish: Wish) -> None:
     if wish is Wish.DELETE:
         action = Action.DELETE_LOGS
     if actor.scope != "admin" and action not in (READING if actor.scope == "read" else RUNNING):
-        raise refusal(403, action, None, scope=actor.scope)
+        raise refusal(403, action, None, actor)
 
 
 def _require(context: GatewayContext, sender: Sender, group: str, wish: Wish, hidden: NotExistError) -> None:
@@ -147,7 +147,7 @@ def _require(context: GatewayContext, sender: Sender, group: str, wish: Wish, hi
     if wish is not Wish.SEE and owner is not None:
         action = _action(owner, wish)
         if status(state, sender.actor, action, owner) != OK:
-            raise refusal(403, action, owner, scope=sender.actor.scope)
+            raise refusal(403, action, owner, sender.actor)
 
 
 def _action(owner: Project | User, wish: Wish) -> Action:

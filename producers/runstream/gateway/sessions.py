@@ -244,6 +244,10 @@ class Sessions:
         if user is None:
             raise UnauthorizedError("the user of this session was deleted", code="sessionEnded", hint="log in again")
         if session.user_token:
+            if self._state.token(session.user_token) is None:
+                raise UnauthorizedError(
+                    "the token of this session was revoked", code="sessionEnded", hint="log in again"
+                )
             actor = tokens.authenticate_digest(self._state, session.user_token, self.now())
         else:
             actor = Actor(user.id, user.admin)

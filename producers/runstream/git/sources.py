@@ -13,7 +13,7 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TypeAlias
@@ -120,8 +120,11 @@ def _of_url(url: str, scheme: str, rest: str) -> SourceAddress:
     return SourceAddress(scheme, f"{scheme}://{netloc}{path}{query}", host, port or DEFAULT_PORTS[scheme])
 
 
-async def find_source(url: str, allowed: AllowedSources, resolve: Resolve | None = None) -> SourceAddress:
-    """Return where git may fetch a URL from. Raises BadRequestError for a place that is not allowed or not found."""
+def allowed_source(url: str, allowed: AllowedSources) -> SourceAddress:
+    """Return the place that a URL names, as far as it is known without its host's address, which is not looked up.
+
+    Raises BadRequestError for a place that is not allowed.
+    """
     source = parse_source(url)
     if source.scheme == "file":
         return _file(source, allowed)
@@ -130,16 +133,28 @@ async def find_source(url: str, allowed: AllowedSources, resolve: Resolve | None
             f"the scheme {source.scheme} of {source.url}", f"use one of {', '.join(sorted(allowed.schemes))}"
         )
     literal = _literal(source.host)
+    return source if literal is None else _at(source, [literal], allowed)
+
+
+async def find_source(url: str, allowed: AllowedSources, resolve: Resolve | None = None) -> SourceAddress:
+    """Return where git may fetch a URL from. Raises BadRequestError for a place that is not allowed or not found."""
+    source = allowed_source(url, allowed)
+    if source.scheme == "file" or source.address:
+        return source
     try:
-        addresses = [literal] if literal is not None else await _resolved(source, resolve or resolve_host)
+        addresses = await _resolved(source, resolve or resolve_host)
     except BadRequestError:
         if not _is_proxied(source.scheme):
             raise
         return source  # only the proxy knows this name
+    return _at(source, addresses, allowed)
+
+
+def _at(source: SourceAddress, addresses: Sequence[Address], allowed: AllowedSources) -> SourceAddress:
     for address in addresses:
         if _is_special(address) and not any(address in network for network in allowed.networks):
             raise _not_allowed(f"{source.host} ({address})", "it is an address of this machine or network alone")
-    return SourceAddress(source.scheme, source.url, source.host, source.port, str(addresses[0]))
+    return replace(source, address=str(addresses[0]))
 
 
 def require_allowed_path(url: str, allowed: AllowedSources) -> None:
@@ -181,9 +196,14 @@ async def _resolved(source: SourceAddress, resolve: Resolve) -> list[Address]:
 
 
 def _literal(host: str) -> Address | None:
+    """Return the address that a host is written as, also in the forms of old: 2130706433, 0x7f.1, 127.1."""
     try:
         return ip_address(host.strip("[]"))
     except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except OSError:
         return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -61,6 +61,10 @@ def token(name: str, scope: Any = "admin", key: str = "t") -> NewToken:
     return NewToken(key, name, f"digest of {key}", scope, None)
 
 
+def expiring(at: datetime) -> NewToken:
+    return replace(token("t"), expires_at=at)
+
+
 def at_gitea(**changes: Any) -> Repository:
     return replace(
         MANUAL,
@@ -116,12 +120,13 @@ REFUSED: list[tuple[str, Request]] = [
     ("userAlreadyExists", lambda w: users.decide_rename_user(w.state, w.user("ada"), "bob")),
     ("userAlreadyExists", lambda w: users.decide_rename_user(w.state, w.user("ada"), "ada")),
     ("lastOrganizationOwner", lambda w: users.decide_delete_user(w.state, w.user("ada"))),
-    ("", lambda w: users.decide_create_token(w.user("ada"), token(""))),
-    ("", lambda w: users.decide_create_token(w.user("ada"), token("x" * 201))),
-    ("", lambda w: users.decide_create_token(w.user("ada"), token("a\nb"))),
-    ("", lambda w: users.decide_create_token(w.user("ada"), token("."))),
-    ("", lambda w: users.decide_create_token(w.user("ada"), token(".."))),
-    ("invalidTokenScope", lambda w: users.decide_create_token(w.user("ada"), token("t", "all"))),
+    ("", lambda w: users.decide_create_token(w.user("ada"), token(""), START)),
+    ("", lambda w: users.decide_create_token(w.user("ada"), token("x" * 201), START)),
+    ("", lambda w: users.decide_create_token(w.user("ada"), token("a\nb"), START)),
+    ("", lambda w: users.decide_create_token(w.user("ada"), token("."), START)),
+    ("", lambda w: users.decide_create_token(w.user("ada"), token(".."), START)),
+    ("invalidTokenExpiry", lambda w: users.decide_create_token(w.user("ada"), expiring(START), START)),
+    ("invalidTokenScope", lambda w: users.decide_create_token(w.user("ada"), token("t", "all"), START)),
     ("userTokenDoesNotExist", lambda w: users.decide_delete_token(w.user("ada"), "t")),
     ("linkedAccountAlreadyExists", lambda w: users.decide_add_account(w.state, w.user("ada"), account("la2"))),
     ("linkedAccountAlreadyExists", lambda w: users.decide_add_account(w.state, w.user("bob"), account("la2"))),
@@ -232,12 +237,12 @@ def test_a_second_invitation_secret_variable_and_token_of_a_name_are_refused() -
     w.apply(invited(w, "eve"))
     w.apply(new_secret(w))
     w.apply(new_variable(w))
-    w.apply(users.decide_create_token(w.user("ada"), token("t")))
+    w.apply(users.decide_create_token(w.user("ada"), token("t"), START))
     for code, again in (
         ("invitationAlreadyExists", lambda: invited(w, "eve")),
         ("secretAlreadyExists", lambda: new_secret(w)),
         ("variableAlreadyExists", lambda: new_variable(w)),
-        ("userTokenAlreadyExists", lambda: users.decide_create_token(w.user("ada"), token("t", key="t2"))),
+        ("userTokenAlreadyExists", lambda: users.decide_create_token(w.user("ada"), token("t", key="t2"), START)),
     ):
         with pytest.raises(BadRequestError) as caught:
             again()
@@ -269,7 +274,7 @@ def test_users_tokens_and_accounts() -> None:
     w.apply(users.decide_set_admin(w.user("new"), admin=True))
     assert w.user("new").admin
     expires = START + timedelta(days=1)
-    w.apply(users.decide_create_token(w.user("new"), NewToken("t", "my token", "digest", "read", expires)))
+    w.apply(users.decide_create_token(w.user("new"), NewToken("t", "my token", "digest", "read", expires), START))
     found = w.state.token("digest")
     assert found is not None
     assert (found[0].name, found[1].name, found[1].expires_at) == ("new", "my token", expires)

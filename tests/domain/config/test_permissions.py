@@ -206,6 +206,40 @@ def test_a_refusal_says_what_to_do() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("actor", "action", "thing", "message", "hint"),
+    [
+        (
+            "admin token",
+            Action.CREATE_GROUP,
+            OF_ORG["org/acme group"],
+            "the admin token may not create a group",
+            "log in as",
+        ),
+        ("admin token", Action.CREATE_PROJECT, OF_ORG["org/acme group"], "the admin token may not create", "log in as"),
+        ("admin token", Action.READ_SELF, None, "the admin token may not read the user who is logged in", "log in as"),
+        ("stranger", Action.CHANGE_USERS, None, "you may not create, rename or delete a user", "ask an administrator"),
+        ("stranger", Action.LIST_USERS, None, "you may not list users", "ask an administrator"),
+        ("stranger", Action.MAINTAIN, None, "you may not maintain", "ask an administrator"),
+        (
+            "stranger",
+            Action.USER_TOKENS,
+            WORLD.user("ada"),
+            "you may not manage the tokens",
+            "ask the user or an admin",
+        ),
+        ("admin", Action.LINK_ACCOUNT, WORLD.user("ada"), "you may not link an account", "ask the user"),
+        ("member", Action.CHANGE, OF_ORG["org/acme/tools/web"], "you may not change", "ask an owner"),
+        ("anonymous", Action.LIST_USERS, None, "to list users", "`runstream login URL`"),
+    ],
+)
+def test_a_refusal_says_who_may(actor: str, action: Action, thing: Any, message: str, hint: str) -> None:
+    with pytest.raises(RunstreamError) as caught:
+        require(WORLD.state, ACTORS[actor], action, thing)
+    assert caught.value.message.startswith(message)
+    assert hint in caught.value.hint
+
+
 def test_the_owner_of_runs_follows_from_their_group() -> None:
     web, ada = WORLD.project("org/acme/tools/web"), WORLD.user("ada")
     assert owner_of_runs(WORLD.state, f"/project/{web.id}/branch/main") is web

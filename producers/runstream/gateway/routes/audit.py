@@ -16,6 +16,7 @@ from runstream.config.audit import AuditedCommit, ThingKey
 from runstream.config_folding import PARTITION
 from runstream.domain.config.permissions import OK, Action, Actor, status
 from runstream.domain.config.references import find_project
+from runstream.domain.config.refusals import missing
 from runstream.domain.config.state import ConfigState
 from runstream.errors import BadRequestError
 from runstream.gateway.config_requests import ConfigRequest
@@ -65,10 +66,19 @@ def audit_routes(context: GatewayContext) -> APIRouter:
 
         epoch, of = context.config.position.epoch, (project, user, since)
         found, more = await context.config.trail.page(_after(cursor, epoch, of), _time(since), wanted, limit)
+        if user and not found and not cursor and not _known(context, asked, user, more):
+            raise missing("user", user, code="userDoesNotExist")
         following = "" if more is None else encode_cursor(_AuditCursor(str(Position(epoch, PARTITION, more)), *of))
         return json_response([_entry(one) for one in found], headers={CURSOR_HEADER: following})
 
     return router
+
+
+def _known(context: GatewayContext, asked: ConfigRequest, user: str, more: int | None) -> bool:
+    """Return whether a user without changes on a page exists, or did as far as the sender may know."""
+    if asked.state.named("user", "", user) is not None:
+        return True
+    return (asked.actor.admin or more is not None) and context.config.trail.knows_user(user)
 
 
 class _Visibility:

@@ -230,7 +230,7 @@ def _readable(context: GatewayContext, request: Request, of: _Owner, ref: str) -
     def refused(thing: User | Organization | ProjectGroup | Project) -> RunstreamError | None:
         action = reading_runs(state, thing) if isinstance(thing, Project | User) else reading(state, thing)
         answer = status(state, actor, action, thing)
-        return None if answer == OK else refusal(answer, action, thing, scope=actor.scope)
+        return None if answer == OK else refusal(answer, action, thing, actor)
 
     return find_seen(state, of.find, ref, refused)
 

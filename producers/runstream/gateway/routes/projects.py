@@ -32,10 +32,9 @@ from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.routes.projectgroups import own_or_named_group
 from runstream.gateway.views import project_view
-from runstream.git.sources import parse_source
+from runstream.git.sources import allowed_source
 from runstream.ids import new_id
 from runstream.repository_urls import split_url
-from runstream.sealing import Keyring
 
 _WEBHOOK_SECRET_BYTES = 20
 
@@ -75,7 +74,7 @@ def project_routes(context: GatewayContext) -> APIRouter:
                 name=body.name,
                 parent=parent,
                 visibility=cast("Visibility", body.visibility),
-                repository=_repository(context.keyring, asked, state, key, body),
+                repository=_repository(context, asked, state, key, body),
                 settings=settings,
                 webhook_secret=sealed,
             )
@@ -108,7 +107,7 @@ def project_routes(context: GatewayContext) -> APIRouter:
                 name=body.name,
                 parent=parent,
                 visibility=cast("Visibility | None", body.visibility),
-                repository=_other_repository(context.keyring, found, body.repository),
+                repository=_other_repository(context, found, body.repository),
                 pass_vars_to_forked_pr=body.pass_vars_to_forked_pr,
                 default_branch=body.default_branch,
                 members_can_perform_run_actions=body.members_can_perform_run_actions,
@@ -132,7 +131,7 @@ def project_routes(context: GatewayContext) -> APIRouter:
 
 
 def _repository(
-    keyring: Keyring, asked: ConfigRequest, state: ConfigState, project_id: str, body: CreateProjectBody
+    context: GatewayContext, asked: ConfigRequest, state: ConfigState, project_id: str, body: CreateProjectBody
 ) -> Repository:
     """Return the repository of a new project. Raises BadRequestError, NotExistError."""
     if body.repository is not None:
@@ -143,7 +142,13 @@ def _repository(
                 hint="leave out remote_source_name and repo_path, or repository",
             )
         return replace(
-            _at_url(keyring, project_id, body.repository), skip_ssh_host_key_check=body.skip_ssh_host_key_check
+            _at_url(context, project_id, body.repository), skip_ssh_host_key_check=body.skip_ssh_host_key_check
+        )
+    if not body.remote_source_name:
+        raise BadRequestError(
+            "the project has no repository",
+            code="invalidRepositoryURL",
+            hint='give it by its URL, as in "repository": {"url": "https://…"}, or by remote_source_name and repo_path',
         )
     source = find_remote_source(state, body.remote_source_name)
     user = state.users[asked.actor.user_id]
@@ -164,7 +169,7 @@ def _repository(
     )
 
 
-def _other_repository(keyring: Keyring, project: Project, body: RepositoryBody | None) -> Repository | None:
+def _other_repository(context: GatewayContext, project: Project, body: RepositoryBody | None) -> Repository | None:
     if body is None:
         return None
     if project.repository.kind != "git":
@@ -174,16 +179,16 @@ def _other_repository(keyring: Keyring, project: Project, body: RepositoryBody |
             hint="create another project for a repository with a URL",
         )
     skip = project.repository.skip_ssh_host_key_check
-    return replace(_at_url(keyring, project.id, body), skip_ssh_host_key_check=skip)
+    return replace(_at_url(context, project.id, body), skip_ssh_host_key_check=skip)
 
 
-def _at_url(keyring: Keyring, project_id: str, body: RepositoryBody) -> Repository:
+def _at_url(context: GatewayContext, project_id: str, body: RepositoryBody) -> Repository:
     """Return a repository at any URL; a password in the URL is taken out of it, and sealed."""
     inside = split_url(body.url)
-    source = parse_source(inside.shown)
+    source = allowed_source(inside.shown, context.allowed_sources)
 
     def sealed(text: str, field: str) -> Sealed | None:
-        return seal_text(keyring, text, "project", project_id, field) if text else None
+        return seal_text(context.keyring, text, "project", project_id, field) if text else None
 
     return replace(
         MANUAL,

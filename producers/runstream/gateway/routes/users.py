@@ -188,7 +188,7 @@ def _token_routes(router: APIRouter, context: GatewayContext) -> None:
         def decide(state: ConfigState) -> Decision:
             found = find_user(state, user)
             asked.require(state, Action.USER_TOKENS, found)
-            return decide_create_token(found, new)
+            return decide_create_token(found, new, context.config.now())
 
         headers = await asked.change(decide)
         return json_response(api.TokenView(text), status=201, headers={**headers, "Cache-Control": "no-store"})

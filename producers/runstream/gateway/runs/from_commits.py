@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from runstream.config.run_inputs import run_inputs
 from runstream.config.sealed import open_text
-from runstream.domain.config.permissions import Action, Actor, require
+from runstream.domain.config.permissions import Action, require
 from runstream.domain.config.project import Project
 from runstream.domain.config.user import User
 from runstream.errors import BadRequestError, ForbiddenError, NotExistError, UnauthorizedError
@@ -82,8 +82,10 @@ async def create_direct_runs(
     context: GatewayContext, sender: Sender, body: DirectRunBody, key: IdempotencyKey | None
 ) -> list[CreatedRun]:
     """Create the runs of a working tree that the sender has pushed. Raises RunstreamError."""
-    name = _repository_name(body)
-    user = _pusher(context, sender.actor, name)
+    state = context.config.state
+    require(state, sender.actor, Action.DIRECT_RUN, state.users.get(sender.actor.user_id))
+    user = state.users[sender.actor.user_id]
+    name = _repository_name(body, user)
     wanted = _ref_context(body, body.pull_request_ref_regexes or DEFAULT_PULL_REQUEST_REFS)
     for what, text in (("commit SHA", body.commit_sha), ("message", body.message)):
         if not text:
@@ -130,9 +132,12 @@ async def _create(
 
 
 def _ref_context(body: CommitRunBody | DirectRunBody, pull_requests: tuple[str, ...] | list[str] = ()) -> RefContext:
-    if sum(map(bool, (body.branch, body.tag, body.ref))) != 1:
+    if (named := sum(map(bool, (body.branch, body.tag, body.ref)))) != 1:
+        missing = "or give the project a default branch" if isinstance(body, CommitRunBody) else "such as branch main"
         raise BadRequestError(
-            "give exactly one of branch, tag and ref", code="invalidRef", hint="or give the project a default branch"
+            "give exactly one of branch, tag and ref",
+            code="invalidRef",
+            hint="leave out the others" if named else missing,
         )
     found = ref_context(branch=body.branch, tag=body.tag, ref=body.ref, commit_sha=body.commit_sha)
     if not is_full_ref(found.ref):
@@ -159,8 +164,9 @@ def _pull_request_id(ref: str, expressions: tuple[str, ...] | list[str]) -> str:
         try:
             found = re2.compile(expression, options).search(ref)
         except re2.error as error:
+            reason = error.args[0].decode(errors="replace")
             raise BadRequestError(
-                f"{expression[:200]!r} is not an expression for pull requests: {error}",
+                f"{expression[:200]!r} is not an expression for pull requests: {reason}",
                 code="invalidPullRequestExpression",
                 hint=r"RE2 syntax, such as refs/pull/(\d+)/head",
             ) from error
@@ -210,7 +216,15 @@ def _credentials(source: GitSource) -> dict[str, Text]:
     }
 
 
-def _repository_name(body: DirectRunBody) -> RepositoryName:
+def _repository_name(body: DirectRunBody, user: User) -> RepositoryName:
+    """Return the repository that a direct run of a user names. Raises BadRequestError, UnauthorizedError."""
+    owner, separator, rest = body.repo_path.partition("/")
+    if separator and "/" not in rest and owner != user.id:
+        raise UnauthorizedError(
+            f"the repository {body.repo_path[:100]!r} is not yours",
+            code="loginRequired",
+            hint="push to <your user id>/<uuid>",
+        )
     try:
         name = RepositoryName.parse(body.repo_path)
     except NotExistError as error:
@@ -220,20 +234,6 @@ def _repository_name(body: DirectRunBody) -> RepositoryName:
             f"repo_uuid {body.repo_uuid[:80]!r} is not a UUID", code="invalidRepoPath", hint="it names the clone"
         )
     return name
-
-
-def _pusher(context: GatewayContext, actor: Actor, name: RepositoryName) -> User:
-    """Return the user, who has to be the sender."""
-    state = context.config.state
-    user = state.users.get(name.user_id)
-    if user is None and actor.user_id:
-        raise UnauthorizedError(
-            f"the repository {name} is not yours", code="loginRequired", hint="push to <your user id>/<uuid>"
-        )
-    require(state, actor, Action.DIRECT_RUN, user)
-    if user is None:
-        raise NotExistError(f"user {name.user_id} does not exist", code="userDoesNotExist")
-    return user
 
 
 def _annotations(about: RefContext, message: str, run_type: Literal["project", "user"], owner: str) -> dict[str, str]:

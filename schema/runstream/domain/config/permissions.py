@@ -62,7 +62,7 @@ class Action(StrEnum):
     LIST_SECRETS = "list secrets and variables"
     CHANGE_SECRETS = "create, change or delete secrets and variables"
     RECONFIGURE = "set up a project at its source again"
-    CHANGE_ACCESS = "change the linked account of a project, refresh its repository"
+    CHANGE_ACCESS = "change the linked account of a project or refresh its repository"
     READ_DELIVERIES = "read or repeat deliveries of a project"
     CREATE_RUN = "create a run of a project"
     READ_PUBLIC_RUN = "read runs, tasks and logs of a public project"
@@ -75,27 +75,27 @@ class Action(StrEnum):
     DELETE_LOGS = "delete logs of a run"
     CREATE_ORGANIZATION = "create an organization"
     LIST_ORGANIZATIONS = "list organizations"
-    CHANGE_ORGANIZATION = "change or delete an organization, remove a member"
+    CHANGE_ORGANIZATION = "change or delete an organization or remove a member"
     ADD_MEMBER = "add a member to an organization"
     ADD_MEMBER_BY_INVITATION = "add a member to an organization whose members are invited"
     INVITE = "invite a user"
     INVITE_DIRECT = "invite a user where members are added directly"
     READ_INVITATIONS = "read or withdraw invitations"
     ANSWER_INVITATION = "accept or reject an invitation"
-    READ_SELF = "read oneself, one's organizations and invitations"
+    READ_SELF = "read the user who is logged in"
     READ_USER = "read a user"
-    LIST_USERS = "list users, find one by an account"
+    LIST_USERS = "list users or find one by an account"
     CHANGE_USERS = "create, rename or delete a user"
-    USER_TOKENS = "create or delete tokens of a user, remove linked accounts"
+    USER_TOKENS = "manage the tokens, logins and linked accounts of another user"
     LINK_ACCOUNT = "link an account to a user"
     LIST_REMOTE_SOURCES = "list remote sources"
     READ_REMOTE_SOURCE = "read a remote source"
     READ_AUDIT = "read who changed something"
     CHANGE_REMOTE_SOURCES = "create, change or delete remote sources"
-    MAINTAIN = "maintenance, export, import"
+    MAINTAIN = "maintain, export or import the service"
     ADMINISTER = "administer executors, caches and storage, or read the whole log"
     BADGE = "read a badge"
-    DIRECT_RUN = "start a direct run of a user, push to the user's repositories"
+    DIRECT_RUN = "start a direct run of a user or push to the user's repositories"
 
 
 OK: Status = 200
@@ -236,14 +236,14 @@ def require(state: ConfigState | None, actor: Actor, action: Action, thing: Targ
     """Raise the refusal with its status and code, unless the actor may do it."""
     found = status(state, actor, action, thing)
     if found != OK:
-        raise refusal(found, action, thing, scope=actor.scope)
+        raise refusal(found, action, thing, actor)
 
 
-def refusal(found: Status, action: Action, thing: Target | None, *, scope: TokenScope = "admin") -> RunstreamError:
+def refusal(found: Status, action: Action, thing: Target | None, actor: Actor = ANONYMOUS) -> RunstreamError:
     """Return the error for an action that is refused with this status."""
     if found == 404:
         return _hidden(thing)
-    if found == 401:
+    if found == 401 and not actor.user_id:
         return UnauthorizedError(
             f"to {action.value}, log in with another account or token",
             code="loginRequired",
@@ -257,9 +257,25 @@ def refusal(found: Status, action: Action, thing: Target | None, *, scope: Token
         return BadRequestError(
             "members cannot be added directly here", code="cannotAddUserToOrganization", hint="invite the user"
         )
-    allowed = scope == "admin" or action in (READING if scope == "read" else RUNNING)
-    hint = "ask an owner" if allowed else f"the token has the scope {scope}: use one that allows more"
-    return (BadRequestError if found == 400 else ForbiddenError)(f"you may not {action.value}", hint=hint)
+    who = "the admin token" if actor == ADMIN_TOKEN else "you"
+    message, hint = f"{who} may not {action.value}", _way_out(action, thing, actor)
+    if found == 401:
+        return UnauthorizedError(message, code="loginRequired", hint=hint)
+    return (BadRequestError if found == 400 else ForbiddenError)(message, hint=hint)
+
+
+def _way_out(action: Action, thing: Target | None, actor: Actor) -> str:
+    """Return who may do what the actor may not."""
+    row = PERMISSIONS[action]
+    if actor.scope != "admin" and action not in (READING if actor.scope == "read" else RUNNING):
+        return f"the token has the scope {actor.scope}: use one that allows more"
+    if actor == ADMIN_TOKEN:
+        return "it belongs to no user: log in as one, such as with `runstream login URL`"
+    if row["owner"] != OK:
+        return "ask an administrator"
+    if isinstance(thing, User):
+        return "ask the user" + (" or an administrator" if row["admin"] == OK else "")
+    return "ask an owner"
 
 
 def _hidden(thing: Target | None) -> NotExistError:

@@ -118,7 +118,7 @@ def _require_user_name(state: ConfigState, name: str) -> None:
         raise taken("user", name, code="userAlreadyExists")
 
 
-def decide_create_token(user: User, token: NewToken) -> Decision:
+def decide_create_token(user: User, token: NewToken, now: datetime) -> Decision:
     """Give a user a token; its name is free text, unique for the user."""
     if not token.name or len(token.name) > MAX_TOKEN_NAME or name_problem(token.name):
         reason = name_problem(token.name) or f"has {len(token.name)} characters"
@@ -130,6 +130,12 @@ def decide_create_token(user: User, token: NewToken) -> Decision:
         # The token could not be deleted by name: HTTP clients and proxies resolve such a segment of a path.
         raise BadRequestError(f"{token.name!r} is not a name for a token", hint="choose another name")
     require_choice(token.scope, ("read", "run", "admin"), "the scope of a token", code="invalidTokenScope")
+    if token.expires_at is not None and token.expires_at <= now:
+        raise BadRequestError(
+            f"a token that expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC would never work",
+            code="invalidTokenExpiry",
+            hint="give a time in the future as expires_at, or leave it out",
+        )
     if any(one.name == token.name for one in user.tokens.values()):
         raise taken("token", token.name, code="userTokenAlreadyExists")
     created = UserTokenCreated(token.id, token.name, token.digest, token.scope, token.expires_at)
