@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,9 +106,9 @@ async def login(site: Site, browser: Browser) -> Any:
     return state
 
 
-@pytest.fixture
-async def context(site: Site, browser: Browser, login: Any) -> AsyncIterator[BrowserContext]:
-    """The administrator's browser context, in English, in UTC; relative addresses are those of the page."""
+@asynccontextmanager
+async def administrator(site: Site, browser: Browser, login: Any) -> AsyncIterator[BrowserContext]:
+    """Open a browser context of the administrator, in English, in UTC; relative addresses are those of the page."""
     context = await browser.new_context(
         storage_state=login,
         base_url=site.url,
@@ -118,6 +119,13 @@ async def context(site: Site, browser: Browser, login: Any) -> AsyncIterator[Bro
     context.set_default_timeout(WAIT_MS)
     yield context
     await context.close()
+
+
+@pytest.fixture
+async def context(site: Site, browser: Browser, login: Any) -> AsyncIterator[BrowserContext]:
+    """The administrator's browser context."""
+    async with administrator(site, browser, login) as context:
+        yield context
 
 
 @pytest.fixture

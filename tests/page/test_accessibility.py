@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.page.conftest import Site
+from tests.page.conftest import Site, administrator
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Browser, Page
+
+    from tests.page.browser import Errors
 
 RUN = """
 runs:
@@ -17,6 +20,26 @@ runs:
     tasks:
       - {name: one, runtime: {type: host}, steps: [{run: {name: do, command: "exit 1"}}]}
 """
+
+
+@pytest.fixture(scope="module")
+async def watched_tab(site: Site, browser: Browser, login: Any) -> AsyncIterator[tuple[Page, Errors]]:
+    """A tab for all tests here, which only look, and its errors: what it has compiled of the page and of axe stays."""
+    from tests.page.browser import watched
+
+    async with administrator(site, browser, login) as context:
+        errors = await watched(context)
+        yield await context.new_page(), errors
+
+
+@pytest.fixture
+async def tab(watched_tab: tuple[Page, Errors]) -> AsyncIterator[Page]:
+    """The tab, its errors checked at the end of each test."""
+    page, errors = watched_tab
+    errors.found.clear()
+    await page.emulate_media(color_scheme="light")
+    yield page
+    assert errors.unexpected == []
 
 
 _SEEN: dict[str, str] = {}

@@ -32,6 +32,8 @@ runs:
       - {name: build, runtime: {type: host}, steps: [{run: echo built}]}
       - {name: deploy, depends: [build], approval: true, runtime: {type: host}, steps: [{run: echo deployed}]}
 """
+CHECK_MS = 40_000
+"""How long the check of a service may take that many tests use, on a machine that does much else."""
 
 
 async def test_an_executor_is_drained_and_undrained(tab: Page) -> None:
@@ -48,7 +50,7 @@ async def test_the_check_compares_every_row_with_the_log(tab: Page, site: Site) 
     await site.finished(HELLO, "/project/checked/branch/main")
     await tab.goto("/ui/ops/fsck")
     await tab.get_by_role("button", name="Check now").click()
-    await tab.get_by_text("Every row is what the log says").wait_for()
+    await tab.get_by_text("Every row is what the log says").wait_for(timeout=CHECK_MS)
 
 
 async def test_health_storage_and_parked_commits_are_shown(tab: Page, site: Site) -> None:
