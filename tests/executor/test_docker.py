@@ -99,9 +99,10 @@ async def test_a_container_has_the_labels_of_its_task_few_capabilities_and_gains
             "tiny:1 is privileged, which this executor does not allow",
         ),
         ("", {}, "a container has no image"),
-        ("Not An Image", {}, "invalid reference format"),
+        ("Not An Image", {}, "'Not An Image' is not the name of an image"),
+        ("UPPER//x::", {}, "'UPPER//x::' is not the name of an image"),
     ],
-    ids=["absent", "no shell", "ends at once", "no entrypoint", "exits", "user", "privileged", "none", "malformed"],
+    ids=["absent", "no shell", "ends at once", "no entrypoint", "exits", "user", "privileged", "none", "malformed", "url"],
 )
 async def test_a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing(
     running: Rig, docker_engine: DockerEngine, image: str, fields: dict[str, object], said: str
@@ -113,6 +114,21 @@ async def test_a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing(
     assert running.executor is not None
     await running.executor.stop()
     assert docker_engine.containers(executorid=running.executor_id) == []
+
+
+async def test_a_container_that_ends_in_the_middle_of_a_step_is_named(running: Rig) -> None:
+    image = pod(IMAGE, entrypoint="/bin/sleep 2")
+    done = await running.run(run_step("echo begun; sleep 60"), runtime=image)
+    assert done.task.steps[0].phase is ExecutorTaskPhase.FAILED
+    log = await done.log(0)
+    assert log.startswith("begun\n")
+    assert "the container of image tiny:1 ended by itself, with exit status 0" in log
+
+
+async def test_a_command_that_is_killed_in_a_container_that_goes_on_has_its_status(running: Rig) -> None:
+    done = await running.run(run_step("kill -9 $$"), runtime=pod(IMAGE))
+    assert done.task.steps[0].exit_status == 137
+    assert "ended by itself" not in await done.log(0)
 
 
 async def test_containers_of_an_earlier_process_are_removed_at_the_start_and_those_of_others_stay(

@@ -31,7 +31,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 VOLUMES = st.builds(Volume, st.sampled_from(["/scratch", "/cache"]), st.sampled_from([0, 1 << 30]))
 CONTAINERS = st.builds(
     Container,
-    image=st.sampled_from([IMAGE, "registry.test/a/b@sha256:1", "ubuntu"]),
+    image=st.sampled_from([IMAGE, "registry.test/a/b@sha256:" + "0" * 64, "ubuntu"]),
     environment=st.dictionaries(NAMES, st.just(""), max_size=3),
     user=st.sampled_from(["", "root", "0", "1000", "1000:1000"]),
     privileged=st.booleans(),
@@ -139,6 +139,7 @@ def test_a_container_without_a_memory_limit_has_that_of_the_executor_and_none_ha
         (pod(IMAGE, privileged=True), "privilegedNotAllowed"),
         (pod(IMAGE, container(IMAGE, privileged=True)), "privilegedNotAllowed"),
         (pod(""), "imageMissing"),
+        (pod("tiny:1:2"), "invalidImage"),
     ],
 )
 def test_what_a_cluster_or_this_executor_does_not_do_is_refused(runtime: Runtime, code: str) -> None:

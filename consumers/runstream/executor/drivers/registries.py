@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,6 +13,25 @@ from runstream.executor.spec import Login
 PullPolicy = Literal["always", "missing", "never"]
 HUB = "index.docker.io"
 _FORMS = ("%s", "https://%s", "http://%s", "https://%s/v1/", "http://%s/v1/", "https://%s/v2/", "http://%s/v2/")
+_REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?"
+_ELEMENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:{_REGISTRY}/)?{_ELEMENT}(?:/{_ELEMENT})*(?::[A-Za-z0-9_][\w.-]{{0,127}})?(?:@[A-Za-z][\w+.-]*:[0-9A-Fa-f]{{32,}})?",
+    re.ASCII,
+)
+"""The grammar of Docker references (distribution/reference)."""
+
+
+def require_reference(image: str) -> None:
+    """Raise BadRequestError for a container without an image, or whose image has a name that no registry can have."""
+    if not image:
+        raise BadRequestError("a container has no image", code="imageMissing", hint="give it `image: NAME`")
+    if not _REFERENCE.fullmatch(image):
+        raise BadRequestError(
+            f"{image[:200]!r} is not the name of an image",
+            code="invalidImage",
+            hint="write [REGISTRY/]NAME[:TAG] or [REGISTRY/]NAME@DIGEST, the name in lower case",
+        )
 
 
 def registry_of(image: str) -> str:

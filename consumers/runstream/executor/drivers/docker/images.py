@@ -12,7 +12,7 @@ from runstream.errors import BadRequestError
 from runstream.executor.drivers.containers import EngineRefusedError, EngineUnreachableError, hint_when_full
 from runstream.executor.drivers.docker.engine import Engine
 from runstream.executor.drivers.port import Output
-from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of, tagged
+from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of, require_reference, tagged
 from runstream.executor.spec import Login
 
 _PROGRESS_SECONDS = 5.0
@@ -34,8 +34,7 @@ class Images:
         Raises BadRequestError for one that is not there, or is of another architecture than `arch`; empty for the
         engine's.
         """
-        if not image:
-            raise BadRequestError("a container has no image", code="imageMissing", hint="give it `image: NAME`")
+        require_reference(image)
         wanted = tagged(image)
         found = None if self._policy == "always" else await self._found(wanted)
         if found is None:

@@ -29,6 +29,8 @@ engine, which removes its containers later."""
 _SERVICE_GRACE_SECONDS = 1
 _POLL = Backoff(0.005, 0.5)
 """Waits for the status of a command whose output has ended."""
+_END_SEEN_SECONDS = 1.0
+"""Time in which the engine says that a container has ended whose commands were killed, in seconds."""
 _CONFLICT, _GONE = 409, 404
 _NOT_RUNNING = ("is not running", "exec sessions on running containers")
 """What Docker and Podman say of a command for a container that has ended."""
@@ -178,9 +180,21 @@ class DockerPod(ContainerPod):
             if not found["Running"] and found["ExitCode"] is not None:
                 break
             await asyncio.sleep(wait)
-        if self._main.ended is not None and not self.is_ending():
+        status = int(found["ExitCode"])
+        if not self.is_ending() and (self._main.ended is not None or (status == KILLED and await self._ends())):
             raise await self.ended_early()
-        return int(found["ExitCode"])
+        return status
+
+    async def _ends(self) -> bool:
+        """Return whether the main container ends now: its commands were killed with it, and may end before it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SEEN_SECONDS):
+                for wait in _POLL.delays():
+                    async with self._engine.asked():
+                        if not (await self._main.handle.show())["State"]["Running"]:
+                            return True
+                    await asyncio.sleep(wait)
+        return False
 
     async def ended_early(self) -> BadRequestError:
         """Return the error for a main container that ended by itself, with the last lines that it wrote."""

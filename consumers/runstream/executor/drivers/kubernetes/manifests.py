@@ -38,7 +38,7 @@ from runstream.errors import BadRequestError
 from runstream.events.run_config import Container as ContainerConfig
 from runstream.events.run_config import Resources
 from runstream.executor.drivers.containers import CAPABILITIES, EXECUTOR, LABEL, OWN, POD, TASK, require_allowed
-from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of
+from runstream.executor.drivers.registries import HUB, PullPolicy, login_for, registry_of, require_reference
 from runstream.executor.drivers.shell import SHELL, SLEEPER
 from runstream.executor.limits import Limits
 from runstream.executor.spec import ExecutorTaskSpec
@@ -169,8 +169,7 @@ def manifests(
 
 
 def _require_image(container: ContainerConfig) -> None:
-    if not container.image:
-        raise BadRequestError("a container has no image", code="imageMissing", hint="give it `image: NAME`")
+    require_reference(container.image)
 
 
 def _secret(name: str, labels: dict[str, str], spec: ExecutorTaskSpec) -> Secret | None:
