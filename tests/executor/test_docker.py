@@ -100,9 +100,9 @@ async def test_a_container_has_the_labels_of_its_task_few_capabilities_and_gains
         ),
         ("", {}, "a container has no image"),
         ("Not An Image", {}, "'Not An Image' is not the name of an image"),
-        ("UPPER//x::", {}, "'UPPER//x::' is not the name of an image"),
+        ("../images/get?names=tiny:1&x=:1", {}, "is not the name of an image"),
     ],
-    ids=["absent", "no shell", "ends at once", "no entrypoint", "exits", "user", "privileged", "none", "malformed", "url"],
+    ids=["absent", "no shell", "ends at once", "no entrypoint", "exits", "user", "privileged", "none", "name", "url"],
 )
 async def test_a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing(
     running: Rig, docker_engine: DockerEngine, image: str, fields: dict[str, object], said: str
