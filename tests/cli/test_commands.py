@@ -24,6 +24,7 @@ from runstream.cli.watching import print_created
 from runstream.client import Client, ClientError, Commit, Event, Run
 from runstream.client.runs import Runs
 from runstream.errors import BadRequestError, NotExistError
+from runstream.release import version
 from runstream.service.main import app
 from tests.cli.conftest import Command
 from tests.cli.service import Service
@@ -619,7 +620,9 @@ def test_usage_errors_end_with_2_and_a_hint(runstream: Command, words: str, says
 def test_help_and_version_are_words_too(runstream: Command) -> None:
     assert runstream("help", "run", "list").out == runstream("run", "list", "--help").out
     assert runstream("help").out == runstream("--help").out
-    assert runstream("-V").out == runstream("version").out == runstream("--version").out != ""
+    assert runstream("-V").out == runstream("--version").out == f"{version()}\n"
+    assert runstream("version").out == f"client: {version()}\ngateway: {version()}\n"
+    assert json.loads(runstream("version", "-o", "json").out) == {"client": version(), "gateway": version()}
 
 
 @pytest.mark.parametrize("words", [("help",), ("--help",), ("help", "run", "list"), ("run", "list", "--help")])

@@ -90,6 +90,14 @@ def test_runs_of_a_projects_repository_are_created(
     succeeded(bob("project", "update", "--ref", "user/bob/web", "--default-branch", "main"))
     assert "the runs of the default branch are created" in succeeded(bob(*create)).out
     assert "you may not create a run" in eve(*create, "--branch", "main").err
+    shorter = ("run", "create", "--project", "user/bob/web")
+    assert "the runs of refs/heads/main are created" in succeeded(bob(*shorter, "--branch", "main")).out
+    assert "the runs of the default branch are created" in succeeded(bob(*shorter)).out
+    assert "has no ref refs/heads/gone" in bob(*shorter, "--branch", "gone").err
+    assert "give only one of" in bob(*shorter, "--ref", "refs/heads/main", "--tag", "v1").err
+    assert "give only --branch" in bob(*shorter, "--env", "A=b").err
+    assert "give only --branch" in bob(*shorter, "--follow").err
+    assert "name it with --project" in bob("run", "create", "--branch", "main").err
 
 
 def test_runs_of_a_user_are_found_in_the_folder_that_they_are_of(
@@ -119,6 +127,8 @@ def test_runs_and_logs_of_an_owner(
     assert "shown" in listed.out
     assert "refs/heads/a/b" in listed.out
     assert "shown" in succeeded(kim("run", "list", "--username", "kim", "--branch", "a/b")).out
+    assert "shown" in succeeded(kim("run", "list", "--username", "kim", "--start", "2")).out
+    assert "kim has no such runs" in succeeded(kim("run", "list", "--username", "kim", "--start", "1")).out
     assert "kim has no such runs" in succeeded(kim("run", "list", "--username", "kim", "--branch", "other")).out
     assert '"number":1' in succeeded(kim("run", "list", "--username", "kim", "-o", "json")).out.replace(" ", "")
     assert "you may not read direct runs" in lee("run", "list", "--username", "kim").err

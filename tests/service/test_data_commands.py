@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from runstream.database.migrating import revisions, script_location
 from runstream.embedded import NatsServer, PostgresServer
 from tests.service.running import a_run, runstream, serving
 
@@ -34,6 +35,17 @@ async def check_all(data_dir: str) -> None:
     assert found["archive"]["commits"] + sum(found["archive"]["behind"].values()) >= found["commits"]
     code, out, _ = await runstream("--data-dir", data_dir, "parked", "list")
     assert (code, out) == (0, "nothing is parked\n")
+    code, out, _ = await runstream("--data-dir", data_dir, "migrate", "--service", "configstore")
+    assert code == 0
+    assert out.endswith(": nothing to do\n")
+
+
+async def test_migrate_makes_the_tables(tmp_path: Path, nats_url: str, database_url: str, database_schema: str) -> None:
+    servers = ("--nats-url", nats_url, "--database-url", database_url, "--database-schema", database_schema)
+    head = revisions(script_location()).head
+    for end in (f"is migrated from nothing to {head}\n", f"is at migration {head}: nothing to do\n"):
+        code, out, _ = await runstream("--data-dir", str(tmp_path), "migrate", *servers)
+        assert (code, out) == (0, f"schema {database_schema} {end}")
 
 
 async def test_fsck_tells_a_row_that_is_not_of_the_log(open_path: Path) -> None:

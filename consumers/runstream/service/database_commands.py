@@ -1,4 +1,4 @@
-"""`runstream fsck` and `runstream rebuild`: compare the rows of the database with the log, or rebuild them from it."""
+"""`runstream fsck`, `rebuild` and `migrate`: compare the rows of the database with the log, or rebuild them from it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from runstream.config_folding import PARTITION, SERVICE
 from runstream.configstore.projection import ConfigProjection
 from runstream.configstore.reading import fold_up_to
 from runstream.counting import counted
+from runstream.database.migrating import migrate, migration_state
 from runstream.errors import BadRequestError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -108,6 +109,28 @@ def rebuild_command(
         f"; {counted(done.parked, 'commit')} could not be applied, see `runstream parked list`" if done.parked else ""
     )
     say(with_program(f"made anew in schema {done.schema}, as of {done.position}{parked}"))
+
+
+def migrate_command(*, service: OfService | None = None, options: ServerOptions | None = None) -> None:
+    """Bring the database to the tables of this version, as `serve` does before anything else.
+
+    Parameters
+    ----------
+    service
+        Both services have their tables in one schema, so either name stands for all of it.
+    """
+    say(uvloop.run(_migrate(settings_of(options))))
+
+
+async def _migrate(settings: Settings) -> str:
+    async with reached(settings) as (complete, _):
+        place = complete.database_url, complete.database_schema
+        before = await migration_state(*place)
+        await migrate(*place)
+        after = await migration_state(*place)
+    if before.current == after.current:
+        return f"schema {complete.database_schema} is at migration {after.current}: nothing to do"
+    return f"schema {complete.database_schema} is migrated from {before.current or 'nothing'} to {after.current}"
 
 
 async def _rebuild(settings: Settings, until: LogPosition | datetime | None, into: str | None) -> Rebuilt:

@@ -79,6 +79,7 @@ def import_command(
     file: Path | None = None,
     /,
     *,
+    named: Annotated[Path | None, Parameter(name="--in", allow_leading_hyphen=True)] = None,
     follow: Flag = False,
     dry_run: Flag = False,
     key: PublicKey = None,
@@ -98,6 +99,8 @@ def import_command(
     ----------
     file
         The snapshot file.
+    named
+        The snapshot file, in place of FILE.
     follow
         Reattach to an import that is still running on the service, instead of giving a file.
     dry_run
@@ -119,7 +122,9 @@ def import_command(
     if follow:
         _print_report(uvloop.run(_followed(service)), output)
         return
-    if file is None:
+    if file is not None and named is not None:
+        raise BadRequestError("two snapshot files are given", code="noSnapshot", hint="runstream import FILE")
+    if (file := file or named) is None:
         raise BadRequestError("no snapshot file is given", code="noSnapshot", hint="runstream import FILE")
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
         _print_report(uvloop.run(_by_service(file, service, dry=dry_run, key=key)), output)

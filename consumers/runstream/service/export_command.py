@@ -72,7 +72,7 @@ class _Request:
 
 def export_command(
     *,
-    output: Annotated[str | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o", "--out"], allow_leading_hyphen=True)] = None,
     service: Service | None = None,
     until: str | None = None,
     include: Annotated[str, Parameter(name="--with")] = "",

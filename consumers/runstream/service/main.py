@@ -92,11 +92,11 @@ def launch(
 
 
 def _as_options(tokens: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words with `help` and `version` turned into options."""
+    """Return the words with `help` and `-V` turned into options."""
     match tokens:
         case ("help", *command):
             return (*command, "--help")
-        case ("version" | "-V",):
+        case ("-V",):
             return ("--version",)
     return tokens
 

@@ -63,6 +63,7 @@ def list_owned(
     phases: Sequence[str],
     results: Sequence[str],
     limit: int,
+    start: int,
     cursor: str,
     output: Output,
 ) -> int:
@@ -71,7 +72,7 @@ def list_owned(
 
     async def work(client: Client) -> None:
         runs, following = await owner.runs(client).page(
-            str(owner), subgroup=subgroup, phases=phases, results=results, limit=limit, cursor=cursor
+            str(owner), subgroup=subgroup, phases=phases, results=results, limit=limit, start=start, cursor=cursor
         )
         if output == "json":
             print_json(runs)

@@ -159,8 +159,8 @@ class RunFilter:
 def list_runs(
     *,
     choice: RunFilter = RunFilter(),
-    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=MAX_PAGE))] = 25,
-    start: Annotated[int, Parameter(show=False)] = 0,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=MAX_PAGE))] = 10,
+    start: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     cursor: str = "",
     output: Output = "table",
 ) -> int:
@@ -171,12 +171,13 @@ def list_runs(
     limit
         Maximum number of runs to list, 1 to 40.
     start
-        Sequence of the last run on the previous page.
+        Begin behind this run: its number in a list of --project org/… or --username, else its sequence (`run list -o
+        json`).
     cursor
         Cursor printed by the previous page, to continue its list. Can only be combined with --limit and --output.
     """
     if (owner := owner_name(choice.project, choice.username)) is not None:
-        if choice.group or choice.name or choice.text or choice.waiting_approval or start:
+        if choice.group or choice.name or choice.text or choice.waiting_approval:
             raise BadRequestError(
                 "the runs of a project or user are selected by --branch, --phase and --result",
                 code="invalidRunGroup",
@@ -188,6 +189,7 @@ def list_runs(
             phases=choice.phase or (),
             results=choice.result or (),
             limit=min(limit, OWNED_PAGE),
+            start=start,
             cursor=cursor,
             output=output,
         )
@@ -520,9 +522,25 @@ class NewRunOptions:
         return enclosing_commit(file.path)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class OfProjectOptions:
+    """A commit of a project's repository, in place of a file."""
+
+    project: str = ""
+    """A project by its path, such as org/acme/web/site, or id: run a commit of its repository, not a file."""
+    branch: str = ""
+    """A branch of --project."""
+    tag: str = ""
+    """A tag of --project."""
+    commit_sha: str = ""
+    """Another commit of --project than the ref's, or the beginning of its id."""
+
+
 def create(
     *,
     config: ConfigPath = None,
+    of: OfProjectOptions = OfProjectOptions(),
     new: NewRunOptions = NewRunOptions(),
     given: InputOptions = InputOptions(),  # noqa: B008
     idempotency_key: str = "",
@@ -541,6 +559,15 @@ def create(
     follow
         Watch the runs until they end.
     """
+    if of != OfProjectOptions():
+        of_file = config or new != NewRunOptions(ref=new.ref) or given or idempotency_key or strict
+        if of_file or follow or output != "table":
+            raise BadRequestError(
+                "the runs of a project are those of its repository's configuration",
+                code="invalidRunGroup",
+                hint="with --project, give only --branch, --tag, --ref and --commit-sha",
+            )
+        return _create_of_project(of, new.ref)
     file = read_config(config, Path.cwd())
     inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
     changes = _uncommitted(source, file.path)
@@ -582,6 +609,20 @@ def create(
         return 1 if any(run.setup_errors for run in runs) else 0
 
     return with_client(work)
+
+
+def _create_of_project(of: OfProjectOptions, ref: str) -> int:
+    from runstream.cli.directrun_commands import RefOptions, create_project_runs  # its modules are for git
+
+    if not of.project:
+        raise BadRequestError(
+            "--branch, --tag and --commit-sha are of a project's repository",
+            code="invalidRunGroup",
+            hint="name it with --project; of the repository you are in, --ref names a branch, tag or commit",
+        )
+    return create_project_runs(
+        project=of.project, choice=RefOptions(branch=of.branch, tag=of.tag, ref=ref), commit_sha=of.commit_sha
+    )
 
 
 def _run_source(source: RepositoryCommit | None) -> Source:
