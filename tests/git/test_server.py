@@ -258,6 +258,25 @@ async def test_inflating_takes_no_more_memory_than_a_part() -> None:
     assert b"".join(parts) == bytes(3_000_000) + b"end"
 
 
+async def test_a_bomb_is_inflated_no_further_than_its_size_explains() -> None:
+    headers = [(b"content-type", b"application/x-git-receive-pack-request"), (b"content-encoding", b"gzip")]
+    size, bomb = 64 << 20, gzip.compress(bytes(64 << 20))
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": bomb, "more_body": False}
+
+    parts: list[int] = []
+
+    async def read() -> None:
+        async for part in body_of(Request({"type": "http", "headers": headers}, receive), GitService.PUSH, 2 * size):
+            parts.append(len(part))  # noqa: PERF401  what was read before the refusal counts
+
+    with pytest.raises(BadRequestError) as refused:
+        await read()
+    assert refused.value.code == "bodyTooLarge"
+    assert sum(parts) <= 20 * len(bomb) + (4 << 20) < size / 8
+
+
 async def test_a_push_of_2_gib_is_refused_before_its_body_is_sent(service: Service) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
     login = base64.b64encode(f"{OWNER}:x".encode()).decode()

@@ -4,7 +4,8 @@
     POST /<user id>/<repository uuid>.git/git-upload-pack
     POST /<user id>/<repository uuid>.git/git-receive-pack
 
-Bodies may be gzipped; their limits are about what they inflate to, and inflating ends there.
+Bodies may be gzipped; their limits are about what they inflate to, and inflating ends there. It also ends where a small
+body inflates to a large one: the work for a request is in proportion to what its client sends.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ Authorize: TypeAlias = Callable[[Request, RepositoryName, Access], Awaitable[Non
 
 _PATH = re.compile(r"/([^/]+/[^/]+)\.git/(info/refs|git-upload-pack|git-receive-pack)")
 _INFLATED_BYTES = 64 << 10
+_INFLATED_FREELY = 4 << 20
+"""Bytes that any gzipped body may inflate to."""
+_INFLATED_TIMES = 20
+"""Beyond that, how many times its size: packs are compressed already, and lists of commits shrink to a half."""
 _NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate", "Expires": "0", "Pragma": "no-cache"}
 
 
@@ -112,12 +117,19 @@ async def body_of(request: Request, service: GitService, limit: int) -> AsyncIte
 
 
 async def _inflated(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    inflating = zlib.decompressobj(wbits=31)
+    inflating, received, size = zlib.decompressobj(wbits=31), 0, 0
     try:
         async for part in parts:
-            data, inflated = part, b""
+            data, inflated, received = part, b"", received + len(part)
             while data or len(inflated) == _INFLATED_BYTES:  # without input, there may be output left
                 inflated = inflating.decompress(data, _INFLATED_BYTES)
+                size += len(inflated)
+                if size > _INFLATED_FREELY + _INFLATED_TIMES * received:
+                    raise BadRequestError(
+                        f"the body inflates to more than {_INFLATED_TIMES} times its size",
+                        code="bodyTooLarge",
+                        hint="send it without gzip",
+                    )
                 yield inflated
                 data = inflating.unconsumed_tail
             if inflating.unused_data:
