@@ -115,6 +115,15 @@ async def test_a_run_of_a_branch_has_the_projects_secrets_sealed(owners: Owners,
     assert last.commit.actor == f"user:{ann.name}"
 
 
+async def test_a_run_of_a_project_uses_the_caches_of_another_one_of_its_owner(owners: Owners, host: Path) -> None:
+    _, token = await owners.user("ann")
+    project, other = [await owners.project("user/ann", str(host), name=name) for name in ("web", "app")]
+    body = {"branch": "main", "cache_group": f"/project/{other}"}
+    async with owners.http(token) as http:
+        (found,) = await created(owners, await http.post(f"/projects/{project}/createrun", json=body))
+    assert found.config.cache_group == f"/project/{other}"
+
+
 async def test_runs_of_tags_commits_and_marked_commits(owners: Owners, host: Path) -> None:
     _, token = await owners.user("ann")
     project = await owners.project("user/ann", str(host))

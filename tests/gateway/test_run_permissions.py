@@ -125,10 +125,31 @@ async def test_members_may_repeat_a_run_but_not_change_it(w: Runs) -> None:
     assert changed.status_code == 403
 
 
-async def test_a_run_does_not_get_the_caches_of_another_project(w: Runs) -> None:
-    body = run_body(group=w.groups["open"], cache_group=w.groups["hidden"])
-    assert (await w.ask("owner", "POST", "/runs", body)).status_code == 403
-    assert (await w.ask("admin", "POST", "/runs", body)).status_code == 201
+async def test_a_run_shares_the_caches_of_those_for_whom_its_sender_may_create_runs(w: Runs) -> None:
+    direct = w.groups["direct"].removesuffix("/branch/main")
+    elsewhere = (await w.done("stranger", "GET", "/user"))["id"]
+    config = {"name": "config.yml", "content": "runs: [{name: r, tasks: [{name: t, runtime: {type: host}}]}]"}
+    shared = {
+        direct: {"owner", "root", "admin"},
+        w.groups["hidden"]: {"owner", "root", "admin"},
+        f"/user/{elsewhere}": {"root", "admin"},
+        "/project/web": {"root", "admin"},
+        "anything": {"root", "admin"},
+    }
+    for cache_group, may in shared.items():
+        for who in ("owner", "root", "admin"):
+            body = run_body(group=w.groups["open"], cache_group=cache_group)
+            file = {"config": config, "group": w.groups["open"], "branch": "main", "cache_group": cache_group}
+            for path, sent in (("/runs", body), ("/createruns", file)):
+                answer = await w.ask(who, "POST", path, sent)
+                assert answer.status_code == (201 if who in may else 403), (cache_group, who, answer.text)
+                if who in may:
+                    created = answer.json()["runs"][0] if path == "/createruns" else answer.json()
+                    assert created["run_config"]["cache_group"] == cache_group
+        if "owner" not in may:
+            commit = {"branch": "main", "cache_group": cache_group}
+            refused = await w.ask("owner", "POST", "/projects/org%2Facme%2Fopen/createrun", commit)
+            assert (refused.status_code, "not yours to share" in refused.text) == (403, True)
 
 
 async def test_a_list_has_the_runs_that_its_reader_may_see(w: Runs) -> None:

@@ -510,6 +510,8 @@ class NewRunOptions:
     """NAME=VALUE for all tasks; repeatable."""
     priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None
     """Overrides the file's priority: -100 to 100; when executors are busy, higher runs first."""
+    cache_group: str = ""
+    """Use the caches of this project or user, such as /project/web. Default: those of the run's own."""
     on_setup_error: Literal["refuse", "run"] = "refuse"
     """What to do with an invalid file: refuse it, or create a run that shows the errors."""
 
@@ -583,6 +585,7 @@ def create(
             group=group,
             environment=environment,
             priority=new.priority,
+            cache_group=new.cache_group,
             on_setup_error=new.on_setup_error,
             strict=strict,
             warnings=[*changes] if strict else (),  # the service refuses them together with its own

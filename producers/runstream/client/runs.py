@@ -107,6 +107,7 @@ class Runs:
         environment: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         priority: int | None = None,
+        cache_group: str = "",
         on_setup_error: Literal["refuse", "run"] = "refuse",
         strict: bool = False,
         warnings: Sequence[str] = (),
@@ -114,7 +115,8 @@ class Runs:
     ) -> CreatedRuns:
         """Create all runs of a configuration file whose `when` matches the source's branch, tag or ref.
 
-        A `priority` (-100 to 100) overrides those of the file. Raises ClientError, also for an invalid file, unless
+        A `priority` (-100 to 100) overrides those of the file. The runs use the caches of `cache_group`, such as
+        /project/<id>; default: of their own project or user. Raises ClientError, also for an invalid file, unless
         `on_setup_error` is `run`, which creates a run in phase setuperror instead. `strict` turns warnings into errors,
         also `warnings`: those of the caller, which the answer names with those of the service.
         `idempotency_key` works as in `create`.
@@ -126,6 +128,7 @@ class Runs:
             "environment": environment or {},
             "annotations": annotations or {},
             "priority": priority,
+            **({"cache_group": cache_group} if cache_group else {}),
             "on_setup_error": on_setup_error,
             "strict": strict,
             **({"warnings": list(warnings)} if warnings else {}),

@@ -366,6 +366,8 @@ class CreateRunsBody(Body, frozen=True):
     variable_files: list[InputFileBody] = []
     secret_files: list[InputFileBody] = []
     priority: Priority | None = None
+    cache_group: Label = ""
+    """The project or user whose caches the runs use, such as /project/<id>; its own without."""
     on_setup_error: Literal["refuse", "run"] = "refuse"
     """What an invalid file makes: an error, or a run in phase setuperror that shows its problems."""
     strict: bool = False
@@ -383,6 +385,8 @@ class CommitRunBody(msgspec.Struct, frozen=True):
     """Such as refs/heads/main."""
     commit_sha: Label = ""
     """Another commit than the ref's; may be the beginning of an id."""
+    cache_group: Label = ""
+    """The project or user whose caches the runs use, such as /project/<id>; its own without."""
 
 
 class DirectRunBody(msgspec.Struct, frozen=True):

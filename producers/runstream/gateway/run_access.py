@@ -27,7 +27,7 @@ from runstream.domain.config.project import Project
 from runstream.domain.config.state import ConfigState
 from runstream.domain.config.tree import groups_below
 from runstream.domain.config.user import User
-from runstream.errors import BadRequestError, ForbiddenError, NotExistError
+from runstream.errors import BadRequestError, ForbiddenError, NotExistError, RunstreamError
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.sender import Sender
 from runstream.log.runs import find_run, locate_run
@@ -98,13 +98,17 @@ def require_group(context: GatewayContext, sender: Sender, group: str, wish: Wis
     _require(context, sender, group, wish, hidden)
 
 
-def require_cache_group(sender: Sender, group: str, cache_group: str) -> None:
-    """Raise ForbiddenError for a run that would share the caches of another project."""
-    if cache_group and not sender.actor.admin and project_of(cache_group) != project_of(group):
+def require_cache_group(context: GatewayContext, sender: Sender, group: str, cache_group: str) -> None:
+    """Raise ForbiddenError for a run with the caches of a group for which the sender may not create runs."""
+    if not cache_group or sender.actor.admin or project_of(cache_group) == project_of(group):
+        return
+    try:
+        require_group(context, sender, cache_group, Wish.CREATE)
+    except RunstreamError as error:
         raise ForbiddenError(
-            f"the caches of {cache_group[:80]!r} are those of another project",
-            hint="leave cache_group out, or begin it with the group's project",
-        )
+            f"the caches of {cache_group[:80]!r} are not yours to share",
+            hint="leave cache_group out, or name /project/<id> or /user/<id> of which you may create runs",
+        ) from error
 
 
 def own_roots(context: GatewayContext, sender: Sender) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import GatewayContext, documented, position_headers
 from runstream.gateway.requests import CommitRunBody, DirectRunBody
 from runstream.gateway.routes.runs import KeyHeader
+from runstream.gateway.run_access import require_cache_group
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.runs.from_commits import create_direct_runs, create_project_runs
 from runstream.gateway.sender import sender_of
@@ -30,6 +31,7 @@ def commit_run_routes(context: GatewayContext) -> APIRouter:
         found = find_project(state, project)
         require(state, sender.actor, Action.CREATE_RUN, found)
         body, key = await context.keyed_body(request, CommitRunBody)
+        require_cache_group(context, sender, f"/project/{found.id}", body.cache_group)
         return _created(context, await create_project_runs(context, sender, found, body, key))
 
     @router.post("/user/createrun", status_code=201, openapi_extra=documented(DirectRunBody))

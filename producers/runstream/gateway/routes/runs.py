@@ -91,7 +91,7 @@ def creating_routes(context: GatewayContext) -> APIRouter:
             )
         require_no_restart(body)
         require_group(context, sender, body.group, Wish.CREATE)
-        require_cache_group(sender, body.group, body.cache_group)
+        require_cache_group(context, sender, body.group, body.cache_group)
         new = prepare_run(body)
         require_allowed_repositories(context.allowed_sources, sender, [new.config])
         return _created({}, await context.creation.create(new, key, author=sender.run_author))
@@ -106,6 +106,7 @@ def creating_routes(context: GatewayContext) -> APIRouter:
         requested = await prepare_runs(body, context.configs, await context.offers())
         for one in requested.runs:
             require_group(context, sender_of(request), one.group, Wish.CREATE)
+            require_cache_group(context, sender_of(request), one.group, one.config.cache_group)
         require_allowed_repositories(
             context.allowed_sources, sender_of(request), (one.config for one in requested.runs)
         )

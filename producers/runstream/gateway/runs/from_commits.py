@@ -74,6 +74,7 @@ async def create_project_runs(
         annotations=_annotations(about, message, "project", project.id),
         inputs=partial(run_inputs, state, project, context.keyring),
         static=_credentials(source),
+        cache_group=body.cache_group,
     )
     return await _create(context, sender, fetched.config, run, key)
 

@@ -293,6 +293,7 @@ async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapp
         annotations=_annotations(body, context) | body.annotations,
         inputs=partial(inputs_of, body),
         environment=body.environment,
+        cache_group=body.cache_group,
         priority=body.priority,
     )
     file = body.config
