@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import tarfile
+import tempfile
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
@@ -60,9 +61,13 @@ class DockerEngine:
     """The engine whose data, socket and pid are in a folder."""
 
     def __init__(
-        self, folder: Path, *, tied: bool = True, mirror: str = "", storage: str = "vfs", tls: bool = False
+        self, folder: Path, *, tied: bool = True, mirror: str = "", storage: str = "", tls: bool = False
     ) -> None:
-        """With `tls` it also listens on a port, for clients with a certificate of `tls_folder`."""
+        """With `tls` it also listens on a port, for clients with a certificate of `tls_folder`.
+
+        Without the name of a storage driver it takes overlay2 where that works, and vfs elsewhere, which copies all
+        files of an image twice for each container.
+        """
         self.folder = folder
         self._tls = tls
         self._tied = tied
@@ -87,13 +92,15 @@ class DockerEngine:
 
     async def start(self) -> None:
         """Start it, and load the images if it has none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        data = self.folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
         for stale in ("pid", "s"):
             (self.folder / stale).unlink(missing_ok=True)
         words = [
-            *(shutil.which(_PROGRAM) or _PROGRAM, "--data-root", f"{self.folder}/data"),
+            *(shutil.which(_PROGRAM) or _PROGRAM, "--data-root", str(data)),
             *("--exec-root", f"{self.folder}/run", "--pidfile", f"{self.folder}/pid", "-H", self.url),
-            *("--iptables=false", "--ip6tables=false", "--bridge=none", f"--storage-driver={self._storage}"),
+            *("--iptables=false", "--ip6tables=false", "--bridge=none"),
+            f"--storage-driver={self._storage or ('overlay2' if _overlays(data) else 'vfs')}",
             *(("--registry-mirror", self._mirror) if self._mirror else ()),
             *(self._listen_with_tls() if self._tls else ()),
         ]
@@ -169,6 +176,16 @@ class DockerEngine:
         self.cli("import", "--change", "ENV OF_IMAGE=yes", "-", IMAGE, stdin=root_file_system())
         self.cli("import", "-", GIT_IMAGE, stdin=root_file_system(programs=("git", "date")))
         self.cli("import", "-", BARE, stdin=_tar({"bin/true": Path(shutil.which("busybox") or "")}, {}))
+
+
+def _overlays(folder: Path) -> bool:
+    """Return whether files of this folder can be below and above an overlay."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        for name in ("lower", "upper", "work", "all"):
+            (Path(own) / name).mkdir()
+        options = f"lowerdir={own}/lower,upperdir={own}/upper,workdir={own}/work"
+        words = ["unshare", "--mount", "mount", "-t", "overlay", "-o", options, "overlay", f"{own}/all"]
+        return not subprocess.run(words, check=False, capture_output=True).returncode
 
 
 def make_certificates(folder: Path) -> None:

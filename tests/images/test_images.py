@@ -61,14 +61,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def engine() -> Iterator[DockerEngine]:
     with tempfile.TemporaryDirectory(prefix="runstream-images-") as folder:
-        # vfs copies all files for each line of a Dockerfile and each container; overlay2 does not work everywhere.
-        found = DockerEngine(Path(folder) / "e", storage="overlay2")
-        try:
-            uvloop.run(found.start())
-        except Exception:  # noqa: BLE001 - whatever it is: the other way next
-            uvloop.run(found.end_leftover())
-            found = DockerEngine(Path(folder) / "v")
-            uvloop.run(found.start())
+        found = DockerEngine(Path(folder) / "e")
+        uvloop.run(found.start())
         try:
             yield found
         finally:
