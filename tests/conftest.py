@@ -32,6 +32,7 @@ from hypothesis import HealthCheck, settings
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
+from tests import prepared
 from tests.docker_engine import GIVEN, DockerEngine, GivenEngine, missing
 from tests.log.servers import Connection, connected
 from tests.objects.backends import Open, opener
@@ -230,6 +231,12 @@ def servers_folder(worker_count: int) -> Iterator[Path]:
         users["folder"] -= 1
         if users["folder"] == 0:
             shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_template(servers_folder: Path) -> None:
+    """Let the workers copy one migrated database instead of making one each."""
+    prepared.share(servers_folder)
 
 
 @pytest.fixture(params=["posix", "s3"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import fcntl
 import json
 import os
 import pwd
@@ -14,7 +15,6 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import threading
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from tests.migrated import program
 
 _SCHEMA = "runstream"
 """The schema that services use by default."""
-_making = threading.Lock()
+_SHARED: list[Path] = []
+"""The last is the folder of the session's template."""
 
 
 async def prepare(folder: Path) -> None:
@@ -46,8 +47,7 @@ def _prepare_data_dir(data_dir: Path) -> None:
 
 
 def _prepare(folder: Path) -> None:
-    with _making:
-        template = _template()
+    template = _template()
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     subprocess.run(["cp", "-a", "--reflink=auto", template, folder], check=True)
     # With a password of its own, no client of another test gets in at a port that this server took over.
@@ -75,13 +75,31 @@ def _alter(folder: Path, statement: str) -> None:
     )
 
 
-@cache
+def share(folder: Path) -> None:
+    """Let all processes of a session of tests use one template, in this folder, which the session removes."""
+    folder.mkdir(exist_ok=True)
+    _SHARED.append(folder)
+
+
 def _template() -> Path:
-    """A folder that each process of tests makes once."""
+    """The folder of which the others are copies; the first process or thread that needs it makes it."""
+    made = (_SHARED[-1] if _SHARED else _own_folder()) / "template"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            # A process that ends meanwhile leaves no half of one.
+            new = Path(tempfile.mkdtemp(prefix="template-", dir=made.parent)) / "postgres"
+            asyncio.run(_fill(new))
+            new.rename(made)
+    return made
+
+
+@cache
+def _own_folder() -> Path:
+    """The folder of a process that is no test's."""
     made = Path(tempfile.mkdtemp(prefix="runstream-tests-"))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
-    asyncio.run(_fill(made / "postgres"))
-    return made / "postgres"
+    return made
 
 
 async def _fill(folder: Path) -> None:
