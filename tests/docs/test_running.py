@@ -52,7 +52,8 @@ async def test_the_tutorials(open_path: Path, tutorial: Path) -> None:
         ran = await run_blocks(blocks, open_path, {}, seconds=220)
         assert problems(blocks, ran) == []
     finally:
-        await runstream("--data-dir", data_dir, "stop")
+        for folder in (data_dir, str(open_path / TUTORIALS[tutorial] / "elsewhere")):
+            await runstream("--data-dir", folder, "stop")
 
 
 @pytest.mark.seconds(240)
