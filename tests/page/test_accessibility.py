@@ -21,6 +21,38 @@ runs:
       - {name: one, runtime: {type: host}, steps: [{run: {name: do, command: "exit 1"}}]}
 """
 
+PAGES = (
+    "/",
+    "/?result=success&text=nothing",
+    "/login",
+    "/nowhere",
+    "/groups/%2Fproject%2Faxe%2Fbranch%2Fmain",
+    "/events",
+    "/flaky",
+    "/runs/{run}?view=graph",
+    "/runs/{run}?view=timeline",
+    "/runs/{run}?view=table",
+    "/runs/{run}?at=2000-01-01T00:00:00Z",
+    "/runs/{run}/events",
+    "/runs/{run}/diff?vs={run}",
+    "/runs/{run}/restart?scope=chosen&task=one",
+    "/runs/{run}/log/one/0#L1",
+    "/p",
+    "/g/org/axe",
+    "/g/org/axe?tab=secrets",
+    "/orgs/axe",
+    "/admin",
+    "/executors",
+    "/ops/health",
+    "/ops/maintenance",
+    "/ops/snapshots",
+    "/ops/parked",
+    "/ops/fsck",
+    "/ops/storage",
+)
+"""Each page, by its path below /ui."""
+_SEEN: dict[str, str] = {}
+
 
 @pytest.fixture(scope="module")
 async def watched_tab(site: Site, browser: Browser, login: Any) -> AsyncIterator[tuple[Page, Errors]]:
@@ -42,9 +74,6 @@ async def tab(watched_tab: tuple[Page, Errors]) -> AsyncIterator[Page]:
     assert errors.unexpected == []
 
 
-_SEEN: dict[str, str] = {}
-
-
 async def seen(site: Site) -> str:
     """Return the id of a run of the service, which has an organization, too."""
     if site.url not in _SEEN:
@@ -54,38 +83,7 @@ async def seen(site: Site) -> str:
     return _SEEN[site.url]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/?result=success&text=nothing",
-        "/login",
-        "/nowhere",
-        "/groups/%2Fproject%2Faxe%2Fbranch%2Fmain",
-        "/events",
-        "/flaky",
-        "/runs/{run}?view=graph",
-        "/runs/{run}?view=timeline",
-        "/runs/{run}?view=table",
-        "/runs/{run}?at=2000-01-01T00:00:00Z",
-        "/runs/{run}/events",
-        "/runs/{run}/diff?vs={run}",
-        "/runs/{run}/restart?scope=chosen&task=one",
-        "/runs/{run}/log/one/0#L1",
-        "/p",
-        "/g/org/axe",
-        "/g/org/axe?tab=secrets",
-        "/orgs/axe",
-        "/admin",
-        "/executors",
-        "/ops/health",
-        "/ops/maintenance",
-        "/ops/snapshots",
-        "/ops/parked",
-        "/ops/fsck",
-        "/ops/storage",
-    ],
-)
+@pytest.mark.parametrize("path", PAGES)
 async def test_axe_finds_nothing(tab: Page, site: Site, path: str) -> None:
     from tests.page.accessibility import violations
 

@@ -124,6 +124,43 @@ async def test_a_page_goes_on_when_a_killed_service_comes_back(
             assert await tab.locator(".time-words").inner_text() == shown
 
 
+async def test_the_page_of_events_has_each_commit_once_across_a_kill(
+    browser: Browser, own: dict[str, str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    async with (
+        serving(data, "--port", "0", **own) as first,
+        logged_in(browser, first.url, data, "ERR_", "status of 503") as (site, tab),
+    ):
+        await tab.goto("/ui/events?from=start")
+        await site.finished(HELLO, "/project/before/branch/main")
+        row = tab.locator(".log-commits summary")
+        await row.filter(has_text="run finished").first.wait_for()
+        await site.run(APPROVAL, "/project/during/branch/main")
+        first.look_again()
+        first.process.kill()
+        await first.ended()
+        await tab.get_by_text("Disconnected").wait_for()
+        async with serving(data, "--port", first.url.rpartition(":")[2], **own):
+            run = await site.finished(HELLO, "/project/after/branch/main")
+            positions = []
+            async with site.client.events.tail("start") as tail:
+                async for commit in tail:
+                    positions.append(str(commit.position))
+                    if run.id in commit.aggregate and any(event.type == "RunFinished" for event in commit.events):
+                        break
+            await tab.wait_for_function(
+                """positions => {
+                  const shown = [...document.querySelectorAll(".log-commits summary > code:last-child")];
+                  const found = new Set(shown.map((one) => one.textContent));
+                  return positions.every((one) => found.has(one));
+                }""",
+                arg=positions,
+            )
+            shown = await row.locator("> code:last-child").all_inner_texts()
+            assert len(shown) == len(set(shown))
+
+
 async def test_maintenance_export_and_import_through_the_page(
     browser: Browser, own: dict[str, str], tmp_path: Path
 ) -> None:

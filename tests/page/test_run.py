@@ -199,7 +199,9 @@ async def test_an_earlier_moment_shows_earlier_states_and_a_link_opens_it_again(
     await tab.get_by_role("link", name="unit: Failed").wait_for()
 
 
-async def test_a_log_is_clipped_at_the_moment(tab: Page, site: Site) -> None:
+async def test_a_log_is_clipped_at_the_moment_and_a_link_to_its_line_opens_the_same_picture(
+    tab: Page, site: Site
+) -> None:
     config = APPROVAL.replace("echo built", "echo first; sleep 0.6; echo second")
     run = await site.run(config, "/project/clipped/branch/main")
     await tab.goto(f"/ui/runs/{run.id}?task=build&step=0")
@@ -216,6 +218,18 @@ async def test_a_log_is_clipped_at_the_moment(tab: Page, site: Site) -> None:
     await log.get_by_text("first").wait_for()
     await tab.get_by_text("As of the moment shown").wait_for()
     assert await log.locator(".line").all_inner_texts() == ["first"]
+    await tab.get_by_label("Line 1", exact=True).click()
+    address, pictures = tab.url, []
+    assert "at=" in address
+    assert address.endswith("#L1")
+    for _ in range(2):
+        await tab.goto("/ui/")
+        await tab.goto(address)
+        await tab.locator("#L1.chosen").wait_for()
+        await tab.get_by_text(re.compile("^as of ")).wait_for()
+        assert await log.locator(".line").all_inner_texts() == ["first"]
+        pictures.append(await tab.locator(".split, .past-words").all_inner_texts())
+    assert pictures[0] == pictures[1]
     await tab.get_by_role("button", name="Back to").click()
     await log.get_by_text("second").wait_for()
 

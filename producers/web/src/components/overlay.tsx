@@ -12,8 +12,13 @@ export function Dialog({ title, onClose, children, wide = false }: { title: stri
   const id = useId();
   useEffect(() => {
     const element = dialog.current;
+    const opener = document.activeElement;
     element?.showModal();
-    return () => element?.close();
+    return () => {
+      element?.close();
+      // Who closes it with Escape goes on where they were.
+      if (opener instanceof HTMLElement) opener.focus();
+    };
   }, []);
   return (
     <dialog

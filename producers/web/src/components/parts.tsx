@@ -1,6 +1,6 @@
 // Small parts of pages: tabs, tables, and what is shown where there is nothing, not yet, or an error.
 import type { ComponentChildren } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { ApiError } from "../api/client";
 import type { Resource } from "../api/resource";
 import { visible } from "../text/safe";
@@ -27,8 +27,14 @@ export type Tab = { name: string; label: ComponentChildren; href: string; icon?:
 
 /** Tabs that are links: each has an address. */
 export function Tabs({ tabs, current, label }: { tabs: readonly Tab[]; current: string; label: string }) {
+  const nav = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // In a narrow window the row scrolls: the current tab is in the middle of it.
+    const [row, tab] = [nav.current, nav.current?.querySelector<HTMLElement>("[aria-current]")];
+    if (row && tab) row.scrollLeft = tab.offsetLeft - row.offsetLeft - (row.clientWidth - tab.offsetWidth) / 2;
+  }, [current]);
   return (
-    <nav class="tabs" aria-label={label}>
+    <nav ref={nav} class="tabs" aria-label={label}>
       {tabs.map((tab) => (
         <a key={tab.name} href={tab.href} aria-current={tab.name === current ? "page" : undefined}>
           {tab.icon && <Icon name={tab.icon} />}{tab.label}

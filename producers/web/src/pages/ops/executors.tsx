@@ -34,7 +34,7 @@ export function Executors() {
             <Empty icon="play" title="There are no executors"><p class="faint">Runs wait until there is one. This command starts one on another machine:</p><Code value="runstream serve --components executor" /></Empty>
           ) : (
             <div class="scroll">
-              <table>
+              <table class="cards">
                 <thead><tr><th>State</th><th>Executor</th><th>Takes</th><th class="number">Tasks</th><th>Labels</th><th class="number">Heard</th><td /></tr></thead>
                 <tbody>{executors.map((one) => <Row key={one.executor_id} executor={one} reload={list.reload} />)}</tbody>
               </table>
@@ -61,9 +61,9 @@ function Row({ executor: one, reload }: { executor: ExecutorShape; reload: () =>
       <td><span class={`state ${state.tone}`} title={state.means}><Icon name={state.icon} />{state.word}</span></td>
       <td><ShortId value={one.executor_id} /> <small class="faint"><Text value={one.version} />{one.executor_group && one.executor_group !== one.executor_id && <>, group <Text value={one.executor_group} /></>}</small>{one.full && <small class="failure"><Text value={one.full} /></small>}{Math.abs(one.clock_skew) > 2 && <small class="failure">its clock is {Math.abs(one.clock_skew).toFixed(1)} s {one.clock_skew > 0 ? "ahead" : "behind"}</small>}</td>
       <td class="wrap-text">{kinds || <span class="failure">nothing</span>}<small class="faint"> {one.archs.join(", ")}{one.sandbox && `; sandbox: ${one.sandbox}`}{one.engine && `; engine: ${one.engine}`}</small></td>
-      <td class="number">{one.active_tasks} of {one.active_tasks_limit || "any number"}</td>
-      <td><Cut value={labels || "–"} /></td>
-      <td class="number"><Ago at={one.last_seen} /></td>
+      <td class="number" data-label="Tasks">{one.active_tasks} of {one.active_tasks_limit || "any number"}</td>
+      <td data-label="Labels"><Cut value={labels || "–"} /></td>
+      <td class="number" data-label="Heard"><Ago at={one.last_seen} /></td>
       <td class="number">
         <button type="button" class="small" onClick={() => void act(drains ? "undrain" : "drain")}>{drains ? "Undrain" : "Drain"}</button>{" "}
         {(one.state === "offline" || one.state === "lost" || one.state === "drained") && <button type="button" class="small" aria-label="Remove the executor" onClick={() => askDelete({ what: "executor", verb: "Remove", text: <>It leaves the list. {one.active_tasks ? `${counted(one.active_tasks, "task")} of it fail as lost.` : "It runs no task."}</>, path: `/executors/${segment(one.executor_id)}`, then: reload })}><Icon name="trash" /></button>}

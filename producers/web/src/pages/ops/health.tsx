@@ -23,7 +23,7 @@ export function Health() {
     <Loaded of={health}>
       {({ at, findings }) => (
         <>
-          <table>
+          <table class="cards">
             <thead><tr><th>State</th><th>What</th><th>Found</th></tr></thead>
             <tbody>
               {[...findings].sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status)).map((one) => {

@@ -33,7 +33,7 @@ export function Parked() {
         {({ parked: found, more }) =>
           found.length === 0 ? <Empty icon="check" title="No commit is parked" /> : (
             <>
-              <table>
+              <table class="cards">
                 <thead><tr><th>Position</th><th>Aggregate</th><th>Why</th><th class="number">Since</th><td /></tr></thead>
                 <tbody>{found.map((one) => <tr key={one.position}><td><Mono value={one.position} /></td><td><Mono value={one.aggregate} /></td><td class="grow wrap-text"><Text value={one.reason} /></td><td class="number"><Ago at={one.at} /></td><td class="number"><button type="button" class="small" onClick={() => skip(one, service, reload)}>Skip…</button></td></tr>)}</tbody>
               </table>
@@ -46,7 +46,7 @@ export function Parked() {
         {({ skipped: found }) => found.length === 0 ? null : (
           <section class="block">
             <h2>Skipped</h2>
-            <table>
+            <table class="cards">
               <thead><tr><th>Position</th><th>By</th><th>Reason</th><th class="number">When</th></tr></thead>
               <tbody>{found.map((one) => <tr key={one.position}><td><Mono value={one.skipped} /></td><td><Text value={one.by} /></td><td class="grow wrap-text"><Text value={one.reason} /></td><td class="number"><Ago at={one.at} /></td></tr>)}</tbody>
             </table>
