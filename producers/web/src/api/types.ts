@@ -78,6 +78,7 @@ export type CommitRunBody = {
   tag?: string;
   ref?: string;
   commit_sha?: string;
+  cache_group?: string;
 };
 
 /** What a new run does about earlier runs of its name in its group. */
@@ -242,6 +243,7 @@ export type CreateRunsBody = {
   variable_files?: readonly InputFileBody[];
   secret_files?: readonly InputFileBody[];
   priority?: number | null;
+  cache_group?: string;
   on_setup_error?: "refuse" | "run";
   strict?: boolean;
   warnings?: readonly string[];
