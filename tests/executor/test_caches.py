@@ -114,9 +114,10 @@ async def test_a_stored_cache_that_is_no_archive_fails_the_step(tmp_path: Path) 
         whole = zstd.compress(b"x" * 100_000)
         for content, said in ((b"no tar", "the archive cannot be read"), (whole[:-9], "the archive cannot be read")):
             await it.objects.write_all({paths.cache("%2Fproject%2Fp", "bad"): content})
-            done = await it.run(restore("bad"))
+            done = await it.run(restore("ba"))
             assert done.task.phase is FAILED
             assert said in await done.log(0)
+            assert f"cache 'bad' for 'ba', {len(content)} bytes, cannot be restored: " in await done.log(0)
             assert said in done.task.fail_error
 
 
@@ -180,7 +181,9 @@ async def test_restored_files_replace_what_is_there(tmp_path: Path) -> None:
         done = await it.run(run_step(here), restore("k"), run_step("cat d/f file link"))
         assert await done.log(2) == "new\nnew\nnew\n"
         done = await it.run(run_step("mkdir file"), restore("k"))
-        assert await done.log(1) == "'file' cannot be restored: a folder is in its place\n"
+        log = await done.log(1)
+        assert log.startswith("cache 'k', ")
+        assert log.endswith(" bytes, cannot be restored: 'file' cannot be restored: a folder is in its place\n")
 
 
 async def test_a_list_of_caches_has_pages(tmp_path: Path) -> None:

@@ -125,6 +125,32 @@ async def test_a_container_that_ends_in_the_middle_of_a_step_is_named(running: R
     assert "the container of image tiny:1 ended by itself, with exit status 0" in log
 
 
+async def test_a_command_that_cannot_be_written_says_where(running: Rig) -> None:
+    fill = run_step("cat /dev/zero > /dev/shm/x || true")
+    done = await running.run(fill, run_step("echo second step"), runtime=pod(IMAGE))
+    assert done.task.steps[1].phase is ExecutorTaskPhase.FAILED
+    assert "the command cannot be written to /dev/shm/" in await done.log(1)
+
+
+async def test_programs_on_a_tmpfs_can_be_executed(running: Rig) -> None:
+    image = pod(IMAGE, volumes=(Volume("/w", 0), Volume("/x", 8 << 20)))
+    done = await running.run(
+        run_step("for d in /w /x; do cp /bin/busybox $d/ && $d/busybox echo hi || exit; done"), runtime=image
+    )
+    assert await done.log(0) == "hi\nhi\n"
+
+
+async def test_the_engine_keeps_little_of_what_a_container_writes(running: Rig, docker_engine: DockerEngine) -> None:
+    write = run_step("yes 0123456789 | head -c 10000000 > /proc/1/fd/1")
+    watched = await running.assign(task_of("task", write, run_step("sleep 60"), runtime=pod(IMAGE)))
+    await watched.step_begun(1)
+    (found,) = docker_engine.containers(taskid=watched.address.id)
+    kept = Path(docker_engine.cli("inspect", "-f", "{{.LogPath}}", found["ID"]))
+    assert 0 < sum(path.stat().st_size for path in kept.parent.glob(f"{kept.name}*")) < 3 << 20
+    await watched.say(ExecutorTaskStopRequested())
+    await watched.settled()
+
+
 async def test_a_command_that_is_killed_in_a_container_that_goes_on_has_its_status(running: Rig) -> None:
     done = await running.run(run_step("kill -9 $$"), runtime=pod(IMAGE))
     assert done.task.steps[0].exit_status == 137

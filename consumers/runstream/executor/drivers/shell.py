@@ -45,7 +45,11 @@ if ! cd "$1" 2>/dev/null; then
   else echo "the working directory $2 does not exist"; fi
   exit 1
 fi
-if [ -n "$3" ]; then (umask 077; printf '%s' @TEXT@ > "$3") || exit 1; unset @NAMES@; fi
+if [ -n "$3" ]; then
+  (umask 077; printf '%s' @TEXT@ > "$3") ||
+    { echo "the command cannot be written to $3: is its file system full?"; exit 1; }
+  unset @NAMES@
+fi
 shift 3
 command -v "$1" >/dev/null 2>&1 || { echo "$1 cannot be executed: there is no such program"; exit 1; }
 exec "$@"

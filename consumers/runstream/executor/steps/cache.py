@@ -92,13 +92,16 @@ async def _restored(context: StepContext, caches: StoredCaches, found: Cache, as
         return False
     destination = files.path(context.step.dest_dir or ".", files.path(context.working_dir))
     unpacking = files.unpacking(destination, context.stopped, replace=True)
-    with fetched.open("rb") as file:
-        count = await unpacking.unpack(plain(file), "")
+    named = f"{found.key!r}{'' if found.key == asked else f' for {asked!r}'}, {counted(found.size, 'byte')}"
+    try:
+        with fetched.open("rb") as file:
+            count = await unpacking.unpack(plain(file), "")
+    except BadRequestError as error:
+        raise BadRequestError(
+            f"cache {named}, cannot be restored: {error.message}", code=error.code, hint=error.hint
+        ) from error
     fetched.unlink()
-    exactly = "" if found.key == asked else f" for {asked!r}"
-    context.log.line(
-        f"cache hit: {found.key!r}{exactly}, {counted(found.size, 'byte')}; restored {counted_entries(count)}"
-    )
+    context.log.line(f"cache hit: {named}; restored {counted_entries(count)}")
     return True
 
 

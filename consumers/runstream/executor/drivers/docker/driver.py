@@ -54,6 +54,8 @@ _CLOSE_SECONDS = 30.0
 """Maximum time for removing containers when the executor stops, in seconds."""
 
 _LIMITED = {"nofile": "open files a process", "fsize": "bytes a file"}
+_OUTPUT_KEPT = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
+"""What the engine keeps of a container's output: the executor reads all of it as it comes, and the last lines later."""
 _NO_QUOTA = "the engine's storage has no quotas"
 _SIGNS_OF_LIMITS = {"nofile": ("type 7:", "NOFILE"), "fsize": ("type 1:", "FSIZE")}
 """How a runtime names the resource limit that it may not set."""
@@ -249,8 +251,10 @@ class DockerDriver:
             "Init": True,
             "Privileged": container.privileged,
             "Tmpfs": {
-                volume.path: f"size={volume.tmpfs_size}" if volume.tmpfs_size else "" for volume in container.volumes
+                volume.path: f"exec,size={volume.tmpfs_size}" if volume.tmpfs_size else "exec"
+                for volume in container.volumes
             },
+            "LogConfig": _OUTPUT_KEPT,
         }
         if network:
             host["NetworkMode"] = network
