@@ -176,7 +176,8 @@ def test_get_list_and_by_number(runstream: Command, config: Config) -> None:
         assert json.loads(runstream("run", "get", by, "-o", "json").out)["id"] == latest
     missing = runstream("run", "get", "/user/admin/4711")
     assert missing.err.splitlines()[0] == "error: /user/admin has no run 4711"
-    assert re.match(r"hint: its latest runs are (/user/admin/\d+(, )?)+$", missing.err.splitlines()[1])
+    hint = missing.err.splitlines()[1]
+    assert re.match(r"hint: its latest runs are (/user/admin/\d+(, )?)+; a deleted run is found by its id alone$", hint)
     listed = runstream("run", "list", "--limit", "40")
     assert any(run in line and "failed" in line for line in listed.out.splitlines())
     assert any(one["id"] == run for one in json.loads(runstream("run", "list", "-o", "json").out)["runs"])

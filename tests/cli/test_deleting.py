@@ -30,7 +30,12 @@ def runs(runstream: Command, config: Config) -> list[str]:
 def test_several_runs_are_deleted_at_once(runstream: Command, runs: list[str]) -> None:
     done = runstream("run", "delete", *runs, runs[0], "--yes")
     assert done.code == 0, done
-    assert [line.startswith("run ") and line.endswith(" is deleted") for line in done.out.splitlines()] == [True] * 2
+    lines = done.out.splitlines()
+    for run, line in zip(runs, lines, strict=True):
+        assert line.startswith("run /user/admin/")
+        assert line.endswith(f" ({run}) is deleted")
+    by_number = runstream("run", "get", lines[0].split()[1])
+    assert "; a deleted run is found by its id alone" in by_number.err
     for run in runs:
         gone = runstream("run", "get", run)
         assert gone.code == 1

@@ -94,6 +94,7 @@ async def _by_number(client: Client, group: str, number: int) -> Run:
             raise
         latest = (await client.runs.page(groups=[project], limit=_SHOWN)).runs
         hint = f"its latest runs are {_listed(latest)}" if latest else f"{project} has no runs"
+        hint += "; a deleted run is found by its id alone"
         raise NotExistError(
             f"{project} has no run {number}", code="runDoesNotExist", details=error.details, hint=hint
         ) from error

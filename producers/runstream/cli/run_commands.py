@@ -396,7 +396,7 @@ def delete_runs(run: RunName, /, *more: RunName, yes: Flag = False) -> int:
         )
         for run_id, name in zip(found, names, strict=True):
             await _delete(client, run_id)
-            say(f"run {name} is deleted")
+            say(f"run {name} ({run_id}) is deleted")
 
     return with_client(work)
 
