@@ -38,11 +38,20 @@ async def test_a_branch_that_fits_into_no_group_is_refused() -> None:
             assert (answer.status_code, answer.json()[0]["code"]) == (400, "invalidRef"), field
 
 
-async def test_a_key_given_twice_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("POST", "/runs", '{"name": "a", "group": "/user/admin", "run_config_tasks": {}, "name": "b"}'),
+        ("POST", "/runs", '{"group": "/user/admin", "run_config_tasks": {}, "annotations": {"a": "1", "a": "2"}}'),
+        ("POST", "/createruns", '{"config": {"name": "config.yml", "content": "runs: []", "content": ""}}'),
+        ("PUT", "/runs/RUN/actions", '{"action_type": "stop", "action_type": "cancel"}'),
+    ],
+)
+async def test_a_key_given_twice_is_refused(method: str, path: str, content: str) -> None:
     async with World.make().http() as http:
-        content = b'{"name": "a", "group": "/user/admin", "run_config_tasks": {}, "name": "b"}'
-        answer = await http.post("/runs", content=content)
-        assert (answer.status_code, answer.json()[0]["code"]) == (400, "duplicateKey")
+        run = (await http.post("/runs", json=run_body())).json()["run"]["id"]
+        answer = await http.request(method, path.replace("RUN", run), content=content)
+        assert (answer.status_code, answer.json()[0]["code"]) == (400, "duplicateKey"), answer.text
 
 
 @pytest.mark.parametrize(

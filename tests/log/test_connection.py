@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from nats.aio.client import Client
 
 from runstream.errors import InternalError
 from runstream.jetstream.api import UnavailableError, first_answer, header_lines, header_text, request
-from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.connection import SILENCE_SECONDS, nats_connection
 from tests.links import link
 
 _INFO = {"server_id": "X", "version": "2.15.1", "proto": 1, "max_payload": 1 << 20, "auth_required": True}
@@ -79,6 +80,11 @@ async def test_a_frozen_server_is_left_for_another_one_whatever_earlier_outages_
         assert nc.connected_url is not None
         assert nc.connected_url.port != first.port
         assert (await request(nc, "INFO"))["limits"]
+
+
+def test_a_silent_server_is_left_after_the_time_that_the_documents_promise() -> None:
+    text = " ".join(Path("docs/explanation/architecture.md").read_text().split())
+    assert f"for {SILENCE_SECONDS:g} seconds" in text
 
 
 async def test_of_several_attempts_the_first_answer_counts(nats_url: str) -> None:

@@ -179,10 +179,15 @@ async def test_a_waiter_that_is_no_longer_wanted_lets_go(
         assert a.working == {0}
 
 
+@pytest.mark.parametrize("lives", [False, True])
 async def test_the_session_of_a_hung_instance_is_terminated(
-    database_url: str, database_schema: str, namespace: str
+    database_url: str, database_schema: str, namespace: str, lives: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stopped process keeps its connection, and so its lock, for as long as it is stopped."""
+    """A stopped process keeps its connection, and so its lock, for as long as it is stopped.
+
+    One that still renews its presence has some seconds to give the lock back.
+    """
+    monkeypatch.setattr(ownership, "GIVE_BACK_SECONDS", 1.5 if lives else 3600.0)
     key = partition_lock_key(database_schema, namespace, "runs", 0)
     program = (
         "import asyncio, asyncpg, sys\n"
@@ -203,7 +208,8 @@ async def test_the_session_of_a_hung_instance_is_terminated(
         async with running(b):
             b.sees("b", "hangs")
             await _locks_waited_for(b, 1)
-            b.sees("b")
+            if not lives:
+                b.sees("b")
             await b.works_on(1)
     finally:
         hung.kill()

@@ -131,11 +131,17 @@ def test_service_json_is_for_this_user_alone_and_goes_away(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("where", "why"),
-    [("/proc/x", "No such file or directory"), ("file", "File exists"), ("file/below", "Not a directory")],
+    ("where", "why", "hint"),
+    [
+        ("/proc/x", "No such file or directory", "no folder can be made there: give another one with --data-dir"),
+        ("file", "File exists", "it is or lies below a file: give a folder with --data-dir"),
+        ("file/below", "Not a directory", "it is or lies below a file: give a folder with --data-dir"),
+    ],
 )
 @pytest.mark.parametrize("options", [[], ["--detach"]])
-def test_a_data_directory_that_cannot_be_made(tmp_path: Path, where: str, why: str, options: list[str]) -> None:
+def test_a_data_directory_that_cannot_be_made(
+    tmp_path: Path, where: str, why: str, hint: str, options: list[str]
+) -> None:
     (tmp_path / "file").touch()
     path = Path(where) if where.startswith("/") else tmp_path / where
     done = subprocess.run(
@@ -144,7 +150,7 @@ def test_a_data_directory_that_cannot_be_made(tmp_path: Path, where: str, why: s
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         f"error: cannot use the data directory {path}: {why}",
-        "hint: make it writable for this user, or give another folder with --data-dir",
+        f"hint: {hint}",
     ]
 
 

@@ -318,4 +318,8 @@ def _access_hint(path: Path, error: OSError) -> str:
                 f"it belongs to user {owner}: run this as user {owner}, or give another folder with --data-dir; "
                 "clients of a running service can use RUNSTREAM_URL and RUNSTREAM_TOKEN"
             )
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "it is or lies below a file: give a folder with --data-dir"
+    if isinstance(error, FileNotFoundError):
+        return "no folder can be made there: give another one with --data-dir"
     return "make it writable for this user, or give another folder with --data-dir"

@@ -72,7 +72,6 @@ from runstream.git.cleaning import RepositoryCleaning
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance.mode import Mode, Parkable
-from runstream.open_files import connections_within
 from runstream.release import version
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -289,7 +288,7 @@ class Gateway(HttpServer):
             gate = MaintenanceGate(mode.why, in_maintenance)
             self._admission = Parkable("gateway", mode, partial(_admission, gate))
         app = gateway_app(context, telemetry, checks or {}, [*api_routers(context), *routers], gate, facts)
-        limits = HttpLimits(connections=connections_within(settings.max_connections))
+        limits = HttpLimits(connections=settings.max_connections)
         super().__init__(app, settings.host, settings.port, limits=limits)
         self.stopping = stopping
 

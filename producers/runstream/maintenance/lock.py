@@ -38,7 +38,7 @@ async def require_parked(
         raise BadRequestError(
             f"the service {service} is not in maintenance mode",
             code="notInMaintenance",
-            hint=f"enable it first: runstream maintenance enable --service {service} --wait",
+            hint="enable it first: runstream maintenance enable --service all --wait",
         )
     missing = [
         known

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 
 from runstream.errors import ConflictError
 from runstream.lifecycle import BackgroundTasks, Component
+from runstream.open_files import connections_within
 
 CHECK_SECONDS = 0.5
 """Interval between checks for slow connections."""
@@ -99,7 +100,8 @@ class HttpServer(Component):
         limits: HttpLimits | None = None,
     ) -> None:
         super().__init__()
-        self._limits = limits or HttpLimits()
+        limits = limits or HttpLimits()
+        self.limits = replace(limits, connections=connections_within(limits.connections))
         self.host = host
         self.port = port
         self._app = app
@@ -115,7 +117,7 @@ class HttpServer(Component):
         """Serve until stopped. Raises ConflictError when the port cannot be taken."""
         with _bound(self.host, self.port) as listening:
             self.port = listening.getsockname()[1]
-            http: Any = partial(BoundedHttp, limits=self._limits)
+            http: Any = partial(BoundedHttp, limits=self.limits)
             config = uvicorn.Config(
                 self._app,
                 http=http,
@@ -171,6 +173,7 @@ class HttpLimits:
     """Limits on the clients of one server."""
 
     connections: int = 1024
+    """At most half of the files that the process may open, whatever this says."""
     head_bytes: int = 64 << 10
     """Maximum size of request line and headers; also of chunk extensions and trailers."""
     head_lines: int = 256

@@ -11,6 +11,7 @@ task do not end it, and because it is not dumpable, no process of the task can t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -169,6 +170,8 @@ def _set_root_read_only(read_only: bool) -> None:
 
 def describe(error: BaseException) -> str:
     """Describe an error, with the path concerned."""
+    if isinstance(error, OSError) and error.filename == "clone3" and error.errno == errno.ENOSPC:
+        return "no namespace can be made: their number is limited (sysctl user.max_*_namespaces)"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
