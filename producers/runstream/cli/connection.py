@@ -28,11 +28,11 @@ if TYPE_CHECKING:  # only commands that talk to a service import HTTP
 _OF_ANY_SERVICE = frozenset(
     (
         *("run", "log", "cache", "storage", "executor", "events", "maintenance", "env", "status", "export", "import"),
-        *("user", "org", "projectgroup", "project", "directrun", "remotesource", "audit", "page"),
+        *("user", "org", "projectgroup", "project", "directrun", "remotesource", "audit", "page", "version"),
     )
 )
 """The first words of commands that take --url or --data-dir."""
-_OF_LOCAL_SERVICE = frozenset(("serve", "stop", "doctor", "fsck", "rebuild", "parked", "epochs", "secrets"))
+_OF_LOCAL_SERVICE = frozenset(("serve", "stop", "doctor", "fsck", "rebuild", "migrate", "parked", "epochs", "secrets"))
 """The first words of commands that take --data-dir alone."""
 _OF_NO_SERVICE = frozenset(("init", "config", "snapshot", "completion", "login", "logout"))
 COMMANDS = _OF_ANY_SERVICE | _OF_LOCAL_SERVICE | _OF_NO_SERVICE
