@@ -25,6 +25,7 @@ from runstream.events.run import (
     RunStopRequested,
     RunTaskAnnotated,
     RunTaskApprovalRequested,
+    RunTaskLogDeleted,
     RunTaskRetried,
     RunTaskRetryDropped,
     RunTasksCancelled,
@@ -129,6 +130,10 @@ def test_another_attempt_begins_anew_and_the_earlier_one_is_kept() -> None:
     assert (one.status, one.attempt, one.not_before) == (RunTaskStatus.NOT_STARTED, 2, LATER)
     assert (one.executor_task_id, one.start_time, one.end_time) == ("", None, None)
     assert one.unsettled
+
+
+def test_a_deleted_log_changes_nothing() -> None:
+    assert evolve(new_run(), RunTaskLogDeleted("a", 1, 0), AT) == new_run()
 
 
 def test_a_dropped_retry_leaves_the_task_as_the_attempt_had() -> None:
