@@ -9,6 +9,7 @@ know names that the machine does not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
@@ -196,15 +197,12 @@ async def _resolved(source: SourceAddress, resolve: Resolve) -> list[Address]:
 
 
 def _literal(host: str) -> Address | None:
-    """Return the address that a host is written as, also in the forms of old: 2130706433, 0x7f.1, 127.1."""
-    try:
+    """Return the address that a host is, also in the forms that `inet_aton` takes: 2130706433, 0x7f.1, 127.1."""
+    with contextlib.suppress(ValueError):
         return ip_address(host.strip("[]"))
-    except ValueError:
-        pass
-    try:
+    with contextlib.suppress(OSError):
         return IPv4Address(socket.inet_aton(host))
-    except OSError:
-        return None
+    return None
 
 
 def _is_special(address: Address) -> bool:

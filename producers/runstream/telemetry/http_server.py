@@ -173,7 +173,7 @@ class HttpLimits:
     """Limits on the clients of one server."""
 
     connections: int = 1024
-    """At most half of the files that the process may open, whatever this says."""
+    """Maximum number of connections. A server lowers it to half of the files that its process may open."""
     head_bytes: int = 64 << 10
     """Maximum size of request line and headers; also of chunk extensions and trailers."""
     head_lines: int = 256

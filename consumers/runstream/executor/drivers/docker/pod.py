@@ -30,7 +30,7 @@ _SERVICE_GRACE_SECONDS = 1
 _POLL = Backoff(0.005, 0.5)
 """Waits for the status of a command whose output has ended."""
 _END_SEEN_SECONDS = 1.0
-"""Time in which the engine says that a container has ended whose commands were killed, in seconds."""
+"""Maximum time between the end of a container's commands and the engine's event of its own end, in seconds."""
 _CONFLICT, _GONE = 409, 404
 _NOT_RUNNING = ("is not running", "exec sessions on running containers")
 """What Docker and Podman say of a command for a container that has ended."""
@@ -186,15 +186,13 @@ class DockerPod(ContainerPod):
         return status
 
     async def _ends(self) -> bool:
-        """Return whether the main container ends now: its commands were killed with it, and may end before it."""
+        """Return whether the main container is ending: the engine may report the end of its commands before its own."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_SEEN_SECONDS):
-                for wait in _POLL.delays():
-                    async with self._engine.asked():
-                        if not (await self._main.handle.show())["State"]["Running"]:
-                            return True
-                    await asyncio.sleep(wait)
-        return False
+                while self._main.ended is None:
+                    self._state.changed.clear()
+                    await self._state.changed.wait()
+        return self._main.ended is not None
 
     async def ended_early(self) -> BadRequestError:
         """Return the error for a main container that ended by itself, with the last lines that it wrote."""
