@@ -16,6 +16,7 @@ from runstream.cli.connection import find_service, global_options, program_comma
 from runstream.cli.near_names import near_names, paths_near
 from runstream.cli.output import say, warn
 from runstream.cli.project_commands import NO_PROJECT, ProjectRef
+from runstream.cli.watching import until_listed
 from runstream.client import Client, CommitChoice, NewDirectRun
 from runstream.counting import listed
 from runstream.errors import BadRequestError
@@ -103,6 +104,7 @@ def start(
             ),
             idempotency_key=new_id(),
         )
+        await until_listed(client)
         say(f"the runs of {wanted.full_ref} are created: {program_command()} run list --username {user.username}")
 
     return with_client(work)
@@ -127,6 +129,7 @@ def create_project_runs(
         commit = CommitChoice(branch=choice.branch, tag=choice.tag, ref=choice.ref, commit_sha=commit_sha)
         async with near_names(project, NO_PROJECT, paths_near(client, project)):
             await client.projects.create_runs(project, commit, idempotency_key=new_id())
+        await until_listed(client)
         of = choice.full_ref if choice.given else "the default branch"
         say(f"the runs of {of} are created: {program_command()} run list --project {project}")
 

@@ -93,6 +93,12 @@ async def _numbered(client: Client, run: Run) -> Run:
     return run
 
 
+async def until_listed(client: Client) -> None:
+    """Wait, bounded, until lists have the runs that this client created: the next command finds them as `latest`."""
+    with contextlib.suppress(ClientError):  # the runs are created, whatever happens here
+        await client.runs.page(limit=1)  # the client asks for what it wrote
+
+
 def commands_for(run: Run) -> list[str]:
     """Return the commands to type next for a run."""
     program = program_command()
