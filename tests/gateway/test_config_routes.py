@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi.routing import APIRoute
 
-from runstream.gateway.access import LOGIN
+from runstream.gateway.access import LOGIN, PREFIX
 from runstream.gateway.app import api_routers
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.gateway.routes.operations import operation_routes
@@ -58,6 +58,6 @@ def test_every_route_has_an_entry_in_the_table_of_logins() -> None:
         *api_routers(world.context),
     ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    there = {(method, route.path) for route in routes for method in route.methods or ()}
+    there = {(method, route.path.removeprefix(PREFIX)) for route in routes for method in route.methods or ()}
     assert there - {*LOGIN} == set()
     assert {route for route in LOGIN if route not in there} == {("GET", "/openapi.json")}

@@ -1,6 +1,9 @@
-"""An executor in a process of its own, as root or as an ordinary user, that runs tasks and says what they wrote.
+"""Executors in processes of their own, as root or as an ordinary user, that run tasks and say what they wrote.
 
-    python -m tests.hostile.executor_as UID DATA_DIR        tasks come as JSON on stdin, answers go to stdout
+    python -m tests.hostile.executor_as UID DATA_DIR        tasks come as lines of JSON on stdin, answers go to stdout
+
+Each line has an executor of its own, forked when everything is imported: its output is "PID n", what it logs,
+"ANSWER" with JSON if it was not killed, and "ENDED".
 
 As an ordinary user it also has to find its Python and this project, which may lie in a home that only root may enter:
 they are bound there in a mount namespace of the process.
@@ -9,6 +12,7 @@ they are bound there in a mount namespace of the process.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -88,13 +92,25 @@ async def serve(data_dir: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Serve one request."""
+    """Serve one request after the other."""
     uid, data_dir = int(sys.argv[1]), Path(sys.argv[2])
-    asked = json.load(sys.stdin)
     if uid:
         become(uid, Path(sys.base_prefix), ROOT)
-    answer = asyncio.run(serve(data_dir, asked))
-    sys.stdout.write(f"\nANSWER {json.dumps(answer)}\n")
+    importlib.import_module("tests.executor.rig")
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            answer = asyncio.run(serve(data_dir, json.loads(line)))
+            sys.stdout.write(f"\nANSWER {json.dumps(answer)}\n")
+            return
+        _say(f"PID {pid}")
+        os.waitpid(pid, 0)
+        _say("ENDED")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"\n{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.hostile.executor_as import ROOT
@@ -40,24 +42,34 @@ class Stage:
     abstract: str
     port: int
 
+    process: subprocess.Popen[str]
+    """Forks an executor of this user for each line."""
+    records: Path
+    """What the executors logged."""
+
     def run(self, tasks: list[dict[str, Any]], **settings: Any) -> list[dict[str, Any]]:
         """Run tasks in an executor of this user; return how each ended."""
-        asked = {"settings": {"sandbox": "require", **settings}, "tasks": tasks}
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.hostile.executor_as", str(self.uid), str(self.data_dir)],
-            input=json.dumps(asked),
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "EXECUTOR_SECRET": MARK, "PYTHONDONTWRITEBYTECODE": "1"},
-            timeout=100,
-            check=False,
-        )
-        answers = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
-        assert answers, done.stdout[-2000:] + done.stderr[-4000:]
-        assert "ld.so" not in done.stderr
+        self.begin({"settings": {"sandbox": "require", **settings}, "tasks": tasks})
+        said = [*self.said()]
+        answers = [line for line in said if line.startswith("ANSWER ")]
+        assert answers, "".join(said)[-2000:] + self.records.read_text()[-4000:]
+        assert "ld.so" not in self.records.read_text()
         found: list[dict[str, Any]] = json.loads(answers[0].removeprefix("ANSWER "))
         return found
+
+    def begin(self, asked: dict[str, Any]) -> int:
+        """Start an executor with these tasks; return its pid."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{json.dumps(asked)}\n")
+        self.process.stdin.flush()
+        line = next((line for line in self.said() if line.startswith("PID ")), "")
+        assert line, self.records.read_text()[-4000:]
+        return int(line.removeprefix("PID "))
+
+    def said(self) -> Iterator[str]:
+        """What the executor says until it has ended."""
+        assert self.process.stdout is not None
+        return iter(self.process.stdout.readline, "ENDED\n")
 
 
 def task(*steps: str, tty: bool = False, environment: dict[str, str] | None = None) -> dict[str, Any]:
@@ -93,7 +105,26 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
             listening.listen()
         (outside / "agent.sock").chmod(0o777)
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        yield Stage(uid, data_dir, outside, abstract, server.getsockname()[1])
+        records = base / "records"
+        process = stack.enter_context(_executors(uid, data_dir, records))
+        yield Stage(uid, data_dir, outside, abstract, server.getsockname()[1], process, records)
+
+
+@contextlib.contextmanager
+def _executors(uid: int, data_dir: Path, records: Path) -> Iterator[subprocess.Popen[str]]:
+    with (
+        records.open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.executor_as", str(uid), str(data_dir)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "EXECUTOR_SECRET": MARK, "PYTHONDONTWRITEBYTECODE": "1"},
+        ) as process,
+    ):
+        yield process
 
 
 PYTHON = "python3 - <<'END' 2>/dev/null\n{}\nEND\n"
@@ -312,26 +343,15 @@ def test_a_killed_executor_leaves_nothing(stage: Stage) -> None:
 
 
 async def _killed(stage: Stage, asked: dict[str, Any], stay: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.hostile.executor_as", str(stage.uid), str(stage.data_dir)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(asked).encode())
-    process.stdin.close()
+    pid = stage.begin(asked)
     async with asyncio.timeout(30):
         while len(_staying(stay)) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # sleeps: nothing tells of processes of others
-        process.kill()
-        await process.wait()
+        os.kill(pid, signal.SIGKILL)
+        assert not [line for line in stage.said() if line.startswith("ANSWER ")]
         while _staying(stay):  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # sleeps: nothing tells of processes of others
 
 
-def _staying(stay: str) -> list[str]:
-    shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in shown.splitlines() if line == f"sleep {stay}"]
+def _staying(stay: str) -> list[psutil.Process]:
+    return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", stay]]

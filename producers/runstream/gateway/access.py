@@ -186,10 +186,10 @@ def of_config(method: str, path: str) -> bool:
 
 async def require_login(request: Request) -> None:
     """Raise UnauthorizedError for a request without a login to a route that needs one."""
-    route = request.scope["route"]
-    login = LOGIN.get((request.method, route.path))
+    path = request.scope["route"].path.removeprefix(PREFIX)
+    login = LOGIN.get((request.method, path))
     if login is None:
-        raise InternalError(f"{request.method} {route.path} has no entry in the table of logins", code="internal")
+        raise InternalError(f"{request.method} {path} has no entry in the table of logins", code="internal")
     sender = sender_of(request)
     if login not in (LoginNeed.NONE, LoginNeed.OPTIONAL) and sender.anonymous:
         raise UnauthorizedError(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 
-from fastapi import APIRouter, Depends, FastAPI
-from fastapi.dependencies.models import Dependant
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -24,12 +23,12 @@ from runstream.config.store import ConfigStore
 from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
-from runstream.gateway.access import PREFIX, require_login
+from runstream.gateway.access import PREFIX
 from runstream.gateway.authentication import Authenticator
 from runstream.gateway.config_requests import POSITION_HEADER as CONFIG_POSITION_HEADER
 from runstream.gateway.context import CacheStore, GatewayContext, GitRepositories, Sightings, StepLogSource
 from runstream.gateway.cursors import CURSOR_HEADER
-from runstream.gateway.errors import route_error, unknown_parameters, validation_error
+from runstream.gateway.errors import route_error, validation_error
 from runstream.gateway.failed_logins import FailedLogins
 from runstream.gateway.git_access import GitAccess
 from runstream.gateway.git_http import GitHttp
@@ -136,7 +135,7 @@ def gateway_app(
     gate: MaintenanceGate | None = None,
     facts: Mapping[str, Fact] = MappingProxyType({}),
 ) -> ASGIApp:
-    """Return the application: `routers` below the API's prefix, all behind `gate` where there is one."""
+    """Return the application: the routes of `routers`, all behind `gate` where there is one."""
     app = FastAPI(
         title="Runstream",
         version=version(),
@@ -145,12 +144,10 @@ def gateway_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(require_login), Depends(_require_known_parameters)],
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
-    for router in routers:
-        app.include_router(router, prefix=PREFIX)
+    app.router.routes.extend(route for router in routers for route in router.routes)
     if context.git is not None:
         access = GitAccess(context, partial(datetime.now, UTC))
         app.mount("/repos", GitHttp(context.git.server, access.authorize))
@@ -174,22 +171,6 @@ def gateway_app(
 def _authenticator(context: GatewayContext) -> Authenticator:
     failures = context.sessions.failures if context.sessions is not None else FailedLogins()
     return Authenticator(context.settings.token, context.store, context.sessions, failures=failures)
-
-
-async def _require_known_parameters(request: Request) -> None:
-    """Raise BadRequestError for query parameters that the route does not take: ignored ones would mislead."""
-    if not request.scope["query_string"]:
-        return
-    known = list(_query_parameters(request.scope["route"].dependant))
-    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
-    if unknown:
-        raise unknown_parameters(f"{request.method} {request.url.path}", unknown, known)
-
-
-def _query_parameters(dependant: Dependant) -> Iterator[str]:
-    yield from (field.alias for field in dependant.query_params)
-    for dependency in dependant.dependencies:
-        yield from _query_parameters(dependency)
 
 
 async def _route_error(request: Request, error: Exception) -> Response:

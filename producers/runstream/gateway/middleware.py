@@ -107,7 +107,7 @@ def _without_login(method: str, path: str) -> bool:
 
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", "unmatched")
+    route = getattr(scope.get("route"), "path", "unmatched").removeprefix(PREFIX)
     HTTP_REQUESTS.add(1, scope["method"], route, str(status))
     HTTP_DURATION.record(seconds, route)
 

@@ -22,6 +22,7 @@ from runstream.errors import BadRequestError
 from runstream.gateway.config_requests import ConfigRequest
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.cursors import CURSOR_HEADER, decode_cursor, encode_cursor
+from runstream.gateway.routers import api_router
 from runstream.limits import MAX_WORD_BYTES
 
 MAX_ENTRIES = 500
@@ -37,7 +38,7 @@ class _AuditCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def audit_routes(context: GatewayContext) -> APIRouter:
     """Return the route of the audit trail."""
-    router = APIRouter(tags=["audit"])
+    router = api_router("audit")
 
     @router.get("/audit", openapi_extra=documented(None, list[api.AuditEntry]))
     async def read_audit(

@@ -13,6 +13,7 @@ from runstream.database.run_lists import RunQuery
 from runstream.domain.config.references import find_project
 from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import GatewayContext
+from runstream.gateway.routers import api_router
 from runstream.limits import MAX_WORD_BYTES
 from runstream.run_states import RunPhase, RunResult
 from runstream.runconfig.refs import ref_context, run_group
@@ -39,7 +40,7 @@ _PADDING = 10
 
 def badge_routes(context: GatewayContext) -> APIRouter:
     """Return the route of badges."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.get(
         "/badges/{project}",

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from runstream import api
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.cursors import decode_cursor, encode_cursor
+from runstream.gateway.routers import api_router
 from runstream.limits import MAX_WORD_BYTES
 
 MAX_CACHES = 1000
@@ -26,7 +27,7 @@ class _CacheCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def cache_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that list and delete caches."""
-    router = APIRouter(tags=["caches"])
+    router = api_router("caches")
 
     @router.get("/caches", openapi_extra=documented(None, api.CacheList))
     async def list_caches(

@@ -13,6 +13,7 @@ from runstream.domain.config.references import find_project
 from runstream.gateway.config_requests import Ref
 from runstream.gateway.context import GatewayContext, documented, position_headers
 from runstream.gateway.requests import CommitRunBody, DirectRunBody
+from runstream.gateway.routers import api_router
 from runstream.gateway.routes.runs import KeyHeader
 from runstream.gateway.run_access import require_cache_group
 from runstream.gateway.runs.create import CreatedRun
@@ -22,7 +23,7 @@ from runstream.gateway.sender import sender_of
 
 def commit_run_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that create the runs of commits."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.post("/projects/{project}/createrun", status_code=201, openapi_extra=documented(CommitRunBody))
     async def create_of_project(request: Request, project: Ref, idempotency_key: KeyHeader = "") -> Response:

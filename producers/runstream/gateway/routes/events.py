@@ -15,6 +15,7 @@ from runstream.gateway.access import require_administrator
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.events import Formatter, RunPhases, commit_event, write_events
 from runstream.gateway.open_access import OpenAccess, Requirement, access_of
+from runstream.gateway.routers import api_router
 from runstream.gateway.run_access import Wish, require_run, sees_runs
 from runstream.gateway.sender import sender_of
 from runstream.gateway.streaming import LiveResponse
@@ -26,7 +27,7 @@ _STREAM = {"responses": {"200": {"description": "server-sent events", "content":
 
 def event_routes(context: GatewayContext) -> APIRouter:
     """Return the two event streams. They end when the client leaves; Last-Event-ID resumes."""
-    router = APIRouter(tags=["events"])
+    router = api_router("events")
 
     def stream(scope: TailScope, start: LogPosition, format_message: Formatter, access: OpenAccess) -> Response:
         writer = partial(write_events, context.log, scope, start, format_message)

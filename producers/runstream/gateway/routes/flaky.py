@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from runstream.api import FlakyList
 from runstream.gateway.context import AtLeast, GatewayContext, documented, json_response
+from runstream.gateway.routers import api_router
 from runstream.gateway.routes.runs import Groups
 from runstream.gateway.run_access import require_groups
 from runstream.gateway.sender import sender_of
@@ -16,7 +17,7 @@ from runstream.limits import require_group
 
 def flaky_routes(context: GatewayContext) -> APIRouter:
     """Return the route of flaky tasks."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.get("/flaky", openapi_extra=documented(None, FlakyList))
     async def list_flaky(

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from runstream.api import GroupView, QueuedRun, RunSummary, RunTimes
 from runstream.database.run_lists import MAX_LIMIT, RunQuery
 from runstream.gateway.context import AtLeast, GatewayContext, documented, json_response
+from runstream.gateway.routers import api_router
 from runstream.gateway.run_access import require_group
 from runstream.gateway.sender import sender_of
 from runstream.limits import require_group_size
@@ -30,7 +31,7 @@ LAST = 30
 
 def run_group_routes(context: GatewayContext) -> APIRouter:
     """Return the route of a group; the group is one escaped segment of the path."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.get("/groups/{escaped_group:path}", openapi_extra=documented(None, GroupView))
     async def get_group(request: Request, at_least: AtLeast) -> Response:

@@ -20,6 +20,7 @@ from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented,
 from runstream.gateway.open_access import access_of
 from runstream.gateway.requests import CreateRunBody
 from runstream.gateway.responses import RunAnswer, RunHistoryAnswer, run_answer
+from runstream.gateway.routers import api_router
 from runstream.gateway.run_access import Wish, require_run
 from runstream.gateway.runs.difference import run_difference
 from runstream.gateway.runs.history import MAX_COMMITS, history_answer, write_history
@@ -38,7 +39,7 @@ EVENT_STREAM = "text/event-stream"
 
 def history_routes(context: GatewayContext) -> APIRouter:
     """Return the route of a run's history."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.get("/runs/{run_id}/history", openapi_extra=_described())
     async def history(

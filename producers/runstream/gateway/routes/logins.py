@@ -22,6 +22,7 @@ from runstream.gateway.config_bodies import LoginLinkBody, LoginTokenBody
 from runstream.gateway.config_requests import ConfigRequest
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.failed_logins import address_of
+from runstream.gateway.routers import api_router
 from runstream.gateway.routes.users import own_user
 from runstream.gateway.sender import sender_of
 from runstream.gateway.sessions import ADMIN, BrowserSession, Sessions
@@ -32,7 +33,7 @@ _User = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="a user, by 
 
 def login_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of logins and sessions."""
-    router = APIRouter(tags=["logins"])
+    router = api_router("logins")
 
     @router.post(
         "/auth/loginlink", status_code=201, openapi_extra=documented(LoginLinkBody, api.LoginLink, statuses=(201,))

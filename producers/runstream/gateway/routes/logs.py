@@ -27,6 +27,7 @@ from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented,
 from runstream.gateway.open_access import OpenAccess, access_of
 from runstream.gateway.ranges import ConditionalHeaders, byte_range, has_tag
 from runstream.gateway.responses import run_answer
+from runstream.gateway.routers import api_router
 from runstream.gateway.run_access import Wish, require_run
 from runstream.gateway.sender import sender_of
 from runstream.gateway.streaming import LiveResponse, SendBytes
@@ -119,7 +120,7 @@ async def _located(context: GatewayContext, wanted: WantedLog) -> AsyncIterator[
 
 def log_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of step logs."""
-    router = APIRouter(tags=["logs"])
+    router = api_router("logs")
 
     @router.get("/logs", openapi_extra=_TEXT)
     async def logs(

@@ -21,6 +21,7 @@ from runstream.api import Maintenance
 from runstream.errors import BadRequestError, NotExistError
 from runstream.gateway.context import Flag, documented, flag, json_response
 from runstream.gateway.requests import MaintenanceBody, decoded, read_content
+from runstream.gateway.routers import api_router
 from runstream.gateway.streaming import JSON_LINES, BackgroundJob, LiveResponse, ReportProgress, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
@@ -34,7 +35,7 @@ _MAX_WAIT_SECONDS = 25.0
 
 def maintenance_routes(overview: Overview) -> APIRouter:
     """Return the routes of maintenance mode of each service; without a name, of `runs`."""
-    router = APIRouter(tags=["maintenance"])
+    router = api_router("maintenance")
     control = overview.control
     documentation = documented(MaintenanceBody, Maintenance)
     documentation["requestBody"]["required"] = False
@@ -143,7 +144,7 @@ def export_routes(of_service: Mapping[str, Exports]) -> APIRouter:
 
     A failure after its start ends the connection, so that the reader sees a truncated file.
     """
-    router = APIRouter(tags=["service"])
+    router = api_router("service")
 
     @router.get("/export", openapi_extra=_ANSWER)
     @router.get("/export/{service}", openapi_extra=_ANSWER)
@@ -196,7 +197,7 @@ def import_routes(of_service: Mapping[str, Imports]) -> APIRouter:
 
     It runs to its end when the client leaves, and a later request can follow it.
     """
-    router = APIRouter(tags=["service"])
+    router = api_router("service")
     jobs_of: dict[str, list[BackgroundJob]] = {service: [] for service in of_service}
     """The last job of each service (and of all of them), and those that run."""
 

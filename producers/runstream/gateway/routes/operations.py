@@ -18,6 +18,7 @@ from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.gateway.context import documented, json_response
 from runstream.gateway.requests import FsckBody, ParkedActionBody, ParkedRetryBody, decoded, read_content
 from runstream.gateway.responses import ActionAnswer
+from runstream.gateway.routers import api_router
 from runstream.gateway.sender import sender_of
 from runstream.gateway.streaming import BackgroundJob, ReportProgress
 from runstream.limits import MAX_WORD_BYTES
@@ -66,7 +67,7 @@ Service = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="`runs` (t
 
 def operation_routes(parked: ParkedCommits, fsck: Fsck, health: HealthSource) -> APIRouter:
     """Return the routes of parked commits, of the check of the rows, and of health."""
-    router = APIRouter(tags=["service"])
+    router = api_router("service")
     _parked_routes(router, parked)
     _fsck_routes(router, fsck)
 

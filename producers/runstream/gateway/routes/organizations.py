@@ -41,6 +41,7 @@ from runstream.gateway.config_bodies import (
 from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.cursors import Limit, Page, parse_limit
+from runstream.gateway.routers import api_router
 from runstream.gateway.routes.users import own_user
 from runstream.gateway.views import invitation_view, organization_view, user_view
 from runstream.ids import new_id
@@ -48,7 +49,7 @@ from runstream.ids import new_id
 
 def organization_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of organizations."""
-    router = APIRouter(tags=["organizations"])
+    router = api_router("organizations")
     _organization_routes(router, context)
     _member_routes(router, context)
     _invitation_routes(router, context)

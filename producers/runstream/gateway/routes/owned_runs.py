@@ -49,6 +49,7 @@ from runstream.gateway.cursors import CURSOR_HEADER, decode_cursor, encode_curso
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.open_access import access_of
 from runstream.gateway.requests import CreateRunBody, OwnedRunActionBody, OwnedTaskActionBody
+from runstream.gateway.routers import api_router
 from runstream.gateway.routes.logs import WantedLog, delete_log, send_log, step_number
 from runstream.gateway.routes.runs import Phases, Results
 from runstream.gateway.run_access import require_seen
@@ -80,7 +81,7 @@ _OWNERS = (_Owner("/projects", find_project), _Owner("/users", find_user))
 
 def owned_run_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of the runs of projects and users."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
     for owner in _OWNERS:
         _reading(router, context, owner)
         _acting(router, context, owner)

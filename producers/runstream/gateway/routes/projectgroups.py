@@ -22,6 +22,7 @@ from runstream.events.organization import Visibility
 from runstream.gateway.config_bodies import CreateProjectGroupBody, UpdateProjectGroupBody
 from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
+from runstream.gateway.routers import api_router
 from runstream.gateway.views import project_group_view, project_view
 from runstream.ids import new_id
 
@@ -40,7 +41,7 @@ def own_or_named_group(asked: ConfigRequest, state: ConfigState, reference: str,
 
 def project_group_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of project groups."""
-    router = APIRouter(tags=["project groups"])
+    router = api_router("project groups")
     _reading_routes(router, context)
     _changing_routes(router, context)
     return router

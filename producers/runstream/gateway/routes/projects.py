@@ -30,6 +30,7 @@ from runstream.events.run_config import Sealed
 from runstream.gateway.config_bodies import CreateProjectBody, RepositoryBody, UpdateProjectBody
 from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
+from runstream.gateway.routers import api_router
 from runstream.gateway.routes.projectgroups import own_or_named_group
 from runstream.gateway.views import project_view
 from runstream.git.sources import allowed_source
@@ -41,7 +42,7 @@ _WEBHOOK_SECRET_BYTES = 20
 
 def project_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of projects."""
-    router = APIRouter(tags=["projects"])
+    router = api_router("projects")
 
     @router.get("/projects/{project}", openapi_extra=documented(None, api.ProjectView))
     async def get_project(request: Request, project: Ref, at: At = "") -> Response:

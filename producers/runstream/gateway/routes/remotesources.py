@@ -28,6 +28,7 @@ from runstream.gateway.config_bodies import CreateRemoteSourceBody, UpdateRemote
 from runstream.gateway.config_requests import ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.cursors import Page
+from runstream.gateway.routers import api_router
 from runstream.gateway.views import remote_source_view
 from runstream.ids import new_id
 from runstream.sealing import Keyring
@@ -35,7 +36,7 @@ from runstream.sealing import Keyring
 
 def remote_source_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of remote sources."""
-    router = APIRouter(tags=["remote sources"])
+    router = api_router("remote sources")
     _reading_routes(router, context)
     _changing_routes(router, context)
     return router

@@ -42,6 +42,7 @@ from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented,
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
 from runstream.gateway.responses import APPROVERS, ActionAnswer, RunAnswer, RunsCreatedAnswer, run_answer
+from runstream.gateway.routers import api_router
 from runstream.gateway.run_access import (
     Wish,
     require_cache_group,
@@ -72,7 +73,7 @@ KeyHeader = Annotated[
 
 def creating_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that create runs. They come first, since they are the most frequent requests."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, statuses=(201, 200)))
     async def create(request: Request, idempotency_key: KeyHeader = "") -> Response:
@@ -151,7 +152,7 @@ Groups = Annotated[
 
 def run_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that get and list runs."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.get("/runs", openapi_extra=documented(None, Page))
     async def list_runs(
@@ -233,7 +234,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
 
 def group_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of a group's runs; the group is one escaped segment of the path."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.get("/runs/group/{escaped_group:path}", openapi_extra=documented(None, Page, RunAnswer))
     async def by_group(
@@ -311,7 +312,7 @@ _PATH = re.compile(r"/api/v1alpha/runs/([^/]+)/why")
 
 def why_routes(context: GatewayContext) -> APIRouter:
     """Return the route that explains why a run waits."""
-    router = APIRouter(tags=["runs"])
+    router = api_router("runs")
 
     @router.get("/runs/{run_id}/why", openapi_extra=documented(None, Why))
     async def why(request: Request, run_id: str) -> Response:
@@ -341,7 +342,7 @@ MAX_ANNOTATIONS_BYTES = 16 << 10
 
 def action_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that stop, cancel, pause, resume, delete, approve and annotate."""
-    router = APIRouter(tags=["actions"])
+    router = api_router("actions")
 
     @router.put("/runs/{run_id}/actions", openapi_extra=documented(RunActionBody, ActionAnswer))
     async def on_run(run_id: str, request: Request) -> Response:

@@ -38,6 +38,7 @@ from runstream.events.variable import NamePattern, NamePatterns, SecretValue, Va
 from runstream.gateway.config_bodies import ConditionsBody, PatternBody, SecretBody, VariableBody, WhenBody
 from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import Flag, GatewayContext, documented, flag, json_response
+from runstream.gateway.routers import api_router
 from runstream.gateway.views import secret_view, variable_view
 from runstream.ids import new_id
 from runstream.runconfig.when import expression_problem
@@ -47,7 +48,7 @@ _Kind = Literal["project", "projectgroup"]
 
 def secret_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of secrets and variables."""
-    router = APIRouter(tags=["secrets and variables"])
+    router = api_router("secrets and variables")
     _secret_routes(router, context, "project")
     _secret_routes(router, context, "projectgroup")
     _variable_routes(router, context, "project")

@@ -10,12 +10,13 @@ from runstream.api import ExecutorList, Service
 from runstream.gateway.context import AtLeast, GatewayContext, documented, json_response, no_content
 from runstream.gateway.requests import ExecutorActionBody
 from runstream.gateway.responses import executor_shape
+from runstream.gateway.routers import api_router
 from runstream.release import version
 
 
 def executor_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that list, drain and delete executors."""
-    router = APIRouter(tags=["executors"])
+    router = api_router("executors")
 
     @router.get("/executors", openapi_extra=documented(None, ExecutorList))
     async def list_executors(at_least: AtLeast) -> Response:
@@ -43,7 +44,7 @@ def executor_routes(context: GatewayContext) -> APIRouter:
 
 def service_routes(context: GatewayContext) -> APIRouter:
     """Return the route of the service's version."""
-    router = APIRouter(tags=["service"])
+    router = api_router("service")
 
     @router.get("/version", openapi_extra=documented(None, Service))
     async def get_version() -> Response:

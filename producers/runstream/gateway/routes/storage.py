@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from runstream.api import StorageStatus
 from runstream.gateway.context import documented, json_response
+from runstream.gateway.routers import api_router
 
 
 class StorageSource(Protocol):
@@ -21,7 +22,7 @@ class StorageSource(Protocol):
 
 def storage_routes(storage: StorageSource) -> APIRouter:
     """Return the route of the storage."""
-    router = APIRouter(tags=["service"])
+    router = api_router("service")
 
     @router.get("/storage", openapi_extra=documented(None, StorageStatus))
     async def status() -> Response:

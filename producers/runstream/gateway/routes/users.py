@@ -31,6 +31,7 @@ from runstream.gateway.config_bodies import CreateTokenBody, CreateUserBody, Upd
 from runstream.gateway.config_requests import At, ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.cursors import Page
+from runstream.gateway.routers import api_router
 from runstream.gateway.views import private_user_view, token_entry, user_view
 from runstream.ids import new_id
 from runstream.limits import MAX_WORD_BYTES
@@ -40,7 +41,7 @@ _Word = Annotated[str, Query(max_length=MAX_WORD_BYTES)]
 
 def user_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of users and their tokens."""
-    router = APIRouter(tags=["users"])
+    router = api_router("users")
     _reading_routes(router, context)
     _changing_routes(router, context)
     _token_routes(router, context)
