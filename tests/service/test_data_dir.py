@@ -14,6 +14,7 @@ from runstream.client import ClientError
 from runstream.client.client import default_data_dir, local_service
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.service.data_dir import DataDir, holder
+from tests.forkserver import commands
 from tests.service.running import RUNSTREAM
 
 
@@ -145,7 +146,11 @@ def test_a_data_directory_that_cannot_be_made(
     (tmp_path / "file").touch()
     path = Path(where) if where.startswith("/") else tmp_path / where
     done = subprocess.run(
-        [RUNSTREAM, "--data-dir", path, "serve", *options], capture_output=True, text=True, check=False, timeout=30
+        [commands() / "runstream", "--data-dir", path, "serve", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
@@ -199,7 +204,7 @@ def test_serve_without_its_servers_leaves_nothing_behind(open_path: Path, option
     path = open_path / "data"
     away = ["--nats-url", "nats://127.0.0.1:1", "--wait-for-dependencies", "1ms"]
     away += [] if options else ["--database-url", "postgresql://127.0.0.1:1/none"]
-    words = [str(RUNSTREAM), "--data-dir", str(path), "serve", *away, "--port", "0", *options]
+    words = [str(commands() / "runstream"), "--data-dir", str(path), "serve", *away, "--port", "0", *options]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
