@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmarks.page import MAX_NODES, NODES, ROWS, many_tasks, one_task, printing, printing_slowly
+from benchmarks.page import MAX_NODES, NODES, ROWS, VIEWS, many_tasks, one_task, printing, printing_slowly
 
 from runstream.client import NewRun, Run
 from tests.page.conftest import Site
@@ -123,3 +123,43 @@ async def test_each_view_of_a_run_of_many_tasks_has_all_of_them_in_order(tab: Pa
         assert len(texts) == TASKS
         assert all(name in text for name, text in zip(names, texts, strict=True)), view
         assert await tab.evaluate(NODES) <= MAX_NODES
+
+
+async def test_of_many_tasks_the_rows_in_sight_are_in_the_document(tab: Page, site: Site) -> None:
+    count = 320
+    tasks = many_tasks(count)
+    first, last = str(tasks["t0"]["name"]), str(tasks[f"t{count - 1}"]["name"])
+    run = await ended(site, "sight", tasks)
+    for view, scrolled in VIEWS.items():
+        await tab.goto(f"/ui/runs/{run.id}?view={view}&task={first}")
+        rows, scroller = tab.locator(ROWS[view]), tab.locator(scrolled)
+        await rows.first.wait_for()
+        assert await rows.count() < count // 2
+        place = tab.locator(f'{scrolled} [data-row="{count - 1}"]')
+        # What a screen reader says of a row counts those that are not there.
+        whole, number = ("aria-rowcount", "aria-rowindex") if view == "table" else ("aria-setsize", "aria-posinset")
+        sized = tab.locator(f"{scrolled} [{whole}]").first
+        head = 1 if view == "table" else 0
+        assert await sized.get_attribute(whole) == str(count + head)
+        # The row with the focus stays while the view goes elsewhere.
+        await tab.locator(f'{scrolled} [data-row="0"] a').focus()
+        await scroller.evaluate("view => { view.scrollTop = view.scrollHeight }")
+        await place.wait_for()
+        assert await place.get_attribute(number) == str(count + head)
+        assert last in str(await place.text_content())
+        assert first in await tab.evaluate("document.activeElement.textContent")
+        await tab.keyboard.press("Tab")
+        assert first not in await tab.evaluate("document.activeElement.textContent")
+        # The next task by its key comes into sight.
+        await tab.keyboard.press("k")
+        await tab.locator("h2").get_by_text(last, exact=True).wait_for()
+        await tab.keyboard.press("j")
+        await tab.locator(f'{scrolled} [data-row="0"]').wait_for()
+        await place.wait_for(state="detached")
+        # A name is found, though the browser's own find would not see its row.
+        await tab.keyboard.press("/")
+        await tab.keyboard.type(last)
+        await rows.filter(has_text=last).wait_for()
+        await tab.wait_for_function("([rows]) => document.querySelectorAll(rows).length === 1", arg=[ROWS[view]])
+        await tab.keyboard.type(" no such")
+        await tab.get_by_text("No task has this in its name").wait_for()

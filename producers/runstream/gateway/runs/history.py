@@ -35,7 +35,7 @@ MAX_COMMITS = 1000
 """Maximum number of commits in a response."""
 MAX_BYTES = 8 << 20
 """Size of the commits after which a response ends, in bytes."""
-_AT_ONCE = 64
+_AT_ONCE = 8
 """Commits replayed before other requests have their turn."""
 log = structlog.get_logger()
 

@@ -1,11 +1,12 @@
 // /ui/runs/ID: one run, live or at any moment: its tasks at the left, one task with its log at the right, the time bar.
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { RunAnswer, RunTaskShape } from "../../api/types";
 import { useKey } from "../../app/keys";
 import { remembered } from "../../app/preferences";
 import { address, href, navigate, query } from "../../app/router";
 import { Icon } from "../../components/icon";
-import { Choice, Failure, Note, Skeleton, useTitle } from "../../components/parts";
+import { Choice, Empty, Failure, Note, Skeleton, useTitle } from "../../components/parts";
+import { MANY } from "../../components/rows";
 import { runState, StateBadge, stateOf, taskState } from "../../components/state";
 import { CopyButton, ShortId, Text } from "../../components/text";
 import { Ago, Duration } from "../../components/time";
@@ -50,7 +51,11 @@ function Shown({ watch, answer, latest }: { watch: Watch; answer: RunAnswer; lat
   const named = found.get("view");
   const view = VIEWS.find((one) => one.value === named)?.value ?? lastView.value;
   const hrefOf = (task: RunTaskShape): string => link({ task: task.name, step: null, attempt: null });
-  const many = Object.keys(answer.run.tasks).length;
+  const tasks = orderedTasks(answer.run);
+  const [wanted, setWanted] = useState("");
+  // The browser's own find does not see the rows that are not in the document.
+  const finds = tasks.length > MANY && view !== "graph";
+  const shown = useMemo(() => (finds ? tasks.filter((one) => one.name.toLowerCase().includes(wanted.trim().toLowerCase())) : tasks), [tasks, finds, wanted]);
   useTaskKeys(answer, selection);
   return (
     <div class={moment ? "run-page past" : "run-page"}>
@@ -58,16 +63,18 @@ function Shown({ watch, answer, latest }: { watch: Watch; answer: RunAnswer; lat
       {watch.wrongMoment.value && <Note icon="clock" tone="warning">{watch.wrongMoment.value}. <a href={link({ at: null })}>Show the run as it is now</a></Note>}
       {answer.run.setup_errors.map((one) => <Note key={one} icon="warning" tone="failed"><Text value={one} /></Note>)}
       {!moment && <WhyRun reasons={reasons} />}
-      {many > 0 && (
+      {tasks.length > 0 && (
         <div class="split">
           <section class="run-tasks" aria-label="Tasks">
             <div class="run-tools">
               <Choice label="View" options={VIEWS} value={view} onChange={showView} />
               <Counts answer={answer} />
+              {finds && <input type="search" class="find-task" value={wanted} placeholder="Find a task by name" aria-label="Find a task by name" spellcheck={false} onInput={(event) => setWanted(event.currentTarget.value)} />}
             </div>
             {view === "graph" && <Graph answer={answer} selected={selection?.task.name ?? ""} hrefOf={hrefOf} at={moment?.time ?? null} />}
-            {view === "timeline" && <Timeline answer={answer} selected={selection?.task.name ?? ""} hrefOf={hrefOf} until={moment ? Date.parse(moment.time) : null} />}
-            {view === "table" && <TaskTable answer={answer} selected={selection?.task.name ?? ""} hrefOf={hrefOf} at={moment?.time ?? null} />}
+            {view === "timeline" && <Timeline answer={answer} shown={shown} selected={selection?.task.name ?? ""} hrefOf={hrefOf} until={moment ? Date.parse(moment.time) : null} />}
+            {finds && shown.length === 0 && <Empty title="No task has this in its name" />}
+            {view === "table" && <TaskTable answer={answer} tasks={shown} selected={selection?.task.name ?? ""} hrefOf={hrefOf} at={moment?.time ?? null} />}
           </section>
           {selection && (
             <TaskPanel

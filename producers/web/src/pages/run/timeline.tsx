@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import type { AttemptShape, RunAnswer, RunShape, RunTaskShape, StepShape } from "../../api/types";
 import { now } from "../../app/now";
 import { Icon } from "../../components/icon";
-import { useGrowing } from "../../components/rows";
+import { MANY, useRows } from "../../components/rows";
 import { StateBadge, stateOf, taskState, type Tone } from "../../components/state";
 import { Text } from "../../components/text";
 import { Duration } from "../../components/time";
@@ -12,20 +12,19 @@ import { duration } from "../../text/time";
 import { criticalPath, orderedTasks, readyTime } from "./tasks";
 import { timeScale, type Interval, type TimeScale } from "./time-scale";
 
-type Props = { answer: RunAnswer; selected: string; hrefOf: (task: RunTaskShape) => string; until: number | null };
+type Props = { answer: RunAnswer; shown: readonly RunTaskShape[]; selected: string; hrefOf: (task: RunTaskShape) => string; until: number | null };
 const ZOOMS = [1, 2, 4, 8, 16] as const;
-const MANY = 300;
 /** Width of a drawing; it is stretched to that of its row. */
 const UNITS = 10_000;
 
-export function Timeline({ answer: { run }, selected, hrefOf, until }: Props) {
+export function Timeline({ answer: { run }, shown, selected, hrefOf, until }: Props) {
   const [zoom, setZoom] = useState(0);
   const [folding, setFolding] = useState(true);
   const tasks = orderedTasks(run);
   // Every bar moves with the present: those of many tasks more rarely.
   const pace = tasks.length > MANY ? 5000 : 1000;
   const end = run.end_time ? Date.parse(run.end_time) : (until ?? Math.floor(now.value / pace) * pace);
-  const shown = useGrowing(tasks.length);
+  const { places, room, view } = useRows(shown.length, shown.findIndex((one) => one.name === selected));
   const busy = tasks.flatMap((task) => spans(task, end));
   const factor = ZOOMS[zoom] ?? 1;
   const last = busy.reduce((found, one) => Math.max(found, one.to), end);
@@ -40,19 +39,27 @@ export function Timeline({ answer: { run }, selected, hrefOf, until }: Props) {
         <button type="button" class="small" disabled={zoom === 0} aria-label="Zoom out" title="Zoom out" onClick={() => setZoom(zoom - 1)}><Icon name="dash" /></button>
         <button type="button" class="small" disabled={zoom === ZOOMS.length - 1} aria-label="Zoom in" title="Zoom in" onClick={() => setZoom(zoom + 1)}><Icon name="plus" /></button>
       </div>
-      <div class="timeline-scroll" tabIndex={0} role="group" aria-label="Timeline of the tasks">
+      <div class="timeline-scroll" {...view} tabIndex={0} role="group" aria-label="Timeline of the tasks">
         <div class="timeline-rows" data-zoom={factor}>
           <Axis scale={scale} />
-          {tasks.slice(0, shown).map((task) => (
-            <a key={task.id} class={`timeline-row ${critical.has(task.id) ? "critical" : ""}`} href={hrefOf(task)} aria-current={task.name === selected ? "true" : undefined}>
-              <span class="timeline-name">
-                <StateBadge name={taskState(task)} quiet />
-                <span class="cut" title={visible(task.name)}><Text value={task.name} /></span>
-                <small class="faint"><Duration from={task.start_time} to={task.end_time ?? (until === null ? null : new Date(until).toISOString())} /></small>
-              </span>
-              <Bar run={run} task={task} scale={scale} end={end} />
-            </a>
-          ))}
+          <div role="list">
+            {places.map((place) => {
+              if ("gap" in place) return <div key={`gap ${place.from}`} aria-hidden="true" style={{ height: room(place.gap) }} />;
+              const task = shown[place.row] as RunTaskShape;
+              return (
+                <div key={task.id} role="listitem" data-row={place.row} aria-setsize={shown.length} aria-posinset={place.row + 1}>
+                  <a class={`timeline-row ${critical.has(task.id) ? "critical" : ""}`} href={hrefOf(task)} aria-current={task.name === selected ? "true" : undefined}>
+                    <span class="timeline-name">
+                      <StateBadge name={taskState(task)} quiet />
+                      <span class="cut" title={visible(task.name)}><Text value={task.name} /></span>
+                      <small class="faint"><Duration from={task.start_time} to={task.end_time ?? (until === null ? null : new Date(until).toISOString())} /></small>
+                    </span>
+                    <Bar run={run} task={task} scale={scale} end={end} />
+                  </a>
+                </div>
+              );
+            })}
+          </div>
         </div>
       </div>
       {critical.size > 0 && <p class="faint small">Bold names are the critical path: the run is as long as these tasks.</p>}

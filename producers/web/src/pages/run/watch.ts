@@ -31,6 +31,11 @@ export type Watch = {
   reload: () => void;
 };
 
+/** Waits until what was set is on the screen: a long history must not delay it. */
+function shown(): Promise<void> {
+  return new Promise((done) => (document.hidden ? done() : requestAnimationFrame(() => setTimeout(done))));
+}
+
 function watchRun(id: string): Watch & { start: () => () => void } {
   const replay = new Replay();
   const latest = signal<RunAnswer | undefined>(undefined);
@@ -58,6 +63,7 @@ function watchRun(id: string): Watch & { start: () => () => void } {
     try {
       latest.value = await get<RunAnswer>(`/runs/${id}`, {}, mine.signal);
       error.value = undefined;
+      await shown();
       let ended = false;
       for (let from: number | null = replay.count + 1; from !== null; ) {
         const part: RunHistoryAnswer = await get<RunHistoryAnswer>(`/runs/${id}/history`, { from, count: 1000 }, mine.signal);
