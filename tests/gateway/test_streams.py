@@ -272,19 +272,46 @@ async def test_a_client_that_leaves_is_no_error_of_ours(monkeypatch: pytest.Monk
         assert await told.get() == ("info", "client_left")
 
 
-@pytest.mark.parametrize("path", ["logs?runid={run}&taskid={task}&setup&follow", "events", "runs/events"])
-async def test_a_stream_that_the_gateway_cuts_off_does_not_look_complete(path: str) -> None:
+async def _followed_log(url: str) -> str:
+    async with Client(url, token=TOKEN) as client:
+        run = await _create(client)
+    return f"{url}/api/v1alpha/logs?runid={run}&taskid={run_task_id(run, 'build')}&setup&follow"
+
+
+@pytest.mark.parametrize("more", ["", "&timestamps"])
+async def test_a_log_that_the_gateway_cuts_off_does_not_look_complete(more: str) -> None:
     world = World.make()
     world.step_logs.more = asyncio.Event()
     headers = {"Authorization": f"token {TOKEN}"}
-    async with httpx2.AsyncClient(headers=headers) as http, world.served() as url:
+    async with (
+        httpx2.AsyncClient(headers=headers) as http,
+        world.served() as url,
+        http.stream("GET", await _followed_log(url) + more) as answer,
+    ):
+        world.context.stopping.set()
+        with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
+            await answer.aread()
+
+
+@pytest.mark.parametrize("parked", [False, True])
+@pytest.mark.parametrize("path", ["events", "runs/events", "runs/{run}/history"])
+async def test_events_that_the_gateway_ends_are_a_whole_response(path: str, parked: bool) -> None:
+    """A browser takes a cut response for an error of the network; a client resumes after the last event."""
+    world = World.make()
+    gate = MaintenanceGate(lambda: "")
+    gate.open()
+    headers = {"Authorization": f"token {TOKEN}", "Accept": "text/event-stream"}
+    async with httpx2.AsyncClient(headers=headers) as http, world.served(gate) as url:
         async with Client(url, token=TOKEN) as client:
-            run = await _create(client)
-        path = path.format(run=run, task=run_task_id(run, "build"))
+            path = path.format(run=await _create(client))
         async with http.stream("GET", f"{url}/api/v1alpha/{path}") as answer:
-            world.context.stopping.set()
-            with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
-                await answer.aread()
+            assert answer.status_code == 200
+            if parked:
+                gate.close()
+            else:
+                world.context.stopping.set()
+            await answer.aread()
+        await gate.empty()
 
 
 class Records(logging.Handler):
@@ -304,10 +331,11 @@ async def test_an_answer_that_the_gateway_cuts_off_is_no_error_of_the_server() -
     world.step_logs.more = asyncio.Event()
     records, server = Records(), logging.getLogger("uvicorn.error")
     async with httpx2.AsyncClient(headers={"Authorization": f"token {TOKEN}"}) as http, world.served() as url:
+        path = await _followed_log(url)
         server.addHandler(records)
         try:
             server.error("what this handler gets")
-            async with http.stream("GET", f"{url}/api/v1alpha/events") as answer:
+            async with http.stream("GET", path) as answer:
                 world.context.stopping.set()
                 with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
                     await answer.aread()
@@ -316,14 +344,14 @@ async def test_an_answer_that_the_gateway_cuts_off_is_no_error_of_the_server() -
     assert records.messages == ["what this handler gets"]
 
 
-async def test_a_stream_that_is_parked_does_not_look_complete() -> None:
+async def test_a_log_that_is_parked_does_not_look_complete() -> None:
     world = World.make()
     world.step_logs.more = asyncio.Event()
     gate = MaintenanceGate(lambda: "")
     gate.open()
     headers = {"Authorization": f"token {TOKEN}"}
     async with httpx2.AsyncClient(headers=headers) as http, world.served(gate) as url:
-        async with http.stream("GET", f"{url}/api/v1alpha/events") as answer:
+        async with http.stream("GET", await _followed_log(url)) as answer:
             gate.close()
             with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
                 await answer.aread()

@@ -5,6 +5,9 @@ headers go out before the first byte. The writer is cancelled when the client le
 not read on, and when the gateway stops or parks: then the last chunk is never sent, so that a client can tell a
 truncated response from a complete one. The writer waits while the client does not read, so nothing piles up here.
 
+Server-sent events are a complete response wherever they end: a client resumes after the last one, and a browser would
+report a truncated response as an error of the network.
+
 A job reports progress to any number of readers, as JSON lines:
 
     {"progress": {"step": "loading", "done": 41000, "total": 100000}}
@@ -20,7 +23,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 import structlog
@@ -44,6 +47,9 @@ class Access(Protocol):
 
 class LiveResponse(Response):
     """A response that `writer` sends with the function that it gets; complete once the writer returns."""
+
+    whole_anywhere: ClassVar[bool] = False
+    """True if a response that the gateway ends is sent as a complete one."""
 
     def __init__(
         self,
@@ -80,11 +86,23 @@ class LiveResponse(Response):
             complete = work.done()
             for task in (work, *ends):
                 task.cancel()
-        if complete:
+        if complete or self.whole_anywhere:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif self._stopping.is_set():
             # The server closes the connection of an incomplete response.
             log.info("the gateway stops: a stream was cut off", action="stream_cut_off", path=scope["path"])
+
+
+EVENT_STREAM = "text/event-stream"
+
+
+class EventResponse(LiveResponse):
+    """A response of server-sent events."""
+
+    whole_anywhere = True
+
+    def __init__(self, writer: Writer, *, stopping: asyncio.Event, access: Access) -> None:
+        super().__init__(writer, media_type=EVENT_STREAM, headers={}, stopping=stopping, access=access)
 
 
 async def _run(writer: Writer, send: SendBytes) -> None:

@@ -18,11 +18,11 @@ from runstream.gateway.open_access import OpenAccess, Requirement, access_of
 from runstream.gateway.routers import api_router
 from runstream.gateway.run_access import Wish, require_run, sees_runs
 from runstream.gateway.sender import sender_of
-from runstream.gateway.streaming import LiveResponse
+from runstream.gateway.streaming import EVENT_STREAM, EventResponse
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.tail import TailScope, resolve_position, scope_of_run
 
-_STREAM = {"responses": {"200": {"description": "server-sent events", "content": {"text/event-stream": {}}}}}
+_STREAM = {"responses": {"200": {"description": "server-sent events", "content": {EVENT_STREAM: {}}}}}
 
 
 def event_routes(context: GatewayContext) -> APIRouter:
@@ -31,9 +31,7 @@ def event_routes(context: GatewayContext) -> APIRouter:
 
     def stream(scope: TailScope, start: LogPosition, format_message: Formatter, access: OpenAccess) -> Response:
         writer = partial(write_events, context.log, scope, start, format_message)
-        return LiveResponse(
-            writer, media_type="text/event-stream", headers={}, stopping=context.stopping, access=access
-        )
+        return EventResponse(writer, stopping=context.stopping, access=access)
 
     @router.get("/events", openapi_extra=_STREAM)
     async def events(

@@ -25,7 +25,7 @@ from runstream.gateway.run_access import Wish, require_run
 from runstream.gateway.runs.difference import run_difference
 from runstream.gateway.runs.history import MAX_COMMITS, history_answer, write_history
 from runstream.gateway.sender import Sender, sender_of
-from runstream.gateway.streaming import LiveResponse
+from runstream.gateway.streaming import EVENT_STREAM, EventResponse
 from runstream.ids import is_uuid, require_uuid
 from runstream.limits import MAX_WORD_BYTES
 from runstream.run_states import RunResult
@@ -34,7 +34,6 @@ At = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run as of 
 
 _PAGES = 5
 """Pages of runs of the group, and of groups below it, that are searched for the last success."""
-EVENT_STREAM = "text/event-stream"
 
 
 def history_routes(context: GatewayContext) -> APIRouter:
@@ -81,7 +80,7 @@ def history_routes(context: GatewayContext) -> APIRouter:
         if events:
             writer = partial(write_history, found, begin)
             access = access_of(context, request, required)
-            return LiveResponse(writer, media_type=EVENT_STREAM, headers={}, stopping=context.stopping, access=access)
+            return EventResponse(writer, stopping=context.stopping, access=access)
         return json_response(await history_answer(found, first, count))
 
     @router.get("/runs/{run_id}/diff", openapi_extra=documented(None, RunDiff))
