@@ -243,9 +243,10 @@ class World:
         content: RunConfig,
         group: str = "/project/p/branch/main",
         annotations: Mapping[str, str] | None = None,
+        run_id: str = "",
     ) -> str:
         number = sum(1 for aggregate in self.heads if aggregate.startswith("run/"))
-        content_id, run_id = f"c{number}", f"r{number}"
+        content_id, run_id = f"c{number}", run_id or f"r{number}"
         stored = Head().next_commit(
             Address(0, "runconfig", content_id), (RunConfigStored(content),), time=self.now(), actor="user"
         )

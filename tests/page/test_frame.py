@@ -140,6 +140,10 @@ async def test_keys_open_help_and_palette_and_lead_to_places(tab: Page, site: Si
     await tab.keyboard.press("Control+k")
     await tab.get_by_role("combobox").fill(f"#{run.counter}")
     await tab.get_by_role("option", name=f"hello /project/keys/branch/main #{run.counter}").wait_for()
+    for text in (run.id[:8], f"/project/keys/{run.counter}", f"/project/keys/branch/main #{run.counter}"):
+        await tab.get_by_role("combobox").fill(text)
+        await tab.locator("[role=option]:only-child").wait_for()
+        await tab.get_by_role("option", name=f"hello /project/keys/branch/main #{run.counter}").wait_for()
     await tab.keyboard.press("Escape")
     await tab.keyboard.press("g")
     await tab.keyboard.press("r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +28,9 @@ from .playing import played
 from .test_runs import in_group, projected
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FIRST_ID = "01234567-89ab-4cde-8f01-23456789abcd"
+"""Begins as the commit does, with digits alone, as a number."""
+SECOND_ID = "01234567-89ab-4cde-9f01-23456789abcd"
 GROUPS: Sequence[tuple[str, ...]] = (
     (),
     ("/project",),
@@ -63,6 +67,12 @@ OTHERS: Sequence[dict[str, Any]] = (
     {"text": COMMIT[:20]},
     {"text": COMMIT[:20] + "e"},
     {"text": "1234567"},
+    {"text": FIRST_ID[:7]},
+    {"text": FIRST_ID[:8].upper()},
+    {"text": FIRST_ID[:20]},
+    {"text": FIRST_ID},
+    {"text": FIRST_ID[:12]},
+    {"text": SECOND_ID[:25]},
     {"waiting_approval": True},
     {"waiting_approval": True, "name": "run", "text": "MAIN"},
 )
@@ -78,6 +88,8 @@ def world() -> World:
         notes = {"message": message, "commit_sha": COMMIT[: 40 - number] + "f" * number}
         made.create(random_config(made.random), "/project/p/branch/main", notes)
     made.create(config(), "/project/p", {"commit_sha": "1234567" + "0" * 33, "other": "x" * 5000})
+    made.create(config(), "/project/p", {"commit_sha": COMMIT}, run_id=FIRST_ID)
+    made.create(config(), "/project/q", run_id=SECOND_ID)
     play(made, made.random, 80)
     return made
 
@@ -103,10 +115,13 @@ def matching(world: World, query: RunQuery) -> list[RunState]:
 def _has_text(run: RunState, wanted: str) -> bool:
     number = wanted.removeprefix("#")
     commit = len(wanted) >= 7 and {*wanted.lower()} <= {*"0123456789abcdef"}
-    if number.isdigit() or commit:
+    of_id = bool(re.fullmatch(r"[0-9a-f]{7,8}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f][0-9a-f-]*", wanted.lower()))
+    if number.isdigit() or commit or of_id:
         sha = run.annotations.get("commit_sha", "")
-        return (number.isdigit() and run.numbered and run.counter == int(number)) or (
-            commit and sha.startswith(wanted.lower())
+        return (
+            (number.isdigit() and run.numbered and run.counter == int(number))
+            or (commit and sha.startswith(wanted.lower()))
+            or (of_id and run.id.startswith(wanted.lower()))
         )
     return any(wanted.lower() in one.lower() for one in (run.name, run.group, *run.annotations.values()))
 
@@ -135,7 +150,7 @@ async def test_pages_and_counts_are_what_a_filter_of_all_runs_gives(
             GROUPS, STATES, OTHERS, (False, True), (False, True)
         )
     ]
-    chosen = Random(scanned).sample(queries, 60)  # noqa: S311
+    chosen = Random(scanned).sample(queries, 120)  # noqa: S311
     found = 0
     async with (
         projected(database_url, database_schema, world) as database,
@@ -253,6 +268,7 @@ async def test_every_filter_reads_an_index(world: World, database_url: str, data
             (RunQuery(name="run7"), "runs_by_name"),
             (RunQuery(text="#12"), "runs_by_counter"),
             (RunQuery(text=COMMIT), "runs_by_commit"),
+            (RunQuery(text=FIRST_ID), "runs_pkey"),
             (RunQuery(text="zebra"), "runs_by_sequence"),
             (RunQuery(text="zebra", groups=root), "runs_by_root"),
             (RunQuery(waiting_approval=True), "run_tasks_waiting"),

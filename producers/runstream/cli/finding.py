@@ -4,7 +4,7 @@
 12                the same, inside a clone of that project's repository; else a direct run of the user
 latest, @         the latest run: of this repository's project, else of all that the user sees
 /project/web/latest, /project/web/branch/main/@     the latest run of a project, a user or a group
-0b9f7f6e          a prefix of an id, among the latest runs
+0b9f7f6e          a prefix of an id; one of less than 7 characters among the latest runs
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
 _LATEST = ("latest", "@")
 _PAGES = 5
 """Pages of the latest runs that are searched for a prefix of an id."""
+_INDEXED_FROM, _INDEXED = 7, 8
+"""Number of characters of an id from which on, and up to which, the service finds runs by them."""
 _SHOWN = 3
 _HINT = (
     "name it as `runstream run list` does, such as /project/web/12, by its id or the beginning of it, as `latest`, or "
@@ -144,9 +146,11 @@ async def _latest_of(client: Client, group: str) -> Run:
 
 async def _by_beginning(client: Client, beginning: str) -> Run:
     found: list[RunSummary] = []
+    # The service finds the runs whose id begins so by an index.
+    text = beginning[:_INDEXED] if len(beginning) >= _INDEXED_FROM else ""
     start: int | None = 0
     for _ in range(_PAGES):
-        page = await client.runs.page(limit=MAX_PAGE, start=start or 0)
+        page = await client.runs.page(limit=MAX_PAGE, start=start or 0, text=text)
         found += [run for run in page.runs if run.id.startswith(beginning)]
         start = page.next_start
         if start is None:
@@ -160,7 +164,9 @@ async def _by_beginning(client: Client, beginning: str) -> Run:
             hint=f"name one of {_listed(found[:_SHOWN])}",
         )
     raise NotExistError(
-        f"none of the latest {_PAGES * MAX_PAGE} runs has an id that begins with {beginning!r}",
+        f"no run has an id that begins with {beginning!r}"
+        if text
+        else f"none of the latest {_PAGES * MAX_PAGE} runs has an id that begins with {beginning!r}",
         code="runDoesNotExist",
         hint=_HINT,
     )

@@ -233,10 +233,11 @@ class Runs:
         """Return a page of runs (at most 40), the latest first unless `ascending`; `start` is the sequence before it.
 
         A group matches itself and the groups below it. `text` is a run number (`12`, `#12`), the beginning of a
-        commit's hash (7 digits or more), or a part of the name, the group or the value of an annotation. `last_run`
-        selects the last run of each group, `waiting_approval` runs with a task that waits for its approval. A page can
-        have fewer runs than `limit` although more follow. With `counts` the page says how many runs the list has in
-        each phase and with each result, with `tasks` how many tasks of each of its runs have each status.
+        commit's hash (7 digits or more) or of an id (7, 8, or 15 characters or more), or a part of the name, the group
+        or the value of an annotation. `last_run` selects the last run of each group, `waiting_approval` runs with a
+        task that waits for its approval. A page can have fewer runs than `limit` although more follow. With `counts`
+        the page says how many runs the list has in each phase and with each result, with `tasks` how many tasks of
+        each of its runs have each status.
 
         The `cursor` of a page selects the next page of the same list; it can be combined with `limit`, `counts` and
         `tasks`.

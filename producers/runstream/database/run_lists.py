@@ -40,6 +40,10 @@ _COUNT_SCANNED = 100
 """Runs of each state that counts read, where an index cannot count."""
 
 
+_DIGITS = "0123456789abcdef"
+_ID = "00000000-0000-0000-0000-000000000000"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuery:
     """A query of runs; empty fields do not filter."""
@@ -51,8 +55,9 @@ class RunQuery:
     results: tuple[RunResult, ...] = ()
     name: str = ""
     text: str = ""
-    """`12` or `#12`: runs of this number; 7 to 64 hexadecimal digits: runs of a commit whose hash begins with them;
-    anything else: runs with this text in their name, their group or the value of an annotation, in any case."""
+    """`12` or `#12`: runs of this number; 7 to 64 hexadecimal digits: runs of a commit whose hash begins with them; the
+    first 7 or 8 digits of an id, or 15 characters of it or more: runs whose id begins with them; anything else: runs
+    with this text in their name, their group or the value of an annotation, in any case."""
     waiting_approval: bool = False
     """Only runs with a task that waits for an approval."""
     last_run: bool = False
@@ -75,7 +80,21 @@ class RunQuery:
     def commit(self) -> str:
         """The beginning of a commit's hash that `text` is, in lower case; empty if it is none."""
         found = self.text.lower()
-        return found if tables.INDEXED_DIGITS <= len(found) <= 64 and {*found} <= {*"0123456789abcdef"} else ""
+        return found if tables.INDEXED_DIGITS <= len(found) <= 64 and {*found} <= {*_DIGITS} else ""
+
+    @property
+    def id_range(self) -> tuple[str, str] | None:
+        """The first and the last id that begin with `text`; None if it is not the beginning of an id.
+
+        `20261130-1200` is rather a part of a name.
+        """
+        found = self.text.lower()
+        if not (tables.INDEXED_DIGITS <= len(found) <= 8 or 15 <= len(found) <= len(_ID)):
+            return None
+        if any(one not in (_DIGITS if place == "0" else place) for one, place in zip(found, _ID, strict=False)):
+            return None
+        rest = _ID[len(found) :]
+        return found + rest, found + rest.replace("0", "f")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,14 +254,20 @@ _HAS_TEXT = r"""({runs}.name ILIKE :pattern OR {runs}."group" ILIKE :pattern OR 
     ELSE EXISTS (SELECT FROM json_each_text({runs}.annotations) AS note WHERE note.value ILIKE :pattern)
 END)"""
 _OF_COMMIT = f"CASE WHEN {tables.HAS_COMMIT} THEN starts_with(annotations ->> 'commit_sha', :commit) ELSE false END"
+_OF_NUMBER = "({runs}.counter = :number AND {runs}.numbered)"
+_OF_ID = "{runs}.id BETWEEN :first_id AND :last_id"
+"""Ids differ in their digits alone, so that every collation orders them alike."""
 _IN_STATES = "{runs}.phase = ANY(CAST(:in_phases AS text[])) AND {runs}.result = ANY(CAST(:in_results AS text[]))"
 _LATER_NOT_SUCCESS = re.sub("phase|result", r"later.\g<0>", tables.NOT_SUCCESS)
 _FEW = {
     "number": "counter = :number AND numbered AND counter_group IN (SELECT root FROM counters WHERE last >= :number)",
     "commit": f"{tables.HAS_COMMIT} AND {tables.COMMIT} = :commit_start",
+    "id": "id BETWEEN :first_id AND :last_id",
     "waiting": "id IN (SELECT run_id FROM run_tasks WHERE waiting_approval)",
 }
-"""What selects few runs: runs_by_counter, runs_by_commit, run_tasks_waiting."""
+"""What selects few runs: runs_by_counter, runs_by_commit, runs_pkey, run_tasks_waiting."""
+_FOUND_BY = {"number": _OF_NUMBER, "commit": _OF_COMMIT, "id": f"({_OF_ID})"}
+"""What a text finds by these, as a condition on a run."""
 _OWNERS = {"roots": "counter_group", "leaves": '"group"', "nested_roots": "counter_group"}
 """The owners of runs: runs_by_root, runs_by_group, and both by state."""
 
@@ -319,10 +344,12 @@ class Listing:
             "pattern": pattern,
             "json_pattern": f"%{_like(orjson.dumps(query.text)[1:-1].decode())}%",
             "number": query.number,
+            "first_id": (query.id_range or ("", ""))[0],
+            "last_id": (query.id_range or ("", ""))[1],
             "commit": query.commit,
             "commit_start": query.commit[: tables.INDEXED_DIGITS],
         }
-        few = {"number": query.number is not None, "commit": bool(query.commit)}
+        few = {"number": query.number is not None, "commit": bool(query.commit), "id": query.id_range is not None}
         self._few = [name for name, on in few.items() if on] or (["waiting"] if query.waiting_approval else [])
         self._by_name = bool(query.name) and self._anywhere and not self._few
         self._owners = [] if self._anywhere else [name for name in _OWNERS if self.values[name]]
@@ -421,12 +448,9 @@ class Listing:
         within = [_WITHIN] if query.groups else []
         if self._few or self._by_name:
             rest = (*others, *within, *some_states)
-            for name in self._few:
-                again = (
-                    ["NOT (runs.counter = :number AND runs.numbered)"]
-                    if name == "commit" and "number" in self._few
-                    else []
-                )
+            for place, name in enumerate(self._few):
+                # A run that several of them find is of the first one.
+                again = [f"NOT {_FOUND_BY[earlier].replace('{runs}', 'runs')}" for earlier in self._few[:place]]
                 yield _RunSource(_FEW[name], others=(*rest, *again), few=True)
             if self._by_name:
                 yield _RunSource(f"{tables.INDEXED_NAME} = :name_start", others=rest)
@@ -462,9 +486,8 @@ class Listing:
         if query.name and not (runs == "runs" and self._by_name and len(query.name) < tables.INDEXED_CHARACTERS):
             yield f"{runs}.name = :name"
         if query.text:
-            either = [f"({runs}.counter = :number AND {runs}.numbered)"] if query.number is not None else []
-            either += [_OF_COMMIT] if query.commit else []
-            yield f"({' OR '.join(either or [_HAS_TEXT.replace('{runs}', runs)])})"
+            either = [_FOUND_BY[name] for name in self._few if name in _FOUND_BY] or [_HAS_TEXT]
+            yield f"({' OR '.join(either)})".replace("{runs}", runs)
         if query.waiting_approval:
             yield _IS_WAITING.replace("{runs}", runs)
 

@@ -167,7 +167,8 @@ def run_routes(context: GatewayContext) -> APIRouter:
             Query(
                 max_length=MAX_NAME_BYTES,
                 description="`12` or `#12`: of this number; 7 to 64 hexadecimal digits: of a commit that begins with "
-                "them; else: with this text in the name, the group or the value of an annotation, in any case",
+                "them; 7, 8, or 15 and more characters of an id: whose id begins with them; else: with this text in "
+                "the name, the group or the value of an annotation, in any case",
             ),
         ] = "",
         waitingapproval: Flag = None,

@@ -32,7 +32,9 @@ function pagesFor(text: string): Hit[] {
 
 async function runsFor(text: string, abort: AbortSignal): Promise<Hit[]> {
   if (UUID.test(text)) return [{ key: text, to: href(`/runs/${text}`), label: text, detail: "run", icon: "right" }];
-  const { runs } = await get<RunsAnswer>("/runs", { text, limit: 12 }, abort);
+  // As a list shows it, GROUP #NUMBER, or as commands take it, GROUP/NUMBER.
+  const [, group, number] = /^(\/.+?)(?:\/|\s*#|\s+)(\d{1,18})$/.exec(text) ?? [];
+  const { runs } = await get<RunsAnswer>("/runs", { ...(group ? { group, text: `#${number}` } : { text }), limit: 12 }, abort);
   return runs.map((run): Hit => ({ key: run.id, to: href(`/runs/${run.id}`), label: run.name, detail: runRef(run), run }));
 }
 
