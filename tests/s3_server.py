@@ -10,6 +10,22 @@ from pathlib import Path
 from runstream.embedded.process import LOOPBACK, ServerCommand, ServerProcess, end_process, find_process, pick_port
 
 _START_SECONDS = 60.0
+_PROGRAM = """
+import functools, sys, threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+def one_at_a_time(put, lock=threading.Lock()):
+    @functools.wraps(put)
+    def locked(*arguments):
+        with lock:
+            return put(*arguments)
+    return locked
+
+S3Response.put_object = one_at_a_time(S3Response.put_object)
+main(sys.argv[1:])
+"""
+"""Moto looks for an object, and stores one, in two steps: only S3 itself does both at once."""
 
 
 class S3Server:
@@ -43,7 +59,7 @@ class S3Server:
         await end_process(find_process(pid, Path(sys.executable).name, str(self._port)), signal.SIGTERM, 5.0)
 
     def _words(self) -> list[str]:
-        return [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(self._port)]
+        return [sys.executable, "-c", _PROGRAM, "-H", LOOPBACK, "-p", str(self._port)]
 
     def _ready(self) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -71,6 +72,29 @@ async def test_busy_answers_are_asked_for_again(s3_url: str, namespace: str) -> 
             assert await paths(storage) == ["a"]
             await storage.delete("a")
         assert await paths(storage) == []
+
+
+async def test_a_large_new_object_is_one_request_that_is_repeated_until_it_is_answered(
+    s3_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.objects.s3.MAX_BODY_BYTES", PART_BYTES)
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * LARGE)
+    async with faulty(s3_url) as proxy:
+        storage = await through(proxy, namespace)
+        for fault in (Refuse(503, "SlowDown"), Refuse(409, "ConditionalRequestConflict")):
+            proxy.decide = times(1, fault, "PUT")
+            assert await storage.create(fault.code, file)
+        proxy.decide = times(1, Cut(0), "PUT")
+        assert not await storage.create("lost answer", file)
+        assert await paths(storage) == ["ConditionalRequestConflict", "SlowDown", "lost answer"]
+        assert (await storage.stat("lost answer")).size == LARGE
+        proxy.decide = times(100, Refuse(403, "AccessDenied"), "PUT")
+        with pytest.raises(InternalError) as raised:
+            await storage.create("refused", file)
+    assert raised.value.code == "objectsRefused"
+    puts = [request for request in proxy.requests if request.method == "PUT" and "/some/where/" in request.target]
+    assert [request.head.lower().count(b"if-none-match: *") for request in puts] == [1] * 7
 
 
 async def test_an_answer_that_breaks_off_is_read_on(s3_url: str, namespace: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from runstream.errors import BadRequestError, NotExistError, RunstreamError
 from runstream.objects import BytesSource, FileSource
 from runstream.objects.port import CHUNK_BYTES
-from runstream.objects.s3 import MAX_CONDITIONAL_BYTES
+from runstream.objects.s3 import PART_BYTES
 from tests.objects.backends import BUCKETS, Open
 from tests.objects.reading import content, paths
 
@@ -75,8 +75,11 @@ async def test_several_are_stored_from_memory_and_files(open_storage: Open, tmp_
         await storage.write_all({"x/6": b"", "": b""})
 
 
-@pytest.mark.parametrize("size", [10, MAX_CONDITIONAL_BYTES + 1])
-async def test_a_new_object_replaces_none(open_storage: Open, tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("size", [10, PART_BYTES + 1])
+async def test_a_new_object_replaces_none(
+    open_storage: Open, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.objects.s3.MAX_BODY_BYTES", PART_BYTES)
     storage = await open_storage()
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"1" * size)
@@ -91,14 +94,18 @@ async def test_a_new_object_replaces_none(open_storage: Open, tmp_path: Path, si
     assert await paths(storage) == ["a/b"]
 
 
-async def test_of_several_that_create_an_object_one_does(open_storage: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("writers", "size"), [(8, 1), (2, PART_BYTES + 1)])
+async def test_of_several_that_create_an_object_one_does(
+    open_storage: Open, tmp_path: Path, writers: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.objects.s3.MAX_BODY_BYTES", PART_BYTES)
     storage = await open_storage()
-    files = [tmp_path / str(number) for number in range(8)]
+    files = [tmp_path / str(number) for number in range(writers)]
     for file in files:
-        file.write_text(file.name)
+        file.write_bytes(file.name.encode() * size)
     created = await asyncio.gather(*(storage.create("x", file) for file in files))
     assert created.count(True) == 1
-    assert await content(storage, "x") == files[created.index(True)].name.encode()
+    assert await content(storage, "x") == files[created.index(True)].read_bytes()
 
 
 async def test_a_source_that_fails_leaves_nothing(open_storage: Open) -> None:

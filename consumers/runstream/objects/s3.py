@@ -19,6 +19,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -28,6 +29,7 @@ import structlog
 from obstore.exceptions import AlreadyExistsError, GenericError
 from obstore.store import S3Store
 
+from runstream.backoff import Backoff, retry
 from runstream.errors import BadRequestError, NotExistError, RunstreamError
 from runstream.lifecycle import for_each
 from runstream.objects.port import (
@@ -53,8 +55,10 @@ REQUESTS = 32
 UPLOADS = 4
 """Concurrent multipart uploads of one process: each keeps a few parts in memory."""
 PART_BYTES = 8 << 20
-MAX_CONDITIONAL_BYTES = 4 * PART_BYTES
-"""Of a file that is stored, if there is no object, by one request."""
+MAX_BODY_BYTES = 4 * PART_BYTES
+"""Of a file that the client sends from memory, if there is no object; a larger one is streamed."""
+MAX_CONDITIONAL_BYTES = 5 << 30
+"""Of a file that is stored, if there is no object: S3's limit for one request, and only one can be conditional."""
 _MAX_PARTS = 10_000
 _CONCURRENT_PARTS = 2
 _ABORT_SECONDS = 10.0
@@ -71,9 +75,13 @@ _DEFAULT_REGION = "us-east-1"
 _CREATED_MEANWHILE = ("BucketAlreadyOwnedByYou", "OperationAborted")
 _SIGNED = timedelta(minutes=5)
 _CREATE_SECONDS = 30.0
+_STREAM_BACKOFF = Backoff(0.1, 10.0, attempts=6, jitter=True)
+_AGAIN = (HTTPStatus.CONFLICT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600))
+"""Statuses after which a request is repeated; 409 is S3's for two conditional writes at the same moment."""
 _CONNECT = timedelta(seconds=5)
 _READ_TIMEOUT = timedelta(seconds=60)
 """Time without a byte after which a request is retried."""
+_STREAMED = httpx2.Timeout(_READ_TIMEOUT.total_seconds(), connect=_CONNECT.total_seconds())
 _ANSWER_TIMEOUT = timedelta(hours=1)
 """Time for one answer; after it, the rest is requested again."""
 _RETRIES: RetryConfig = {
@@ -120,6 +128,14 @@ async def open_s3(location: S3Location, keys: Credentials | None, *, make: bool 
         await _create(location, keys)
         await _probe(location, first)
     return S3Objects(location, _store(location, keys, _RETRIES, _READ_TIMEOUT))
+
+
+class _UnavailableError(Exception):
+    """A request that may succeed when it is repeated; `meaning` says what went wrong."""
+
+    def __init__(self, meaning: RunstreamError) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
 
 
 class S3Objects:
@@ -170,16 +186,19 @@ class S3Objects:
         await for_each(contents.items(), self._write_content, at_once=_CONCURRENT_WRITES)
 
     async def create(self, path: str, content: Path) -> bool:
-        """Store a local file as a new object; return False if there is one.
+        """Store a local file as a new object; return False if there is one, and never replace it.
 
-        Only one request can be conditional: of several writers that begin to store a large file at the same time, each
-        returns True, and one of their files becomes the object.
+        Above MAX_CONDITIONAL_BYTES, of several writers that begin at the same time each returns True, and one of their
+        files becomes the object.
         """
         key = self._key(path)
-        if (await asyncio.to_thread(content.stat)).st_size > MAX_CONDITIONAL_BYTES:
+        size = (await asyncio.to_thread(content.stat)).st_size
+        if size > MAX_BODY_BYTES:
             with contextlib.suppress(NotExistError):
                 await self.stat(path)
                 return False
+            if size <= MAX_CONDITIONAL_BYTES:
+                return await self._create_streamed(path, key, content, size)
             await self._write_content((path, content))
             return True
         body = await asyncio.to_thread(content.read_bytes)
@@ -262,6 +281,35 @@ class S3Objects:
         else:
             async with FileSource(content) as source:
                 await self.write(path, source)
+
+    async def _create_streamed(self, path: str, key: str, content: Path, size: int) -> bool:
+        """Send a file in one conditional request. The client would keep it in memory, and only signs the request.
+
+        When an answer is lost, the next attempt finds the object of the one before, and returns False.
+        """
+        headers = {"If-None-Match": "*", "Content-Length": str(size)}
+
+        async def attempt() -> bool:
+            with translated(self.location, path):
+                url = await obstore.sign_async(self.store, "PUT", key, _SIGNED)
+            try:
+                async with FileSource(content) as source:
+                    response = await client.put(url, content=source_chunks(source, size), headers=headers)
+            except httpx2.HTTPError as error:
+                answer = ServiceReply(message=str(error) or type(error).__name__)
+                raise _UnavailableError(broken(self.location, answer)) from error
+            if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+                return False
+            if not response.is_success:
+                failed = broken(self.location, _answer(response))
+                raise _UnavailableError(failed) if response.status_code in _AGAIN else failed
+            return True
+
+        async with self._uploads, httpx2.AsyncClient(verify=_verified(self.location), timeout=_STREAMED) as client:
+            try:
+                return await retry(attempt, _UnavailableError, _STREAM_BACKOFF)
+            except _UnavailableError as error:
+                raise error.meaning from error
 
     async def _upload_parts(
         self, path: str, key: str, first: bytes, chunks: AsyncIterator[bytes], part_bytes: int
@@ -422,6 +470,10 @@ def _certificates(location: S3Location) -> bytes:
         ) from error
 
 
+def _verified(location: S3Location) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=location.ca) if location.ca is not None else True
+
+
 async def _probe(location: S3Location, store: S3Store) -> None:
     """Request a list: the one request that tells a missing bucket from a missing object."""
     with translated(location, ""):
@@ -440,18 +492,21 @@ async def _create(location: S3Location, keys: Credentials | None) -> None:
     store = _store(replace(location, prefix=""), keys, _STARTUP_RETRIES, _STARTUP_READ_TIMEOUT)
     with translated(location, ""):
         url = await obstore.sign_async(store, "PUT", "", _SIGNED)
-    verify = ssl.create_default_context(cafile=location.ca) if location.ca is not None else True
     try:
-        async with httpx2.AsyncClient(verify=verify, timeout=_CREATE_SECONDS) as client:
+        async with httpx2.AsyncClient(verify=_verified(location), timeout=_CREATE_SECONDS) as client:
             response = await client.put(url, content=body)
     except httpx2.HTTPError as error:
         raise broken(location, ServiceReply(message=str(error))) from error
     if response.is_success:
         log.info(f"created the bucket of {location}", action="objects_bucket_made", bucket=location.bucket)
         return
-    answer = answer_in(f"{response.text}\nstatus code: {response.status_code}")
+    answer = _answer(response)
     if answer.code not in _CREATED_MEANWHILE:
         raise broken(location, answer)
+
+
+def _answer(response: httpx2.Response) -> ServiceReply:
+    return answer_in(f"{response.text}\nstatus code: {response.status_code}")
 
 
 def _described(meta: ObjectMeta) -> Object:
