@@ -55,6 +55,9 @@ _PRELOADED = (
     "uvicorn.lifespan.off",
 )
 _MOST = 1 << 20
+_READY = b"ready"
+_DEFAULTS = (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD)
+"""Signals that have their default effect in a forked process, whatever the session inherited: nohup ignores SIGHUP."""
 _COMMAND = f"""#!{{python}} -IS
 import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -147,7 +150,9 @@ async def forked(
         "environment": dict(environment),
         "folder": str(Path.cwd()),
     }
-    pid = _server().ask(request, [*files, told])
+    server = _server()
+    await server.imported()
+    pid = server.ask(request, [*files, told])
     for file in (*ours, told):
         os.close(file)
     return Forked(pid, await _reader(status), *readers)
@@ -198,6 +203,19 @@ class _Server:
             self._process = subprocess.Popen(words, cwd=_ROOT, pass_fds=numbers, stdin=subprocess.DEVNULL)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
         atexit.register(self.end)
+        self._importing = threading.Lock()
+        self._imported = False
+
+    async def imported(self) -> None:
+        """Wait until it has imported everything: seconds on a busy machine, for which no service may stand still."""
+        if not self._imported:
+            await asyncio.to_thread(self._told)
+
+    def _told(self) -> None:
+        with self._importing:
+            if not self._imported:
+                assert self._socket.recv(100) == _READY, "the server of forked processes has ended"
+                self._imported = True
 
     def ask(self, request: dict[str, object], files: list[int]) -> int:
         """The pid of a process that does this."""
@@ -234,7 +252,8 @@ def _serve(requests: socket.socket, commands: socket.socket) -> None:
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     while True:
         ready, _, _ = select.select(watched, [], [])
         if wakes in ready:
@@ -292,7 +311,8 @@ def _become(request: dict[str, object], files: list[int]) -> None:
     # The server's own are of other files; these are as those of a fresh process whose output is no terminal.
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in _DEFAULTS:
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = request["environment"]
     assert isinstance(environment, dict)
@@ -315,6 +335,7 @@ def _main() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
+    requests.send(_READY)
     _serve(requests, commands)
     _run(_MODULE[0])
 

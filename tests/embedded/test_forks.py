@@ -40,7 +40,7 @@ async def test_a_long_output_is_whole() -> None:
     assert out.count(b"x") == err.count(b"y") == 10**6
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_it(number: signal.Signals) -> None:
     process = await running("import threading; print('there', flush=True); threading.Event().wait()")
     assert process.stdout is not None
