@@ -32,7 +32,7 @@ from hypothesis import HealthCheck, settings
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
-from tests import prepared
+from tests import memory_disk, prepared
 from tests.docker_engine import GIVEN, DockerEngine, GivenEngine, missing
 from tests.log.servers import Connection, connected
 from tests.objects.backends import Open, opener
@@ -48,6 +48,10 @@ PHASE_SECONDS = 300
 
 TERMINAL = pytest.StashKey[int]()
 """The error output as it is before pytest captures it: where the process stood when it did not go on."""
+
+
+MEMORY_DISK = pytest.StashKey[Path]()
+"""The folder of the session's temporary files, which its first process mounted."""
 
 
 class _Server(Protocol):
@@ -116,6 +120,7 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks."""
     config.stash[TERMINAL] = os.dup(2)
+    _use_memory(config)
     gc.disable()  # until the tests are collected: no module of theirs is garbage
     settings.load_profile("busy")
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
@@ -124,6 +129,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "again: a long test once more, with other storage; `make test-again`")
     config.addinivalue_line("markers", "images: the images, built and started by an engine; `make test-images`")
     config.addinivalue_line("markers", "chaos: kills by -9 at random moments; many more of them in `make chaos`")
+
+
+def _use_memory(config: pytest.Config) -> None:
+    """Let a session with workers have its temporary files in memory; one without keeps them for its reader."""
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        folder = Path(config.option.basetemp).parents[1]  # DISK/pytest/popen-gw0
+        if folder.name.startswith("rs-"):
+            tempfile.tempdir = str(folder)
+    elif config.getoption("numprocesses", None) and config.option.basetemp is None:
+        disk = memory_disk.mounted()
+        if disk is not None:
+            config.stash[MEMORY_DISK] = disk
+            config.option.basetemp = str(disk / "pytest")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Unmount what this process mounted."""
+    if (folder := config.stash.get(MEMORY_DISK, None)) is not None:
+        memory_disk.unmount(folder)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -220,10 +245,11 @@ def worker_count(request: pytest.FixtureRequest) -> int:
 def servers_folder(worker_count: int) -> Iterator[Path]:
     """Yield the folder that all workers of this session share; the last worker removes it.
 
-    Not below pytest's own temporary folder: each session of pytest closes that to the database's user.
+    Not below pytest's own temporary folder: each session of pytest closes that to the database's user. Its name is
+    short, because sockets are below it, whose paths may have 107 bytes.
     """
     session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "") if worker_count else ""
-    folder = Path(tempfile.gettempdir()) / f"runstream-tests-{session or secrets.token_hex(8)}"
+    folder = Path(tempfile.gettempdir()) / f"runstream-tests-{session[:16] or secrets.token_hex(8)}"
     with _users(folder) as users:
         users["folder"] = users.get("folder", 0) + 1
     yield folder
