@@ -186,6 +186,16 @@ class TaskFailureRow(NamedTuple):
     end_time: datetime | None
 
 
+class DeletedRunRow(NamedTuple):
+    """A row of `deleted_runs`."""
+
+    run_id: Name
+    partition: Small
+    counter_group: Name
+    counter: Big
+    group: Name
+
+
 class ExecutorTaskRow(NamedTuple):
     """A row of `executor_tasks`."""
 
@@ -279,7 +289,7 @@ class ParkedRow(NamedTuple):
     reason: str
 
 
-RowOfRun = RunRow | RunTaskRow | TaskFailureRow | ExecutorTaskRow
+RowOfRun = RunRow | RunTaskRow | TaskFailureRow | DeletedRunRow | ExecutorTaskRow
 Row = RowOfRun | ExecutorRow | RunConfigRow | CounterRow | ConfigRow | ParkedRow
 
 epochs = Table(
@@ -445,6 +455,15 @@ task_failures = Table(
     postgresql_with=_ROOM,
 )
 """The run tasks of which an attempt has failed: what may turn out to be flaky. Tasks that a restart keeps are not."""
+
+deleted_runs = Table(
+    "deleted_runs",
+    metadata,
+    *_columns(DeletedRunRow),
+    PrimaryKeyConstraint("run_id"),
+    Index("deleted_runs_by_counter", "counter_group", "counter"),
+)
+"""The numbers of deleted runs, which are still found in the log by their ids."""
 
 executor_tasks = Table(
     "executor_tasks",

@@ -34,13 +34,20 @@ def test_several_runs_are_deleted_at_once(runstream: Command, runs: list[str]) -
     for run, line in zip(runs, lines, strict=True):
         assert line.startswith("run /user/admin/")
         assert line.endswith(f" ({run}) is deleted")
-    by_number = runstream("run", "get", lines[0].split()[1])
-    assert "; a deleted run is found by its id alone" in by_number.err
+    for run, line in zip(runs, lines, strict=True):
+        number = line.split()[1]
+        for name in (run, number):
+            gone = runstream("run", "get", name)
+            assert gone.code == 1
+            assert f"run {run} was deleted by a user at " in gone.err
+            assert f" run get {run} --at " in gone.err
+        moment = gone.err.rpartition(" --at ")[2].split()[0].rstrip("`")
+        past = runstream("run", "get", number, "--at", moment, "-o", "json")
+        assert json.loads(past.out)["id"] == run
+        assert "RunDeleted" in runstream("run", "history", number, "-o", "json").out
+    never = runstream("run", "get", "/user/admin/99999")
+    assert "/user/admin has no run 99999" in never.err
     for run in runs:
-        gone = runstream("run", "get", run)
-        assert gone.code == 1
-        assert f"run {run} was deleted by a user at " in gone.err
-        assert f" run get {run} --at " in gone.err
         assert runstream("log", "get", run, "build").code == 1
 
 

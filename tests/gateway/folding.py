@@ -14,7 +14,7 @@ from runstream.domain.run import RunState
 from runstream.errors import NotExistError
 from runstream.log.runs import locate_run, require_not_deleted
 from runstream.projections.fold import PartitionFold
-from runstream.subjects import group_root
+from runstream.subjects import Address, group_root
 from tests.log.memory import MemoryLog
 
 
@@ -28,14 +28,14 @@ class FoldedLog:
         """Return the fold of each partition, without deleted runs."""
         return [await self._fold(partition) for partition in range(self.log.partitions)]
 
-    async def _fold(self, partition: int) -> PartitionFold:
+    async def _fold(self, partition: int, *, also_deleted: bool = False) -> PartitionFold:
         fold = PartitionFold(partition, self.log.epoch)
         end = await self.log.end(partition)
         async with self.log.read(partition, 0) as reader:
             while fold.after < end:
                 for message in await reader.next_batch():
                     fold.apply(codec.decode(message))
-        for run_id in fold.take_changes().deleted:
+        for run_id in () if also_deleted else fold.take_changes().deleted:
             del fold.runs[run_id]
         return fold
 
@@ -47,9 +47,11 @@ class FoldedLog:
         raise NotExistError(f"run {run_id} doesn't exist", code="runDoesNotExist", hint="look at the list")
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
-        for fold in await self.partitions():
+        for partition in range(self.log.partitions):
+            fold = await self._fold(partition, also_deleted=True)
             for run in fold.runs.values():
                 if group_root(run.state.group) == group_root(group) and run.state.counter == counter:
+                    await require_not_deleted(self.log, Address(partition, "run", run.state.id))
                     return _read(fold, run.state.id)
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
 

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from runstream.events.run import RunArchived, RunCancelled, RunDeleted
 from runstream.gateway.access import LOGIN
+from runstream.log.runs import locate_run
 from tests.gateway.config_world import ConfigWorld, config_world
 from tests.gateway.world import run_body
 
@@ -86,6 +88,18 @@ async def test_a_run_does_not_exist_for_those_who_may_not_see_it(w: Runs) -> Non
                 codes = {one["code"] for one in answer.json()} if answer.is_error else set()
                 hidden = answer.status_code == 404 and codes <= {"runDoesNotExist", "projectDoesNotExist"}
                 assert hidden is (who not in SEES[place]), (place, path, who, answer.text)
+
+
+async def test_a_run_was_deleted_for_those_who_could_see_it(w: Runs) -> None:
+    for place in PLACES:
+        address = await locate_run(w.world.log, w.runs[place])
+        await w.world.append(address, RunCancelled(""), RunArchived(), RunDeleted(""))
+        for who in SENDERS:
+            answer = await w.ask(who, "GET", f"/runs/{address.id}")
+            expected = "runDeleted" if who in SEES[place] else "runDoesNotExist"
+            assert (answer.status_code, answer.json()[0]["code"]) == (404, expected), (place, who, answer.text)
+            past = await w.ask(who, "GET", f"/runs/{address.id}/history")
+            assert past.status_code == (200 if who in SEES[place] else 404), (place, who, past.text)
 
 
 async def test_only_those_who_may_act_on_a_run_do(w: Runs) -> None:

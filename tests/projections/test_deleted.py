@@ -6,11 +6,12 @@ from random import Random
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from runstream import tables
 from runstream.commits import Head
 from runstream.database import Database
+from runstream.database.runs import get_deleted_run
 from runstream.domain.restart import decide_restart
 from runstream.domain.run import RestartOrigin, RunState
 from runstream.events.executor_task import ExecutorTaskLogStored
@@ -18,7 +19,7 @@ from runstream.events.run import RunDeleted, RunRestarted
 from runstream.log.port import Log
 from runstream.projections.fsck import fsck
 from runstream.projections.store import ProjectionStore, load_needed, load_partition
-from runstream.subjects import Address
+from runstream.subjects import Address, group_root
 from tests.domain.test_world import play
 from tests.domain.world import World
 from tests.factories import run_created
@@ -71,6 +72,17 @@ async def project(database: Database, world: World, largest: int) -> None:
         await store.apply(folded(fold, commits))
 
 
+async def numbers(database: Database, world: World) -> None:
+    """Find each deleted run by its number, in its group and in those above it, and no other run."""
+    async with database.snapshot() as transaction:
+        for run_id, one in world.truth.runs.items():
+            run = one.state
+            expected = run_id if run.deleted_at is not None else None
+            for group in (run.group, group_root(run.group)):
+                assert await get_deleted_run(transaction, group, run.counter) == expected
+            assert await get_deleted_run(transaction, f"{group_root(run.group)}/other", run.counter) is None
+
+
 async def checked(database: Database, log: Log) -> None:
     report = await fsck(database, log)
     assert report.lines()[:-1] == []
@@ -86,6 +98,7 @@ async def test_rows_of_deleted_runs_go_but_for_what_others_keep(
     async with migrated(database_url, database_schema) as database:
         await project(database, world, random_size(seed))
         assert await shown(database) == expected(world)
+        await numbers(database, world)
         await checked(database, await logged(world))
 
 
@@ -119,7 +132,30 @@ async def test_a_rebuild_leaves_them_out_too(
         await filled(database, log, world.random, len(world.log) // 2)
         await filled(database, log, world.random)
         assert await shown(database) == expected(world)
+        await numbers(database, world)
         await checked(database, log)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("DELETE FROM deleted_runs", "the log says a row, the database no row"),
+        ("UPDATE deleted_runs SET counter = counter + 1000", ".counter: the log says"),
+        (
+            "INSERT INTO deleted_runs SELECT 'r-none', partition, counter_group, 9999, counter_group FROM deleted_runs "
+            "LIMIT 1",
+            "[r-none]: the log says no row, the database a row",
+        ),
+    ],
+)
+async def test_a_changed_number_is_reported(statement: str, told: str, database_url: str, database_schema: str) -> None:
+    world = removing(0)
+    async with migrated(database_url, database_schema) as database:
+        await project(database, world, 400)
+        await database.transaction(lambda transaction: transaction.execute(text(statement)))
+        report = await fsck(database, await logged(world))
+        assert not report.clean
+        assert all(line.startswith("deleted_runs[") and told in line for line in report.lines()[:-1]), report.lines()
 
 
 async def test_a_restart_that_comes_a_moment_after_the_deletion_harms_nothing(

@@ -135,6 +135,7 @@ def test_a_row_has_the_columns_of_its_table() -> None:
         tables.runs: tables.RunRow._fields,
         tables.run_tasks: tables.RunTaskRow._fields,
         tables.task_failures: tables.TaskFailureRow._fields,
+        tables.deleted_runs: tables.DeletedRunRow._fields,
         tables.executor_tasks: tables.ExecutorTaskRow._fields,
         tables.executors: tables.ExecutorRow._fields,
         tables.run_configs: tables.RunConfigRow._fields,

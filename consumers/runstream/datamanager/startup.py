@@ -56,6 +56,7 @@ _PROJECTED = {
         tables.runs,
         tables.run_tasks,
         tables.task_failures,
+        tables.deleted_runs,
         tables.executor_tasks,
         tables.executors,
         tables.counters,

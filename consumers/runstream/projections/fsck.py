@@ -33,10 +33,11 @@ from runstream.events.run_config import RunConfigStored
 from runstream.feed import Item, classify, commits_of, fold_or_park, read_skips, read_up_to, refuse
 from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold
-from runstream.projections.store import parked_rows
+from runstream.projections.store import deleted_rows, parked_rows
 from runstream.subjects import Address
 from runstream.tables import (
     CounterRow,
+    DeletedRunRow,
     ExecutorRow,
     ExecutorTaskRow,
     ParkedRow,
@@ -272,6 +273,7 @@ class PartitionCheck:
         self._unstorable: dict[int, str] = {}
         """Reasons of commits that fold but whose rows Postgres refuses, by sequence; only the database knows them."""
         self._runs: set[str] = set()
+        self._deleted: set[str] = set()
         self._executor_tasks: set[str] = set()
         self._of_run: dict[str, set[str]] = {}
         """The executor tasks of each run in memory, whether it still names them or not."""
@@ -390,13 +392,23 @@ class PartitionCheck:
         self._executor_tasks |= changes.executor_tasks.keys()
         for key, changed in changes.executor_tasks.items():
             self._of_run.setdefault(changed.now.state.run_id, set()).add(key)
-        for run_id in changes.deleted:
-            self._forget_deleted(run_id)
+        await self._compare_deleted(changes)
         await self._compare_configs(changes)
         archived = {key for key in changes.runs.keys() - changes.deleted if self._fold.runs[key].state.archived}
         found = await self._rows.runs(archived) if archived else RunRows()
         final = {key for key in archived if self._is_final(key, found)}
         self._compare_runs(final, found.of(final))
+
+    async def _compare_deleted(self, changes: Changes) -> None:
+        if not changes.deleted:
+            return
+        expected: dict[Key, Row] = {(row.run_id,): row for row in deleted_rows(changes)}
+        deleted = tables.deleted_runs
+        there = await self._rows.read(DeletedRunRow, deleted, "run_id", deleted.c.run_id == any_of(changes.deleted))
+        self._compare("deleted_runs", expected, there)
+        self._deleted |= changes.deleted.keys()
+        for run_id in changes.deleted:
+            self._forget_deleted(run_id)
 
     def _forget_deleted(self, run_id: str) -> None:
         """Expect no rows of a deleted run, but those of its executor tasks that other runs keep."""
@@ -488,6 +500,7 @@ class PartitionCheck:
             (tables.executor_tasks, "id", self._executor_tasks | self._keepers.keys()),
             (tables.run_configs, "hash", self._configs),
             (tables.task_failures, "run_id", self._runs),
+            (tables.deleted_runs, "run_id", self._deleted),
         ):
             unknown = [(key,) async for key in self._rows.ids(table, column) if key not in known]
             self._report.add(unexpected(table.name, unknown))

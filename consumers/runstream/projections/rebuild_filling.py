@@ -41,6 +41,7 @@ from runstream.projections.store import (
     UPSERTS,
     as_json,
     delete_runs,
+    deleted_rows,
     load_needed,
     load_partition,
     parked_rows,
@@ -70,7 +71,7 @@ _CLEAR = (
     *(
         f"DELETE FROM {table} WHERE partition = $1"  # noqa: S608  names of runstream.tables
         for table in (
-            *("runs", "task_failures", "executor_tasks", "executors", "run_configs", "counters"),
+            *("runs", "task_failures", "deleted_runs", "executor_tasks", "executors", "run_configs", "counters"),
             *("parked", "checkpoints"),
         )
     ),
@@ -340,6 +341,7 @@ class Filling:
             self._waiting_config_bytes += len(row.content)
         self._changed.update(changes.runs)
         self._deleted |= changes.deleted
+        self._rows.replaced["deleted_runs"] += deleted_rows(changes)
         self._final.update((run_id, None) for run_id in changes.runs if self.fold.runs[run_id].state.archived)
         self._rows.replaced["parked"] += parked_rows(changes)
         self._parked += len(changes.parked)

@@ -24,7 +24,10 @@ from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.lifecycle import for_each
 from runstream.tables import PROJECTION
 
-EXCHANGED = ("runs", "run_tasks", "task_failures", "executor_tasks", "executors", "run_configs", "counters")
+EXCHANGED = (
+    *("runs", "run_tasks", "task_failures", "deleted_runs", "executor_tasks"),
+    *("executors", "run_configs", "counters"),
+)
 """Tables that hold only this projection."""
 SHARED = ("checkpoints", "parked")
 """Tables in which each projection has its own rows."""

@@ -23,6 +23,7 @@ from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.database.freshness import announcement, channel_of
 from runstream.database.rows import (
     any_of,
+    deleted_run_row,
     executor_of,
     executor_row,
     executor_task_of,
@@ -42,6 +43,7 @@ from runstream.events.run_config import RunConfig
 from runstream.projections.fold import Changes, Needs, PartitionFold, Tracked
 from runstream.tables import (
     CounterRow,
+    DeletedRunRow,
     ExecutorRow,
     ExecutorTaskRow,
     JsonText,
@@ -116,6 +118,7 @@ UPSERTS = {
         (tables.runs, RunRow),
         (tables.run_tasks, RunTaskRow),
         (tables.task_failures, TaskFailureRow),
+        (tables.deleted_runs, DeletedRunRow),
         (tables.executor_tasks, ExecutorTaskRow),
         (tables.executors, ExecutorRow),
         (tables.parked, ParkedRow),
@@ -224,6 +227,7 @@ def _statements(changes: Changes) -> list[tuple[str, str]]:
         "task_failures": [
             row for run, task in changed_tasks if (row := task_failure_row(run, task, partition)) is not None
         ],
+        "deleted_runs": deleted_rows(changes),
         "executor_tasks": [
             executor_task_row(c.now.state, c.now.head, partition) for c in changes.executor_tasks.values()
         ],
@@ -241,6 +245,12 @@ def _run_rows(changes: Changes) -> list[RunRow]:
         for changed in changes.runs.values()
         if (changed.before is None or changed.before.head != changed.now.head) and changed.now.state.deleted_at is None
     ]
+
+
+def deleted_rows(changes: Changes) -> list[DeletedRunRow]:
+    """Return the rows by which deleted runs are found; a number that is only proposed may become another run's."""
+    runs = (changes.runs[run_id].now.state for run_id in changes.deleted)
+    return [deleted_run_row(run, changes.partition) for run in runs if run.numbered]
 
 
 def _changed_tasks(changes: Changes) -> list[tuple[RunState, RunTask]]:

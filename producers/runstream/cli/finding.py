@@ -87,16 +87,30 @@ async def find_run(client: Client, text: str) -> Run:
     raise BadRequestError(f"{text[:80]!r} does not name a run", code="invalidRun", hint=hint + _HINT)
 
 
+async def find_run_id(client: Client, text: str) -> str:
+    """Return the id of the run with a name or id, also of a deleted run.
+
+    Raises BadRequestError, NotExistError, ClientError.
+    """
+    if is_uuid(text):
+        return text
+    try:
+        return (await find_run(client, text)).id
+    except ClientError as error:
+        if error.code != "runDeleted":
+            raise
+        return str(error.details["run"])
+
+
 async def _by_number(client: Client, group: str, number: int) -> Run:
     project = project_of(group)
     try:
         return await client.runs.by_number(project, number)
     except ClientError as error:
-        if error.kind != "not-exist":
+        if error.kind != "not-exist" or error.code == "runDeleted":
             raise
         latest = (await client.runs.page(groups=[project], limit=_SHOWN)).runs
         hint = f"its latest runs are {_listed(latest)}" if latest else f"{project} has no runs"
-        hint += "; a deleted run is found by its id alone"
         raise NotExistError(
             f"{project} has no run {number}", code="runDoesNotExist", details=error.details, hint=hint
         ) from error
@@ -106,7 +120,7 @@ async def _by_number_here(client: Client, project: str, number: int) -> Run:
     try:
         return await _by_number(client, project, number)
     except (NotExistError, ClientError) as error:
-        if error.kind != "not-exist" or not (own := await own_group(client)):
+        if error.kind != "not-exist" or error.code == "runDeleted" or not (own := await own_group(client)):
             raise
     return await _by_number(client, own, number)
 

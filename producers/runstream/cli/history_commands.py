@@ -10,10 +10,9 @@ import msgspec
 from cyclopts import Parameter
 
 from runstream.cli.client_session import with_client
-from runstream.cli.finding import RunName, find_run, position_text
+from runstream.cli.finding import RunName, find_run_id, position_text
 from runstream.cli.output import Cell, Column, Output, display_word, print_items, print_json, say
 from runstream.client import Client, Difference, DiffSide, RunCommit, RunDiff, TaskTiming
-from runstream.ids import is_uuid
 from runstream.names import numbered_name
 
 _KINDS = {"executor_lost": "executor lost"}
@@ -37,8 +36,7 @@ def run_history(
     """
 
     async def work(client: Client) -> None:
-        # A deleted run is only found by its id.
-        run_id = run if is_uuid(run) else (await find_run(client, run)).id
+        run_id = await find_run_id(client, run)
         if follow:
             begun: datetime | None = None
             async for commit, _ in client.runs.follow(run_id):
@@ -123,8 +121,8 @@ def run_diff(
     """
 
     async def work(client: Client) -> None:
-        run_id = (await find_run(client, run)).id
-        other = (await find_run(client, vs)).id if vs else run_id if vs_at else ""
+        run_id = await find_run_id(client, run)
+        other = await find_run_id(client, vs) if vs else run_id if vs_at else ""
         moment, before = (position_text(text) if text else "" for text in (at, vs_at))
         found = await client.runs.diff(run_id, other, at=moment, vs_at=before)
         if output == "json":

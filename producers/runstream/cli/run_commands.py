@@ -22,6 +22,7 @@ from runstream.cli.connection import program_command, with_program
 from runstream.cli.finding import (
     RunName,
     find_run,
+    find_run_id,
     find_task,
     load_run,
     load_run_name,
@@ -70,7 +71,7 @@ from runstream.client.pages import PAGE as OWNED_PAGE
 from runstream.client.runs import MAX_PAGE, Runs
 from runstream.counting import counted, listed
 from runstream.errors import BadRequestError
-from runstream.ids import is_uuid, new_id
+from runstream.ids import new_id
 from runstream.limits import require_group
 from runstream.names import project_of
 from runstream.runconfig.parse import MAX_PRIORITY
@@ -235,9 +236,7 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
 
     async def work(client: Client) -> None:
         if at:
-            # A deleted run is only found by its id.
-            run_id = run if is_uuid(run) else (await find_run(client, run)).id
-            found = await client.runs.get(run_id, at=position_text(at))
+            found = await client.runs.get(await find_run_id(client, run), at=position_text(at))
         else:
             found = await find_run(client, run)
         if output == "json":
@@ -337,7 +336,7 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
     """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance."""
 
     async def work(client: Client) -> None:
-        found = await client.runs.why(run if is_uuid(run) else (await find_run(client, run)).id)
+        found = await client.runs.why(await find_run_id(client, run))
         if output == "json":
             print_json(found)
         else:

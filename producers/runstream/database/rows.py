@@ -24,7 +24,16 @@ from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import RunConfig
 from runstream.run_states import RunPhase, RunResult
 from runstream.subjects import group_root
-from runstream.tables import ExecutorRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow, TaskFailureRow
+from runstream.tables import (
+    DeletedRunRow,
+    ExecutorRow,
+    ExecutorTaskRow,
+    Row,
+    RunConfigRow,
+    RunRow,
+    RunTaskRow,
+    TaskFailureRow,
+)
 
 
 def any_of(keys: Iterable[str]) -> ColumnElement[str]:
@@ -156,6 +165,11 @@ def task_failure_row(run: RunState, task: RunTask, partition: int) -> TaskFailur
         task.status is RunTaskStatus.SUCCESS,
         task.end_time,
     )
+
+
+def deleted_run_row(run: RunState, partition: int) -> DeletedRunRow:
+    """Return the row by which a deleted run is found by its number."""
+    return DeletedRunRow(run.id, partition, group_root(run.group), run.counter, run.group)
 
 
 def task_failure_rows(run: RunState, partition: int) -> Iterator[TaskFailureRow]:

@@ -84,12 +84,22 @@ async def get_run_by_counter(transaction: Transaction, group: str, counter: int)
     """
     runs = tables.runs.c
     found = select(tables.runs).where(
-        runs.counter_group == group_root(group), runs.counter == counter, _within(group)
+        runs.counter_group == group_root(group), runs.counter == counter, _within(group, runs.group)
     )  # runs_by_counter
     row = await transaction.first(found)
     if row is None:
         raise _no_run(f"{group} #{counter}")
     return await _with_tasks(transaction, RunRow(**row))
+
+
+async def get_deleted_run(transaction: Transaction, group: str, counter: int) -> str | None:
+    """Return the id of the deleted run with this number, if it was in the group or below; None without one."""
+    deleted = tables.deleted_runs.c
+    found = select(deleted.run_id).where(
+        deleted.counter_group == group_root(group), deleted.counter == counter, _within(group, deleted.group)
+    )  # deleted_runs_by_counter
+    row = await transaction.first(found)
+    return None if row is None else str(row["run_id"])
 
 
 def _no_run(which: str) -> NotExistError:
@@ -106,9 +116,8 @@ async def _with_tasks(transaction: Transaction, run: RunRow) -> RunRecord:
     return RunRecord(state, run.head, run.partition, {task.id: task for task in executed})
 
 
-def _within(group: str) -> ColumnElement[bool]:
+def _within(group: str, column: ColumnElement[str]) -> ColumnElement[bool]:
     """Match the group itself or below it, as a range of the index: `0` is the character after `/`."""
-    column = tables.runs.c.group
     group = group.rstrip("/")
     return or_(column == group, and_(column >= f"{group}/", column < f"{group}0"))
 

@@ -26,6 +26,7 @@ from runstream.database.runs import (
     ReadRun,
     RunMoment,
     RunRecord,
+    get_deleted_run,
     get_run,
     get_run_by_counter,
     get_run_config,
@@ -115,8 +116,14 @@ class DatabaseReads:
         return await self._run(lambda transaction: get_run(transaction, run_id), [last.position] if last else [])
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
-        """Return the run of this number in the group. Raises NotExistError."""
-        return await self._run(lambda transaction: get_run_by_counter(transaction, group, counter), at_least)
+        """Return the run of this number in the group. Raises NotExistError, which tells a deleted run from none."""
+        try:
+            return await self._run(lambda transaction: get_run_by_counter(transaction, group, counter), at_least)
+        except NotExistError:
+            run_id = await self._read(lambda transaction: get_deleted_run(transaction, group, counter), ())
+            if run_id is not None:
+                await require_not_deleted(self._log, await locate_run(self._log, run_id))
+            raise
 
     async def runs(
         self, query: RunQuery, at_least: Sequence[Position], *, counts: bool = False, tasks: bool = False

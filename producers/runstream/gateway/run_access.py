@@ -57,7 +57,7 @@ async def require_run(context: GatewayContext, sender: Sender, run_id: str, wish
         _require_scope(sender.actor, wish)
         return partial(_require_admin, wish)
     try:
-        found = await find_run(context.log, await locate_run(context.log, run_id))
+        found = await find_run(context.log, await locate_run(context.log, run_id), also_deleted=True)
     except NotExistError as error:
         raise _hidden_run(run_id) from error
     group = found.run.group
