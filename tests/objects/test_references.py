@@ -69,6 +69,21 @@ async def test_a_reference_of_an_unknown_run_counts_for_a_while(open_storage: Op
     assert await paths(storage) == []
 
 
+async def test_a_reference_that_is_added_between_list_and_drop_keeps_the_data(open_storage: Open) -> None:
+    """A restart of the last run refers to the data while the cleaner looks that run up."""
+    storage = await open_storage()
+    log, late = layout.step_log("task", 0), layout.log_reference("task", "run3")
+    await storage.write_all({log: b"", **{layout.log_reference("task", run): b"" for run in ("run1", "run2")}})
+
+    async def holds(run_id: str, kind: DataKind) -> bool | None:
+        if run_id == "run2":
+            await storage.write_all({late: b""})
+        return run_id == "run3"
+
+    assert await drop_reference(storage, shared_of(log), "run1", holds, NOW) is None
+    assert await paths(storage) == sorted([log, late])
+
+
 @pytest.mark.parametrize("path", ["caches/k.tar", "logs", "logs/t", "logs//data/setup.log", "logs/t/other/x", ""])
 def test_paths_of_other_objects_are_refused(path: str) -> None:
     with pytest.raises(BadRequestError, match="is not the path of a log or an archive"):
