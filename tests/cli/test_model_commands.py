@@ -34,7 +34,7 @@ MODEL: dict[str, tuple[str, ...]] = {
         *("--untracked", "--ignored", "--branch", "--tag", "--ref", "--pull-request-ref-regexes", "--var"),
         "--var-file",
     ),
-    "run create": ("--project", "--branch", "--tag", "--ref", "--commit-sha"),
+    "run create": ("--project", "--branch", "--tag", "--ref", "--commit-sha", "--cache-group"),
     "run list": ("--project", "--username", "--phase", "-s", "--limit", "--start"),
     "log get": (*OWNED_LOG, "--follow", "--output"),
     "log delete": OWNED_LOG,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +96,14 @@ def test_runs_of_a_projects_repository_are_created(
     assert "the runs of the default branch are created" in succeeded(bob(*shorter)).out
     assert "has no ref refs/heads/gone" in bob(*shorter, "--branch", "gone").err
     assert "give only one of" in bob(*shorter, "--ref", "refs/heads/main", "--tag", "v1").err
+    own = "/user/" + json.loads(succeeded(bob("user", "get", "--username", "bob", "--output", "json")).out)["id"]
+    for command in (create, shorter):
+        assert "are created" in succeeded(bob(*command, "--branch", "main", "--cache-group", own)).out
+        assert "not yours to share" in bob(*command, "--branch", "main", "--cache-group", "/project/other").err
+    assert "no cache matches" in succeeded(bob("cache", "list", "--group", own)).out
+    assert "no such cache" in bob("cache", "delete", "gone", "--group", own).err
+    assert "or you may not see it" in eve("cache", "list", "--group", own).err
+    assert "name a group" in eve("cache", "list").err
     assert "give only --branch" in bob(*shorter, "--env", "A=b").err
     assert "give only --branch" in bob(*shorter, "--follow").err
     assert "name it with --project" in bob("run", "create", "--branch", "main").err

@@ -146,6 +146,8 @@ ROWS: dict[tuple[str, str], Row] = {
             "/runs/{run_id}/failures",
         )
     },
+    ("GET", "/caches"): (ACTS, "/caches?group=ESCAPED", None),
+    ("DELETE", "/caches"): (ACTS, "/caches?group=ESCAPED&key=none", None),
     ("DELETE", "/runs/{run_id}"): (ACTS, "/runs/RUN", None),
     ("PUT", "/runs/{run_id}/actions"): (ACTS, "/runs/RUN/actions", {"action_type": "stop"}),
     ("PUT", "/runs/{run_id}/tasks/{task_id}/actions"): (

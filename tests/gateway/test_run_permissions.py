@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import pytest
 
+from runstream.api import Cache
 from runstream.events.run import RunArchived, RunCancelled, RunDeleted
 from runstream.gateway.access import LOGIN
 from runstream.log.runs import locate_run
 from tests.gateway.config_world import ConfigWorld, config_world
 from tests.gateway.world import run_body
 
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SENDERS = ("", "stranger", "member", "owner", "reader", "root", "admin")
 PLACES = ("open", "hidden", "helped", "direct", "ad hoc")
 SEES = {
@@ -164,6 +168,28 @@ async def test_a_run_shares_the_caches_of_those_for_whom_its_sender_may_create_r
             commit = {"branch": "main", "cache_group": cache_group}
             refused = await w.ask("owner", "POST", "/projects/org%2Facme%2Fopen/createrun", commit)
             assert (refused.status_code, "not yours to share" in refused.text) == (403, True)
+
+
+async def test_caches_are_for_those_who_may_act_on_the_runs_of_their_group(w: Runs) -> None:
+    clone = f"{w.groups['direct'].split('/')[2]}-0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+    groups = {place: [group.removesuffix("/branch/main")] for place, group in w.groups.items()}
+    groups["direct"].append(clone)
+    groups["ad hoc"] += ["anything", f"{w.runs['open']}-{w.runs['open']}"]  # no user has this id
+    for place, group in ((place, group) for place, found in groups.items() for group in found):
+        for who in SENDERS:
+            cache = Cache(group, "k", 7, CREATED)
+            w.world.caches.found = [cache, Cache("other", "k", 7, CREATED)]
+            expected = _expected(place, who, ACTS)
+            answer = await w.ask(who, "GET", f"/caches?{urlencode({'group': group})}")
+            assert answer.status_code == expected, (group, who, answer.text)
+            assert answer.is_error or [one["group"] for one in answer.json()["caches"]] == [group]
+            answer = await w.ask(who, "DELETE", f"/caches?{urlencode({'group': group, 'key': 'k'})}")
+            assert answer.status_code == (204 if expected == 200 else expected), (group, who, answer.text)
+            assert (cache in w.world.caches.found) is (expected != 200)
+    for who in SENDERS:
+        answer = await w.ask(who, "GET", "/caches")
+        assert answer.status_code == (200 if who in ("root", "admin") else 403 if who else 401), (who, answer.text)
+        assert answer.status_code != 403 or "name a group" in answer.text
 
 
 async def test_a_list_has_the_runs_that_its_reader_may_see(w: Runs) -> None:

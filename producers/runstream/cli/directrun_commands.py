@@ -120,13 +120,18 @@ def create_project_runs(
     project: ProjectRef,
     choice: RefOptions = RefOptions(),
     commit_sha: Annotated[str, Parameter(help="Another commit than the ref's, or the beginning of its id.")] = "",
+    cache_group: Annotated[
+        str, Parameter(help="Use the caches of this project or user, such as /project/ID. Default: the project's own.")
+    ] = "",
 ) -> int:
     """Create the runs of a commit of a project's repository; without a ref, of the project's default branch."""
     if choice.given > 1:
         raise BadRequestError("give only one of --branch, --tag and --ref", code="invalidRef")
 
     async def work(client: Client) -> None:
-        commit = CommitChoice(branch=choice.branch, tag=choice.tag, ref=choice.ref, commit_sha=commit_sha)
+        commit = CommitChoice(
+            branch=choice.branch, tag=choice.tag, ref=choice.ref, commit_sha=commit_sha, cache_group=cache_group
+        )
         async with near_names(project, NO_PROJECT, paths_near(client, project)):
             await client.projects.create_runs(project, commit, idempotency_key=new_id())
         await until_listed(client)

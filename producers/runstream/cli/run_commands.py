@@ -561,14 +561,20 @@ def create(
         Watch the runs until they end.
     """
     if of != OfProjectOptions():
-        of_file = config or new != NewRunOptions(ref=new.ref) or given or idempotency_key or strict
+        of_file = (
+            config
+            or new != NewRunOptions(ref=new.ref, cache_group=new.cache_group)
+            or given
+            or idempotency_key
+            or strict
+        )
         if of_file or follow or output != "table":
             raise BadRequestError(
                 "the runs of a project are those of its repository's configuration",
                 code="invalidRunGroup",
-                hint="with --project, give only --branch, --tag, --ref and --commit-sha",
+                hint="with --project, give only --branch, --tag, --ref, --commit-sha and --cache-group",
             )
-        return _create_of_project(of, new.ref)
+        return _create_of_project(of, new)
     file = read_config(config, Path.cwd())
     inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
     changes = _uncommitted(source, file.path)
@@ -613,7 +619,7 @@ def create(
     return with_client(work)
 
 
-def _create_of_project(of: OfProjectOptions, ref: str) -> int:
+def _create_of_project(of: OfProjectOptions, new: NewRunOptions) -> int:
     from runstream.cli.directrun_commands import RefOptions, create_project_runs  # its modules are for git
 
     if not of.project:
@@ -623,7 +629,10 @@ def _create_of_project(of: OfProjectOptions, ref: str) -> int:
             hint="name it with --project; of the repository you are in, --ref names a branch, tag or commit",
         )
     return create_project_runs(
-        project=of.project, choice=RefOptions(branch=of.branch, tag=of.tag, ref=ref), commit_sha=of.commit_sha
+        project=of.project,
+        choice=RefOptions(branch=of.branch, tag=of.tag, ref=new.ref),
+        commit_sha=of.commit_sha,
+        cache_group=new.cache_group,
     )
 
 

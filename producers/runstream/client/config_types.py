@@ -117,6 +117,8 @@ class CommitChoice(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Such as refs/heads/main."""
     commit_sha: str = ""
     """Another commit than the ref's; may be the beginning of an id."""
+    cache_group: str = ""
+    """The project or user whose caches the runs use, such as /project/<id>; empty for the project's own."""
 
 
 class NewDirectRun(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -132,8 +132,8 @@ _RUNS: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("GET", "/runs/events"): LoginNeed.REQUIRED,
 }
 _SERVICE: Mapping[tuple[str, str], LoginNeed | Action] = {
-    ("GET", "/caches"): Action.ADMINISTER,
-    ("DELETE", "/caches"): Action.ADMINISTER,
+    ("GET", "/caches"): LoginNeed.REQUIRED,
+    ("DELETE", "/caches"): LoginNeed.REQUIRED,
     ("GET", "/storage"): Action.ADMINISTER,
     ("GET", "/health"): Action.ADMINISTER,
     ("POST", "/fsck"): Action.ADMINISTER,

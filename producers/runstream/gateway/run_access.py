@@ -6,6 +6,7 @@ for administrators alone, who may do everything here. A run that a sender may no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
@@ -33,6 +34,8 @@ from runstream.gateway.sender import Sender
 from runstream.log.runs import find_run, locate_run
 from runstream.names import project_of
 
+_CLONE = re.compile(r"(?P<user>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})-.*", re.DOTALL)
+"""The cache group of direct runs: the user's id and that of the clone."""
 MAX_ROOTS = 20_000
 """Maximum number of projects whose runs a list without a group has."""
 
@@ -109,6 +112,23 @@ def require_cache_group(context: GatewayContext, sender: Sender, group: str, cac
             f"the caches of {cache_group[:80]!r} are not yours to share",
             hint="leave cache_group out, or name /project/<id> or /user/<id> of which you may create runs",
         ) from error
+
+
+def require_caches(context: GatewayContext, sender: Sender, group: str) -> None:
+    """Raise NotExistError or ForbiddenError unless the sender may act on the runs that own the caches of a group.
+
+    Caches of all groups, and of groups that no project or user owns, are for administrators.
+    """
+    if sender.actor.admin:
+        require(None, sender.actor, Action.ADMINISTER)
+        return
+    if not group:
+        raise ForbiddenError(
+            "only administrators may list the caches of all groups",
+            hint="name a group with `group` (`--group`): /project/<id> or /user/<id>",
+        )
+    clone = _CLONE.fullmatch(group)
+    require_group(context, sender, f"/user/{clone['user']}" if clone else group, Wish.ACT)
 
 
 def own_roots(context: GatewayContext, sender: Sender) -> tuple[str, ...]:
