@@ -36,6 +36,7 @@ SEEN_BY_THE_DECODER_ALONE = (
     "given null",
     "which the container has already",
     "less than a container engine gives",
+    "is not absolute",
 )
 """Mistakes that take more than one place of the file to see, or more than the form of a text."""
 

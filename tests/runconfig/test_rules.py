@@ -143,6 +143,30 @@ CASES: list[tuple[str, str, str]] = [
         )
         for memory in ("1", "5Mi", "6291455")
     ),
+    *(
+        (
+            runtime(f"{{containers: [{{image: a, resources: {{cpu: {cpu}}}}}]}}"),
+            "runs[0].tasks[0].runtime.containers[0].resources.cpu",
+            "less than a container engine gives",
+        )
+        for cpu in ("0.001", "9m", "0.009", "0.00001")
+    ),
+    *(
+        (
+            runtime(f"{{containers: [{{volumes: [{{path: '{path}', tmpfs: {{}}}}]}}]}}"),
+            "runs[0].tasks[0].runtime.containers[0].volumes[0].path",
+            "is not absolute",
+        )
+        for path in ("scratch", "./a", "~/a")
+    ),
+    *(
+        (
+            runtime(f"{{containers: [{{volumes: [{{path: /a, tmpfs: {{}}}}, {{path: '{path}', tmpfs: {{}}}}]}}]}}"),
+            "runs[0].tasks[0].runtime.containers[0].volumes[1]",
+            "duplicate volume",
+        )
+        for path in ("/a", "/a/", "/b/../a")
+    ),
     # depends
     (task("depends: t"), "runs[0].tasks[0].depends", "expected a list"),
     (tasks("1"), "runs[0].tasks[0].depends[0]", "unsupported depend entry format"),

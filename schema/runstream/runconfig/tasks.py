@@ -35,6 +35,8 @@ REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 MAX_RETRIES = 10
 MAX_BACKOFF = 24 * 3_600_000_000_000
 """Nanoseconds."""
+_LEAST_PROCESSORS = 10
+"""The least limit of processors that Docker accepts, in thousandths."""
 _LEAST_MEMORY = 6 << 20
 """The least memory limit that Docker accepts, in bytes."""
 _MAX_CYCLE_NAMES = 5
@@ -209,7 +211,7 @@ def _container(place: Cursor) -> ContainerSpec:
         user=fields.text("user"),
         privileged=fields.flag("privileged"),
         entrypoint=fields.text("entrypoint"),
-        volumes=tuple(_volume(item) for item in fields.items("volumes")),
+        volumes=_volumes(fields),
         resources=_resources(fields),
     )
 
@@ -222,7 +224,22 @@ def _resources(fields: Fields) -> Resources:
     memory = found.size("memory")
     if 0 < memory < _LEAST_MEMORY and (given := found.get("memory")) is not None:
         given.error(f"{memory} bytes are less than a container engine gives", "at least 6Mi; without it, no limit")
-    return Resources(found.processors("cpu"), memory)
+    processors = found.processors("cpu")
+    if 0 < processors < _LEAST_PROCESSORS and (given := found.get("cpu")) is not None:
+        given.error(
+            f"{processors}m of a processor are less than a container engine gives",
+            "at least 0.01; without it, no limit",
+        )
+    return Resources(processors, memory)
+
+
+def _volumes(fields: Fields) -> tuple[Volume, ...]:
+    volumes: dict[str, Volume] = {}
+    for place in fields.items("volumes"):
+        volume = _volume(place)
+        if volumes.setdefault(_normal(volume.path), volume) is not volume:
+            place.error(f"duplicate volume at {quoted(volume.path)}", "give each volume a path of its own")
+    return tuple(volumes.values())
 
 
 def _volume(place: Cursor) -> Volume:
@@ -233,6 +250,8 @@ def _volume(place: Cursor) -> Volume:
     path = fields.text("path")
     if (given := fields.get("path")) is not None and _is_taken(path):
         given.error(f"a volume cannot be at {quoted(path)}, which the container has already", "such as /scratch")
+    elif given is not None and not path.startswith("/"):
+        given.error(f"the path {quoted(path)} of the volume is not absolute", "such as /scratch")
     tmpfs = fields.get("tmpfs")
     if tmpfs is None:
         place.error("the volume has no tmpfs", "tmpfs is the only kind of volume; `tmpfs: {}` has no limit")
@@ -242,8 +261,12 @@ def _volume(place: Cursor) -> Volume:
 
 def _is_taken(path: str) -> bool:
     """Return whether a path is the root of a container, or a place that its engine mounts itself."""
-    normal = posixpath.normpath(f"/{path.strip('/')}")
+    normal = _normal(path)
     return normal in ("/", "/proc", "/sys", "/dev") or normal.startswith("/proc/")
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath(f"/{path.strip('/')}")
 
 
 def _depends(fields: Fields) -> list[tuple[Cursor, DependSpec]]:
