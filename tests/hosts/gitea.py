@@ -7,15 +7,18 @@ import hmac
 import json
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from runstream.hosts.port import HostType
 from tests.hosts.fake import FakeAnswer, FakeHost, FakePull, FakeRepo, FakeRequest, FakeUser, Refused, route
 
 
 class FakeGitea(FakeHost):
-    type = "gitea"
+    type: ClassVar[HostType] = "gitea"
     api = "/api/v1"
     pull_refs = "refs/pull/"
+    size = "limit"
+    """The parameter for the length of a page."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -78,7 +81,7 @@ class FakeGitea(FakeHost):
 
     def own_repos(self, request: FakeRequest) -> FakeAnswer:
         user = self.user_of(request)
-        return self.page(request, [self.repo_json(repo, user) for repo in self.repos.values()], "limit")
+        return self.page(request, [self.repo_json(repo, user) for repo in self.repos.values()], self.size)
 
     def one_repo(self, request: FakeRequest, path: str) -> FakeAnswer:
         user, repo = self.user_of(request), self.repo_of(request, path)
@@ -128,7 +131,7 @@ class FakeGitea(FakeHost):
         return FakeAnswer(200, {"sha": whole, "url": page, "html_url": page, "commit": {"message": message}})
 
     def keys(self, request: FakeRequest, path: str) -> FakeAnswer:
-        return self.page(request, self.administered(request, path).keys, "limit")
+        return self.page(request, self.administered(request, path).keys, self.size)
 
     def add_key(self, request: FakeRequest, path: str) -> FakeAnswer:
         repo, body = self.administered(request, path), request.json()
@@ -143,7 +146,7 @@ class FakeGitea(FakeHost):
 
     def hooks(self, request: FakeRequest, path: str) -> FakeAnswer:
         repo = self.administered(request, path)
-        return self.page(request, [self.hook_json(hook) for hook in repo.hooks], "limit")
+        return self.page(request, [self.hook_json(hook) for hook in repo.hooks], self.size)
 
     def hook_json(self, hook: dict[str, Any]) -> dict[str, Any]:
         shown = {name: value for name, value in hook["config"].items() if name != "secret"}

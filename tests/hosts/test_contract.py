@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from runstream.backoff import Backoff
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, RunstreamError
 from runstream.hosts.client import HostClock, HostLimits
 from runstream.hosts.errors import HostError
 from runstream.hosts.gitea import GiteaHost
+from runstream.hosts.github import GitHubApp, GitHubHost
+from runstream.hosts.gitlab import GitLabHost
 from runstream.hosts.port import CommitStatus, GitHost, HostSettings, RefKind, StatusState
 from runstream.hosts.webhooks import (
     HOST_REFS,
@@ -26,9 +29,15 @@ from runstream.hosts.webhooks import (
 )
 from tests.hosts.fake import FakeAnswer, FakeHost, FakeRepo, FakeRequest, answers, half, pkce, serving
 from tests.hosts.gitea import FakeGitea
+from tests.hosts.github import FakeGitHub
+from tests.hosts.gitlab import FakeGitLab
 
 TOKEN = "token-of-ada-0123456789"
-HOSTS = {"gitea": (FakeGitea, GiteaHost)}
+HOSTS: dict[str, tuple[type[FakeHost], Callable[[HostSettings, HostLimits, HostClock], GitHost]]] = {
+    "gitea": (FakeGitea, GiteaHost),
+    "github": (FakeGitHub, GitHubHost),
+    "gitlab": (FakeGitLab, GitLabHost),
+}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBase64 runstream"
 HOOK = "http://127.0.0.1:9/webhooks?projectid=1"
 
@@ -396,7 +405,10 @@ def _hooked(place: Place) -> None:
     secret = "hook secret"
     config = {"url": HOOK, "content_type": "json", "secret": secret}
     events = ["push", "delete", "pull_request"]
-    place.repo.hooks.append({"id": 1, "config": config, "events": events, "active": True, "url": HOOK, "token": secret})
+    place.repo.hooks.append({"id": 1, "config": config, "events": events, "active": True})
+    if place.fake.type == "gitlab":
+        switches = dict.fromkeys(("push_events", "tag_push_events", "merge_requests_events"), True)
+        place.repo.hooks[:] = [{"id": 1, "url": HOOK, "token": secret, **switches}]
 
 
 async def test_a_push_of_a_branch_and_of_a_tag(place: Place) -> None:
@@ -463,3 +475,55 @@ async def test_a_webhook_without_or_with_a_wrong_signature_is_refused(place: Pla
     assert code(forged, sent.body, right) == "invalidWebhookSignature"
     if place.fake.type != "gitlab":  # its token is of no body
         assert code(dict(sent.headers), sent.body + b" ", right) == "invalidWebhookSignature"
+
+
+async def test_gitlab_signs_by_standard_webhooks_for_a_few_minutes(tmp_path: Path) -> None:
+    with serving(FakeGitLab(tmp_path)) as fake:
+        assert isinstance(fake, FakeGitLab)
+        fake.add_user("ada", TOKEN)
+        repo, time = fake.add_repo("ada/web", {"ada"}), Time()
+        fake.signs_at = int(time.at)
+        repo.hooks.append({"id": 1, "url": HOOK, "token": "hook secret", "push_events": True})
+        fake.push(repo, "refs/heads/main", {"x": "1"})
+        (sent,) = fake.delivered
+        got = read_webhook("gitlab", "hook secret", sent.headers, sent.body, now=time.at + 299)
+        assert isinstance(got.change, RefPushed)
+        assert got.delivery == sent.headers["webhook-id"]
+        for headers, body, now in (
+            (sent.headers, sent.body, time.at + 301),
+            (sent.headers, sent.body, time.at - 301),
+            (sent.headers, sent.body + b" ", time.at),
+            ({**sent.headers, "webhook-id": "another"}, sent.body, time.at),
+            ({**sent.headers, "webhook-signature": "v1,AAAA"}, sent.body, time.at),
+        ):
+            with pytest.raises(BadRequestError) as refused:
+                read_webhook("gitlab", "hook secret", headers, body, now=now)
+            assert refused.value.code == "invalidWebhookSignature"
+
+
+async def test_a_github_app_has_a_token_of_its_own_with_the_least_rights(tmp_path: Path) -> None:
+    key, time = RSAKey.generate_key(2048), Time()
+    with serving(FakeGitHub(tmp_path)) as fake:
+        assert isinstance(fake, FakeGitHub)
+        fake.add_user("ada", TOKEN)
+        fake.add_repo("ada/web", {"ada"})
+        fake.app_key = key
+        limits = HostLimits(retries=Backoff(0.5, attempts=1))
+        app = GitHubApp("app-1", key.as_pem(private=True).decode())
+        host = GitHubHost(fake.settings, limits, time.clock(), app)
+        token = await host.app_token("ada/web")
+        assert (await host.repository(token, "ada/web")).path == "ada/web"
+        assert await host.app_token("ada/web") == token
+        (asked,) = fake.app_requests
+        assert asked["repositories"] == ["web"]
+        assert asked["permissions"]["contents"] == "read"
+        time.at += 86_400 * 3650
+        assert await host.app_token("ada/web") != token
+        await host.close()
+        stranger = GitHubApp("app-1", RSAKey.generate_key(2048).as_pem(private=True).decode())
+        for wrong, code in ((stranger, "hostCredentialsRefused"), (GitHubApp("app-1", "no key"), "invalidAppKey")):
+            host = GitHubHost(fake.settings, limits, Time().clock(), wrong)
+            with pytest.raises(RunstreamError) as refused:
+                await host.app_token("ada/web")
+            assert refused.value.code == code
+            await host.close()
