@@ -146,6 +146,8 @@ class FakeHost:
         self.requests: list[FakeRequest] = []
         self.delivered: list[Delivered] = []
         self.faults: list[Fault] = []
+        self.violations: list[str] = []
+        """Requests and answers that are not as the host describes them."""
         self.codes: dict[str, tuple[str, str]] = {}
         """The user and the PKCE challenge of each OAuth2 code."""
         self.refresh_tokens: dict[str, str] = {}
@@ -251,8 +253,9 @@ class FakeHost:
     def send_pull(self, repo: FakeRepo, pull: FakePull, action: str) -> None:
         raise NotImplementedError
 
-    def check(self, request: FakeRequest, answer: FakeAnswer) -> None:
-        """Check a request and its answer against the host's description."""
+    def checked(self, request: FakeRequest, answer: FakeAnswer) -> FakeAnswer:
+        """Check a request and its answer against the host's description; return the answer."""
+        return answer
 
     # How it answers.
 
@@ -265,8 +268,11 @@ class FakeHost:
                         answer = route(request, **arguments)
                 except Refused as error:
                     answer = error.answer
-                self.check(request, answer)
-                return answer
+                try:
+                    return self.checked(request, answer)
+                except Exception as error:
+                    self.violations.append(f"{request.method} {request.path}: {error}")
+                    raise
         return FakeAnswer(404, {"message": f"no route for {request.method} {request.path}"})
 
     def repo_of(self, request: FakeRequest, path: str) -> FakeRepo:

@@ -7,6 +7,7 @@ import hmac
 import json
 import secrets
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from joserfc.errors import JoseError
 from runstream.hosts.port import HostType
 from tests.hosts.fake import FakeAnswer, FakePull, FakeRepo, FakeRequest, FakeUser, Refused, git, route
 from tests.hosts.gitea import FakeGitea
+from tests.hosts.openapi import Operation
 
 
 class FakeGitHub(FakeGitea):
@@ -40,6 +42,16 @@ class FakeGitHub(FakeGitea):
         self.app_key: Any = None
         """What checks the tokens of the App."""
         self.app_requests: list[dict[str, Any]] = []
+
+    def checked(self, request: FakeRequest, answer: FakeAnswer) -> FakeAnswer:
+        path = request.path.removeprefix(self.api)
+        if path == request.path or path.startswith("/repositories/"):
+            return answer
+        operation = Operation(request.method, path)
+        operation.check_request(request.query, request.body)
+        if answer.status >= 300 or isinstance(answer.body, bytes):
+            return answer
+        return replace(answer, body=operation.answer(answer.status, answer.body))
 
     def git_ref(self, request: FakeRequest, path: str, name: str) -> FakeAnswer:
         repo = self.repo_of(request, path)

@@ -87,6 +87,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         fake.add_user("ada", TOKEN)
         fake.add_user("bob", "token-of-bob-0123456789")
         yield fake
+    assert fake.violations == []
 
 
 @pytest.fixture(scope="module")
