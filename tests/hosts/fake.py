@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -141,6 +142,8 @@ class FakeHost:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.tls: ssl.SSLContext | None = None
+        """Set before `start` to serve https."""
         self.users: dict[str, FakeUser] = {}
         self.repos: dict[int, FakeRepo] = {}
         self.requests: list[FakeRequest] = []
@@ -163,7 +166,7 @@ class FakeHost:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def settings(self) -> HostSettings:
@@ -172,6 +175,8 @@ class FakeHost:
     def start(self) -> None:
         self._server = _Server(("127.0.0.1", self._port), self)
         self._port = self._server.server_address[1]
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
@@ -393,7 +398,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that went away."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError):
             super().handle_error(request, client_address)
 
     def close_all(self) -> None:

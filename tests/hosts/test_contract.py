@@ -31,6 +31,7 @@ from tests.hosts.fake import FakeAnswer, FakeHost, FakeRepo, FakeRequest, answer
 from tests.hosts.gitea import FakeGitea
 from tests.hosts.github import FakeGitHub
 from tests.hosts.gitlab import FakeGitLab
+from tests.objects.certificates import issued
 
 TOKEN = "token-of-ada-0123456789"
 HOSTS: dict[str, tuple[type[FakeHost], Callable[[HostSettings, HostLimits, HostClock], GitHost]]] = {
@@ -380,6 +381,27 @@ async def test_a_host_that_is_down_is_unreachable_until_it_is_up(place: Place) -
             place.fake.start()
         assert (down.value.code, down.value.sent) == ("hostUnreachable", False)
         assert (await host.user(TOKEN)).name == "ada"
+
+
+async def test_certificates_are_checked_unless_the_source_says_otherwise(tmp_path: Path) -> None:
+    fake = FakeGitea(tmp_path)
+    fake.add_user("ada", TOKEN)
+    fake.tls, authority = issued(tmp_path)
+    with serving(fake):
+        own = replace(fake.settings, ca_certificates=authority.read_text())
+        for settings in (own, replace(fake.settings, verify_tls=False)):
+            host = GiteaHost(settings)
+            assert (await host.user(TOKEN)).name == "ada"
+            await host.close()
+        host = GiteaHost(fake.settings)
+        with pytest.raises(HostError) as invalid:
+            await host.user(TOKEN)
+        await host.close()
+        assert invalid.value.code == "hostCertificateInvalid"
+        assert len(fake.requests) == 2
+        with pytest.raises(BadRequestError) as unread:
+            GiteaHost(replace(fake.settings, ca_certificates="no certificate"))
+        assert unread.value.code == "invalidCertificate"
 
 
 async def test_an_answer_of_another_program_is_an_error(place: Place) -> None:
