@@ -54,22 +54,28 @@ def innermost(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
     return waiter if isinstance(waiter, asyncio.Future) or hasattr(waiter, "set_exception") else None
 
 
-def is_of_others(task: asyncio.Task[Any]) -> bool:
-    """Return whether it waits inside of asyncpg or for a thread, which do not bear that others end their futures."""
+def is_of_thread(future: asyncio.Future[Any]) -> bool:
+    """Return whether a thread sets the future's result, which does not bear that others end it."""
+    callbacks = getattr(future, "_callbacks", None) or ()
+    return any("_chain_future" in getattr(callback, "__qualname__", "") for callback, _ in callbacks)
+
+
+def is_in_asyncpg(task: asyncio.Task[Any]) -> bool:
+    """Return whether it waits inside of asyncpg, which does not bear that others end its futures."""
     coroutine: Any = task.get_coro()
     while coroutine is not None:
         file = getattr(getattr(coroutine, "cr_code", None), "co_filename", "")
-        if "/asyncpg/" in file or file.endswith("/asyncio/threads.py"):
+        if "/asyncpg/" in file:
             return True
         coroutine = getattr(coroutine, "cr_await", None)
     inner = getattr(task, "_fut_waiter", None)
-    return isinstance(inner, asyncio.Task) and is_of_others(inner)
+    return isinstance(inner, asyncio.Task) and is_in_asyncpg(inner)
 
 
 def kill(task: asyncio.Task[Any], how: str) -> bool:
     """Let what the task waits for fail; return False if it waits for nothing that may."""
     waiter = innermost(task)
-    if waiter is None or waiter.done() or is_of_others(task):
+    if waiter is None or waiter.done() or is_of_thread(waiter) or is_in_asyncpg(task):
         return False
     if how == "error":
         waiter.set_exception(KilledError())
