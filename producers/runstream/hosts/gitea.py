@@ -25,13 +25,13 @@ _SCOPES = ("write:repository", "read:user")
 """Deploy keys, webhooks and commit statuses need `write:repository`."""
 
 
-class _Object(msgspec.Struct):
+class _GiteaObject(msgspec.Struct):
     sha: str
 
 
-class _Ref(msgspec.Struct):
+class _GiteaRef(msgspec.Struct):
     ref: str
-    object: _Object
+    object: _GiteaObject
 
 
 class _BranchCommit(msgspec.Struct):
@@ -43,17 +43,17 @@ class _Branch(msgspec.Struct):
 
 
 class _Tag(msgspec.Struct):
-    commit: _Object
+    commit: _GiteaObject
 
 
-class _CommitText(msgspec.Struct):
+class _GiteaCommitText(msgspec.Struct):
     message: str
 
 
-class _Commit(msgspec.Struct):
+class _GiteaCommit(msgspec.Struct):
     sha: str
     html_url: str
-    commit: _CommitText
+    commit: _GiteaCommitText
 
 
 class _AccessToken(msgspec.Struct):
@@ -100,14 +100,14 @@ class GiteaHost(GitHubLikeHost):
         answer = await self.client.send("GET", where, token=token)
         # Gitea answers with all refs that begin like this, and with an object if there is exactly this one.
         alone = answer.content.lstrip().startswith(b"{")
-        for one in [answer.decode(_Ref)] if alone else answer.decode(list[_Ref]):
+        for one in [answer.decode(_GiteaRef)] if alone else answer.decode(list[_GiteaRef]):
             if one.ref == ref.ref:
                 return one.object.sha
         raise HostError(f"{path} has no {ref.ref}", code="hostObjectDoesNotExist", status=404)
 
     async def commit(self, token: str, path: str, sha: str) -> HostCommit:
         """Return a commit."""
-        found = await self.client.get(f"/repos/{segments(path)}/git/commits/{segments(sha)}", _Commit, token)
+        found = await self.client.get(f"/repos/{segments(path)}/git/commits/{segments(sha)}", _GiteaCommit, token)
         return HostCommit(found.sha, found.commit.message, found.html_url)
 
     async def login(self, username: str, password: str, token_name: str) -> PasswordLogin:

@@ -28,23 +28,23 @@ _RENEWED_SECONDS = 300
 """An installation's token is replaced this long before it expires."""
 
 
-class _Object(msgspec.Struct):
+class _GitHubObject(msgspec.Struct):
     sha: str
     type: str
 
 
-class _Ref(msgspec.Struct):
-    object: _Object
+class _GitHubRef(msgspec.Struct):
+    object: _GitHubObject
 
 
-class _CommitText(msgspec.Struct):
+class _GitHubCommitText(msgspec.Struct):
     message: str
 
 
-class _Commit(msgspec.Struct):
+class _GitHubCommit(msgspec.Struct):
     sha: str
     html_url: str
-    commit: _CommitText
+    commit: _GitHubCommitText
 
 
 class _Installation(msgspec.Struct):
@@ -106,16 +106,18 @@ class GitHubHost(GitHubLikeHost):
     async def resolve(self, token: str, path: str, ref: RefName) -> str:
         """Return the commit of a ref."""
         place = f"/repos/{segments(path)}/git"
-        found = (await self.client.get(f"{place}/ref/{segments(ref.ref.removeprefix('refs/'))}", _Ref, token)).object
+        found = (
+            await self.client.get(f"{place}/ref/{segments(ref.ref.removeprefix('refs/'))}", _GitHubRef, token)
+        ).object
         for _ in range(10):  # a tag may be of a tag
             if found.type != "tag":
                 break
-            found = (await self.client.get(f"{place}/tags/{segments(found.sha)}", _Ref, token)).object
+            found = (await self.client.get(f"{place}/tags/{segments(found.sha)}", _GitHubRef, token)).object
         return found.sha
 
     async def commit(self, token: str, path: str, sha: str) -> HostCommit:
         """Return a commit."""
-        found = await self.client.get(f"/repos/{segments(path)}/commits/{segments(sha)}", _Commit, token)
+        found = await self.client.get(f"/repos/{segments(path)}/commits/{segments(sha)}", _GitHubCommit, token)
         return HostCommit(found.sha, found.commit.message, found.html_url)
 
     async def login(self, username: str, password: str, token_name: str) -> PasswordLogin:

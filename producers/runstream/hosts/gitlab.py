@@ -101,16 +101,16 @@ class GitLabHook(msgspec.Struct):
     url: str
 
 
-class _Commit(msgspec.Struct):
+class _GitLabCommit(msgspec.Struct):
     id: str
     message: str = ""
     web_url: str = ""
 
 
-class _Named(msgspec.Struct):
+class _GitLabNamed(msgspec.Struct):
     """A branch or a tag."""
 
-    commit: _Commit
+    commit: _GitLabCommit
 
 
 class _MergeRequest(msgspec.Struct):
@@ -172,11 +172,11 @@ class GitLabHost:
             return sha
         kind = "branches" if ref.kind is RefKind.BRANCH else "tags"
         place = f"{_project(path)}/repository/{kind}/{quote(ref.name, safe='')}"
-        return (await self._client.get(place, _Named, token)).commit.id
+        return (await self._client.get(place, _GitLabNamed, token)).commit.id
 
     async def commit(self, token: str, path: str, sha: str) -> HostCommit:
         """Return a commit."""
-        found = await self._client.get(f"{_project(path)}/repository/commits/{segments(sha)}", _Commit, token)
+        found = await self._client.get(f"{_project(path)}/repository/commits/{segments(sha)}", _GitLabCommit, token)
         return HostCommit(found.id, found.message, found.web_url)
 
     async def put_deploy_key(self, token: str, path: str, title: str, public_key: str) -> None:
