@@ -105,7 +105,7 @@ async def test_a_task_ends_whatever_is_raised_wherever(tmp_path: Path, monkeypat
             assert not any(step.phase is ExecutorTaskPhase.RUNNING for step in task.task.steps), number
             if not point.reached:
                 break
-        assert number > 10
+        assert number > 5  # about ten places; how many depends on what is there at once
     assert not [one for one in psutil.Process().children(recursive=True) if "sleep 0.01" in " ".join(one.cmdline())]
 
 

@@ -46,7 +46,6 @@ async def rows(around: Standing) -> int:
     return int(found["n"])
 
 
-@pytest.mark.seconds(20)
 async def test_a_config_stays_until_it_is_in_the_rows(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runstream.scheduler.worker.MAX_CONFIGS", 2)
     monkeypatch.setattr("runstream.scheduler.projector.PACE_SECONDS", 3600.0)
