@@ -29,6 +29,7 @@ from tests.servers import Servers
 World = Callable[[], AbstractAsyncContextManager[Component]]
 _LOOK_SECONDS = 10.0
 _ALL_SECONDS = 40.0
+_REQUESTS = {"_ask"}
 
 
 class KilledError(Exception):
@@ -42,8 +43,9 @@ def name_of(task: asyncio.Task[Any]) -> str:
 
 
 def is_ours(task: asyncio.Task[Any]) -> bool:
+    """Return whether it runs code of ours until it is stopped: a single request ends, and none replaces it."""
     code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and "/runstream/" in code.co_filename
+    return code is not None and "/runstream/" in code.co_filename and code.co_name not in _REQUESTS
 
 
 def innermost(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
