@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import pytest
 from joserfc.jwk import RSAKey
@@ -419,6 +419,30 @@ async def test_a_message_of_a_host_shows_no_token(place: Place) -> None:
         with pytest.raises(HostError) as refused:
             await host.user(TOKEN)
     assert refused.value.message.endswith("bad  [31m token ***")
+
+
+@pytest.mark.parametrize("status", [200, 422])
+async def test_a_message_of_a_host_shows_nothing_secret_that_was_sent(place: Place, status: int) -> None:
+    def echo(request: FakeRequest) -> FakeAnswer:
+        if request.method == "GET":
+            return FakeAnswer(200, [])
+        told = "x" * 90 + unquote_plus(request.body.decode())
+        return FakeAnswer(status, {"message": told, "error_description": told})
+
+    sent = ("the-code", "the-verifier", "client-secret", "the-webhook-secret")
+    place.fake.faults[:] = [echo] * 2
+    async with place.host() as host:
+        with pytest.raises(HostError) as refused:
+            await host.exchange_code("the-code", "https://runstream.example/callback", "the-verifier")
+        said = [refused.value.message]
+        if status == 422:
+            place.fake.faults[:] = [echo] * 2
+            with pytest.raises(HostError) as refused:
+                await host.put_webhook(TOKEN, place.repo.path, "https://a.example", "the-webhook-secret")
+            said.append(refused.value.message)
+    place.fake.faults.clear()
+    assert not [secret for secret in sent for message in said if secret in message]
+    assert all("***" in message for message in said)
 
 
 # Webhooks.

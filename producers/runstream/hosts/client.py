@@ -44,6 +44,7 @@ _REDIRECTS = 3
 _PAGES = 100
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?')
 _REASON = 200
+_SECRET_FIELDS = frozenset({"client_secret", "code", "code_verifier", "refresh_token", "secret", "token"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,12 @@ class HostRequest:
         """A digest of the token, by which limits and kept answers are told apart."""
         return hashlib.sha256(self.token.encode()).hexdigest()
 
-    def secrets(self) -> list[str]:
-        """Return what no message may show."""
-        return [self.token] if self.token else []
+    def shown(self, text: str) -> str:
+        """Return what the host says of this request, for a message: short, printable, without the request's secrets."""
+        found = {self.token, *(self.login or ())[1:], *_secrets(self.form), *_secrets(self.body)} - {""}
+        for secret in sorted(found, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return "".join(letter if letter.isprintable() else " " for letter in text[:_REASON])
 
 
 class HostClient:
@@ -259,7 +263,7 @@ class HostClient:
                 hint="give the API URL at which the host itself answers",
             )
         what = f"{self._host} answers {request.method} {_shown(request.url)} with {status}"
-        what = f"{what}{_reason(answer, request.secrets())}"
+        what = f"{what}{_reason(request, answer)}"
         if status >= 500:
             raise HostError(what, code="hostFailed", status=status, retry_after=wait, hint="the host has a problem")
         match status:
@@ -357,6 +361,17 @@ async def _content(response: httpx2.Response, limit: int) -> bytes:
     return bytes(content)
 
 
+def _secrets(sent: object) -> list[str]:
+    """Return the values of the fields that hold secrets."""
+    if not isinstance(sent, Mapping):
+        return []
+    return [
+        secret
+        for name, value in sent.items()
+        for secret in ([str(value)] if name in _SECRET_FIELDS else _secrets(value))
+    ]
+
+
 def _tls(settings: HostSettings, scheme: str) -> ssl.SSLContext:
     if scheme != "https":  # loading the trusted certificates takes 20 ms
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -420,13 +435,10 @@ class _Reason(msgspec.Struct):
     error: object = ""
 
 
-def _reason(answer: HostAnswer, secrets: list[str]) -> str:
+def _reason(request: HostRequest, answer: HostAnswer) -> str:
     try:
         told = msgspec.json.decode(answer.content, type=_Reason)
     except (ValueError, RecursionError):
         return ""  # a proxy's page: all there is, is its status
-    text = str(told.message or told.error_description or told.error)[: 2 * _REASON]
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = "".join(letter if letter.isprintable() else " " for letter in text)[:_REASON]
+    text = request.shown(str(told.message or told.error_description or told.error))
     return f": {text}" if text else ""

@@ -63,15 +63,16 @@ class OAuth2:
 
     async def _tokens(self, form: Mapping[str, str]) -> OAuth2Tokens:
         known = {"client_id": self.settings.oauth2_client_id, "client_secret": self.settings.oauth2_client_secret}
+        request = HostRequest("POST", self.token_url, form={**form, **known})
         try:
-            answer = await self.client.request(HostRequest("POST", self.token_url, form={**form, **known}))
+            answer = await self.client.request(request)
         except HostError as error:
             if error.status in (400, 401):
                 raise _refused(error.message) from error
             raise
         told = answer.decode(_TokenAnswer)
         if not told.access_token:  # GitHub refuses with 200
-            raise _refused(f"{self.token_url} gives no token: {(told.error_description or told.error)[:200]}")
+            raise _refused(f"{self.token_url} gives no token: {request.shown(told.error_description or told.error)}")
         expires_at = None
         if told.expires_in is not None:
             expires_at = datetime.fromtimestamp(self.now(), UTC) + timedelta(seconds=min(told.expires_in, 10**9))
