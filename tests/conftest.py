@@ -181,9 +181,22 @@ def _configure_without_cache(configure: Callable[..., None], **configuration: An
     configure(**{**configuration, "cache_logger_on_first_use": False})
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _logging_as_before_the_module() -> Iterator[None]:
+    """Undo what the service of a module set up: the next module would not see warnings that it left out."""
+    with _logging_kept():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Undo what a test, or what it made, set up of logging: the next test has its own levels and handlers."""
+    with _logging_kept():
+        yield
+
+
+@contextlib.contextmanager
+def _logging_kept() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     configuration = structlog.get_config() if structlog.is_configured() else None
