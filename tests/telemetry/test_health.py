@@ -116,6 +116,8 @@ async def test_an_endpoint_that_does_not_answer_does_not_hold_the_process(tmp_pa
         silent.listen()
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         telemetry = setup_telemetry(Settings(data_dir=tmp_path, otlp_endpoint=endpoint), "executor")
+        with span_from("", "request"):
+            pass  # what it cannot send
         assert await telemetry.shutdown(seconds=0.05) is False
     for thread in threading.enumerate():
         if thread.name == "telemetry-shutdown":
@@ -132,6 +134,7 @@ async def test_traces_and_metrics_are_sent_where_an_endpoint_is_configured(tmp_p
     server = HttpServer(Starlette(routes=[Route("/v1/{kind}", sink, methods=["POST"])]))
     await server.start()
     telemetry = setup_telemetry(Settings(data_dir=tmp_path, otlp_endpoint=server.url), "gateway")
+    APPEND_CONFLICTS.add(1, "runs")
     with span_from("", "request"):
         pass
     assert await telemetry.shutdown(seconds=10)
