@@ -258,6 +258,10 @@ class _Session:
             async with parked_lock(context.database, partition), self._intake_lock:
                 self.fold.skips.merge(await read_skips(context.log, partition, await context.log.end(partition)))
                 parked = sorted(await self._parked())
+                if not parked:  # as after most starts: no transaction for nothing
+                    self.retry.clear()
+                    self.unstorable.untried.clear()
+                    continue
                 if self.retry.is_set():
                     self.retry.clear()
                     left = await self._try_again(parked)
