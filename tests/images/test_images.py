@@ -131,6 +131,7 @@ async def test_each_part_of_the_deployment_is_killed_once_and_nothing_is_lost(
         await asyncio.to_thread(deployment.compose, "up", "--detach")
         async with client(deployment.gateways[0]) as one, client(deployment.gateways[1]) as two:
             await ready(one)
+            await ready(two)
             tell(f"ready after {time.monotonic() - began:.0f} s")
             moving = time.monotonic()
             service = {"RUNSTREAM_URL": deployment.gateways[0], "RUNSTREAM_TOKEN": TOKEN}

@@ -53,7 +53,7 @@ async def test_a_dependency_lost_before_the_gateway_serves_is_a_503_until_then(t
     slow.error = UnavailableError("an append", "NATS does not answer") if lost else None
 
     async def serve(waiting: Waiting) -> str:
-        async with taking_over(waiting, [slow, gateway(port)], StopRequest(), {}):
+        async with taking_over(waiting, [slow], gateway(port), StopRequest(), {}):
             return await answer(port)
 
     async with Waiting(settings, setup_telemetry(settings, "gateway"), port) as waiting:
@@ -68,6 +68,40 @@ async def test_a_dependency_lost_before_the_gateway_serves_is_a_503_until_then(t
             assert "waiting for" in await answer(port)
         else:
             assert await serving == "it serves"
+
+
+class HeldServer(HttpServer):
+    """A gateway that is slow to start."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(Starlette(routes=[Route("/version", lambda _: PlainTextResponse("it serves"))]), port=port)
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> None:
+        self.begun.set()
+        await self.go_on.wait()
+        await super().run()
+
+
+async def test_a_connection_made_between_the_wait_and_the_gateway_is_answered(tmp_path: Path) -> None:
+    port = free_port("127.0.0.1")
+    settings = Settings(components=("gateway",), data_dir=tmp_path, port=port)
+    web = HeldServer(port)
+
+    async def serve(waiting: Waiting) -> None:
+        async with taking_over(waiting, [], web, StopRequest(), {}):
+            pass
+
+    async with Waiting(settings, setup_telemetry(settings, "gateway"), port) as waiting:
+        await waiting.until_next_attempt(UnavailableError("an append", "NATS does not answer"))
+        serving = asyncio.create_task(serve(waiting))
+        await web.begun.wait()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        web.go_on.set()
+        assert (await reader.read()).endswith(b"it serves")
+        writer.close()
+        await serving
 
 
 async def answer(port: int) -> str:

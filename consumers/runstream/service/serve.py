@@ -35,6 +35,7 @@ from runstream.service.waiting import Waiting
 from runstream.service.wiring import Parts, build
 from runstream.settings import Settings
 from runstream.telemetry.health import Check, check_all
+from runstream.telemetry.http_server import HttpServer
 from runstream.telemetry.logs import hide_password_of
 from runstream.telemetry.process import Telemetry, setup_telemetry
 
@@ -120,15 +121,14 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def taking_over(
-    waiting: Waiting, components: Sequence[Component], request: StopRequest, checks: Mapping[str, Check]
+    waiting: Waiting, others: Sequence[Component], web: HttpServer, request: StopRequest, checks: Mapping[str, Check]
 ) -> AsyncIterator[None]:
-    """Run the components; the last one, the HTTP server, takes the port of the wait over once the others have started.
+    """Run the components; the HTTP server takes the socket of the wait over once the others have started.
 
     A dependency that is lost again before that leaves the wait as it was: requests get 503, never a refused connection.
     """
-    *others, web = components
     async with running(others, request, checks):
-        await waiting.end()
+        await waiting.end(web)
         async with running([web], request, checks):
             yield
 
@@ -272,7 +272,7 @@ class _Process:
                     await remove_killed(platform.service_place(service))
             parts = await build(platform, self.data_dir)
             self.data_dir.keep()
-            async with taking_over(waiting, parts.components, self.request, platform.checks()):
+            async with taking_over(waiting, parts.components[:-1], parts.web, self.request, platform.checks()):
                 with self._announced(parts):
                     if not self.announced:
                         self.announced.append(parts.web.url)

@@ -96,11 +96,13 @@ class Waiting:
         if reporting is not None:
             reporting.cancel()
 
-    async def end(self) -> None:
-        """Free the port: all dependencies are back."""
+    async def end(self, successor: HttpServer | None = None) -> None:
+        """Leave the port to the successor, which starts next: all dependencies are back."""
         self._end_reporting()
         server, self._server = self._server, None
         if server is not None:
+            if successor is not None:
+                successor.take_over(server)
             await server.stop()
             log.info("all dependencies are back", action="dependencies_there")
         self._since = None

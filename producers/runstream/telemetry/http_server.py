@@ -106,6 +106,7 @@ class HttpServer(Component):
         self.port = port
         self._app = app
         self._grace_seconds = grace_seconds
+        self._listening: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -113,9 +114,15 @@ class HttpServer(Component):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
+    def take_over(self, server: HttpServer) -> None:
+        """Serve on the socket of a server that stops next; connections that come in between wait for an answer."""
+        if server._listening is not None:
+            self._listening = server._listening.dup()
+
     async def run(self) -> None:
         """Serve until stopped. Raises ConflictError when the port cannot be taken."""
-        with _bound(self.host, self.port) as listening:
+        with self._listening or _bound(self.host, self.port) as self._listening:
+            listening = self._listening
             self.port = listening.getsockname()[1]
             http: Any = partial(BoundedHttp, limits=self.limits)
             config = uvicorn.Config(
