@@ -120,6 +120,7 @@ def test_a_leader_without_a_majority_says_since_when(active: tuple[float, ...], 
     assert majority_silence({"replicas": [{"active": int(each * 1e9)} for each in active]}) == silence
 
 
+@pytest.mark.seconds(150)
 async def test_a_node_that_is_cut_off_is_left_and_what_it_lacks_is_asked_again(tmp_path: Path) -> None:
     async with (
         cluster(tmp_path) as three,
@@ -142,6 +143,7 @@ async def test_a_node_that_is_cut_off_is_left_and_what_it_lacks_is_asked_again(t
             assert await reading == following
 
 
+@pytest.mark.seconds(150)
 async def test_messages_that_the_answering_replica_lacks_come_from_the_leader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ async def test_messages_that_the_answering_replica_lacks_come_from_the_leader(
         assert [stored.commit.version for stored in await log.history(run.address)] == [1, 2, 3]
 
 
+@pytest.mark.seconds(150)
 async def test_a_connection_that_only_reads_leaves_a_node_without_peers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

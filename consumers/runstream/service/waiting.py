@@ -77,12 +77,12 @@ class Waiting:
         self._missing[name] = error
         self._checks.clear()
         self._checks["database" if name == "postgres" else name] = _failing(error)
-        if new:  # logged at once and then every ten seconds, however long an attempt takes
-            self._end_reporting()
-            self._reporting = asyncio.create_task(self._report(name, begun), name="waiting")
         if self._server is None:
             self._server = HttpServer(self._app(), self._host, self._port, grace_seconds=1.0)
             await self._server.start()
+        if new:  # logged at once and then every ten seconds, however long an attempt takes
+            self._end_reporting()
+            self._reporting = asyncio.create_task(self._report(name, begun), name="waiting")
         await wait_for_first(self._server.wait(), asyncio.sleep(_PAUSE_SECONDS))
 
     async def _report(self, name: str, begun: float) -> None:
