@@ -191,6 +191,34 @@ async def test_what_cannot_be_a_run_is_refused_and_nothing_is_appended(
     assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("container", "code", "says"),
+    [
+        ({"resources": {"cpu": 9}}, "invalidRunConfigTasks", "containers[1].resources.cpu: 9m of a processor are less"),
+        ({"resources": {"memory": 5 << 20}}, "invalidRunConfigTasks", "containers[1].resources.memory: 5242880 bytes"),
+        ({"volumes": ["a"]}, "invalidRunConfigTasks", 'volumes[0].path: the path "a" of the volume is not absolute'),
+        ({"volumes": [""]}, "invalidRunConfigTasks", "containers[1].volumes[0].path: the volume has no path"),
+        ({"volumes": ["/a", "/b/../a/"]}, "invalidRunConfigTasks", "volumes[1].path: duplicate volume"),
+        ({"volumes": ["/proc/x"]}, "invalidRunConfigTasks", "volumes[0].path: a volume cannot be at"),
+        ({"size": -1}, "invalidBody", "containers[1].volumes[0].tmpfs.size"),
+        ({"size": 1 << 63}, "invalidBody", "containers[1].volumes[0].tmpfs.size"),
+    ],
+)
+async def test_what_no_engine_gives_is_refused_in_a_ready_made_config_as_in_a_file(
+    container: dict[str, Any], code: str, says: str
+) -> None:
+    world = World.make()
+    size = container.get("size", 0)
+    volumes = [{"path": path, "tmpfs": {"size": size}} for path in container.get("volumes", ["/scratch"])]
+    limited = {"image": "b", "volumes": volumes, "resources": container.get("resources", {})}
+    pod = {"containers": [{"image": "a"}, limited]}
+    async with world.http() as http:
+        answer = await http.post("/runs", json=run_body(run_config_tasks={"t": task(runtime=pod)}))
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (400, code)
+    assert says in error["message"] + error["hint"]
+
+
 async def test_all_misfits_of_the_tasks_are_reported_at_once() -> None:
     world = World.make()
     tasks = {"a": task("", steps=[{"type": "run"}]), "b": task(task_timeout_interval=-1)}

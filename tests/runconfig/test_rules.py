@@ -111,7 +111,15 @@ CASES: list[tuple[str, str, str]] = [
     (runtime("{containers: [null]}"), "runs[0].tasks[0].runtime.containers[0]", "the container is empty"),
     (runtime("{containers: [{imagee: a}]}"), "runs[0].tasks[0].runtime.containers[0].imagee", "unknown field"),
     (runtime("{containers: [{volumes: [{path: /a}]}]}"), "runs[0].tasks[0].runtime.containers[0].volumes[0]", "tmpfs"),
-    (runtime("{containers: [{volumes: [null]}]}"), "runs[0].tasks[0].runtime.containers[0].volumes[0]", "is empty"),
+    (runtime("{containers: [{volumes: [null]}]}"), "runs[0].tasks[0].runtime.containers[0].volumes[0]", "has no path"),
+    *(
+        (
+            runtime(f"{{containers: [{{Volumes: [{{{path} tmpfs: {{}}}}]}}]}}"),
+            f"runs[0].tasks[0].runtime.containers[0].Volumes[0]{field}",
+            "the volume has no path",
+        )
+        for path, field in (("", ""), ("path: ,", ""), ("path: '',", ".path"))
+    ),
     (
         runtime("{containers: [{volumes: [{tmpfs: {size: lots}}]}]}"),
         "runs[0].tasks[0].runtime.containers[0].volumes[0].tmpfs.size",
@@ -133,7 +141,7 @@ CASES: list[tuple[str, str, str]] = [
             "runs[0].tasks[0].runtime.containers[0].volumes[0].path",
             "which the container has already",
         )
-        for path in ("/", "/proc", "/proc/sys", "//sys/", "/a/../dev", "")
+        for path in ("/", "/proc", "/proc/sys", "//sys/", "/a/../dev")
     ),
     *(
         (
@@ -162,7 +170,7 @@ CASES: list[tuple[str, str, str]] = [
     *(
         (
             runtime(f"{{containers: [{{volumes: [{{path: /a, tmpfs: {{}}}}, {{path: '{path}', tmpfs: {{}}}}]}}]}}"),
-            "runs[0].tasks[0].runtime.containers[0].volumes[1]",
+            "runs[0].tasks[0].runtime.containers[0].volumes[1].path",
             "duplicate volume",
         )
         for path in ("/a", "/a/", "/b/../a")

@@ -30,7 +30,7 @@ from runstream.events.run_config import (
 )
 from runstream.limits import MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_WORD_BYTES
 from runstream.names import SHOWN_PATTERN, name_problem
-from runstream.runconfig.amounts import MAX_NANOSECONDS
+from runstream.runconfig.amounts import MAX_NANOSECONDS, MAX_PROCESSORS, MAX_QUANTITY
 from runstream.runconfig.parse import MAX_PRIORITY, MAX_WAITING
 from runstream.runconfig.tasks import MAX_BACKOFF, MAX_RETRIES, REASONS
 
@@ -177,7 +177,8 @@ class DependBody(Body, frozen=True):
 class TmpfsBody(Body, frozen=True):
     """A mount in memory."""
 
-    size: int = 0
+    size: Annotated[int, Meta(ge=0, le=MAX_QUANTITY)] = 0
+    """Bytes; 0 for no limit."""
 
 
 class VolumeBody(Body, frozen=True):
@@ -190,8 +191,8 @@ class VolumeBody(Body, frozen=True):
 class ResourcesBody(Body, frozen=True):
     """The limits of a container: thousandths of a processor, and bytes; 0 for none."""
 
-    cpu: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    memory: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    cpu: Annotated[int, Meta(ge=0, le=MAX_PROCESSORS)] = 0
+    memory: Annotated[int, Meta(ge=0, le=MAX_QUANTITY)] = 0
 
 
 class ContainerBody(Body, frozen=True):

@@ -21,6 +21,10 @@ _PART = re.compile(rf"([0-9]*)(?:\.([0-9]*))?({'|'.join(UNITS)})")
 _MAX_TEXT = 100
 _MAX_INT64 = (1 << 63) - 1
 MAX_NANOSECONDS = _MAX_INT64
+MAX_QUANTITY = _MAX_INT64
+"""Bytes."""
+MAX_PROCESSORS = 1_000_000
+"""Thousandths."""
 
 
 def parse_duration(text: str) -> int:
@@ -80,8 +84,6 @@ def _decimal(amount: int, unit: int) -> str:
 _QUANTITY = re.compile(
     r"([+-]?)([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]{1,3})?"
 )
-_MAX_PROCESSORS = 1_000_000
-"""Thousandths."""
 _BINARY = {suffix: 1024**power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
@@ -95,7 +97,7 @@ def parse_quantity(text: str) -> int:
     amount = math.ceil(Fraction(number) * _factor(suffix))
     if sign == "-" and amount:
         raise ValueError("an amount of bytes cannot be negative")
-    if amount > _MAX_INT64:
+    if amount > MAX_QUANTITY:
         raise ValueError("the amount of bytes does not fit into 64 bits")
     return amount
 
@@ -106,7 +108,7 @@ def parse_processors(text: str) -> int:
     if match is None or match[1] == "-" or match[3] not in (None, "m"):
         raise ValueError(f"{text[:40]!r} is not a number of processors")
     amount = math.ceil(Fraction(match[2]) * (1 if match[3] else 1000))
-    if amount > _MAX_PROCESSORS:
+    if amount > MAX_PROCESSORS:
         raise ValueError("there are no machines with so many processors")
     return amount
 

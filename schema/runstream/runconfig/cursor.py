@@ -161,6 +161,23 @@ class Cursor:
         path = (f"{self.path}.{key}" if self.path else key) if plain else f"{self.path}[{quoted(key)}]"
         return Cursor(mapping.entries[key], path, self.problems, mapping.lines[key])
 
+    def nearest(self, *keys: str | int) -> Cursor:
+        """Return the field that these names and indexes lead to, or the last one on the way that is given."""
+        place = self
+        for key in keys:
+            match place.node, key:
+                case MappingNode(entries=entries) as node, str():
+                    named = (place.at(node, name) for name in entries if name.lower() == key)
+                    found = next((one for one in named if not one.is_null), None)
+                case SequenceNode(items=items), int() if key < len(items):
+                    found = Cursor(items[key], f"{place.path}[{key}]", self.problems, items[key].line)
+                case _:
+                    found = None
+            if found is None:
+                return place
+            place = found
+        return place
+
     def fields(
         self, known: FieldTable, *, strict: bool = False, ignored: Collection[str] = (), foreign: Words = NO_WORDS
     ) -> Fields:

@@ -137,7 +137,7 @@ CONTAINER: FieldTable = {
     "auth": Field("anything", "a field of earlier versions of the format; it never had an effect"),
 }
 VOLUME: FieldTable = {
-    "path": Field("text", "where it is mounted"),
+    "path": Field("text", "where it is mounted: absolute, and no other volume's", required=True),
     "tmpfs": Field("tmpfs", "a volume in memory, the only kind", required=True),
 }
 TMPFS: FieldTable = {"size": Field("size", "its largest size, such as 512Mi; default: no limit")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import get_args
@@ -18,6 +17,7 @@ from runstream.events.run_config import (
 )
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS
 from runstream.runconfig.amounts import format_duration
+from runstream.runconfig.containers import container_problems
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONTAINER, DEPEND, RESOURCES, RETRY, RUNTIME, TASK, TMPFS, VOLUME
 from runstream.runconfig.foreign import FOREIGN_CONTAINER, FOREIGN_DEPEND, FOREIGN_RETRY, FOREIGN_RUNTIME, FOREIGN_TASK
@@ -35,10 +35,6 @@ REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 MAX_RETRIES = 10
 MAX_BACKOFF = 24 * 3_600_000_000_000
 """Nanoseconds."""
-_LEAST_PROCESSORS = 10
-"""The least limit of processors that Docker accepts, in thousandths."""
-_LEAST_MEMORY = 6 << 20
-"""The least memory limit that Docker accepts, in bytes."""
 _MAX_CYCLE_NAMES = 5
 """Tasks of a cycle that a hint names."""
 _DEPEND_HINT = "write a task's name, {task: NAME, conditions: [...]} or {NAME: [conditions]}"
@@ -205,14 +201,18 @@ def _container(place: Cursor) -> ContainerSpec:
     for name in ("image", "user"):
         if (found := fields.get(name)) is not None:
             found.require_printable(found.text(), name)
+    resources = _resources(fields)
+    volumes = tuple(_volume(item) for item in fields.items("volumes"))
+    for problem in container_problems(resources, volumes):
+        place.nearest(*problem.field).error(problem.message, problem.hint)
     return ContainerSpec(
         image=fields.text("image"),
         environment=decode_environment(fields),
         user=fields.text("user"),
         privileged=fields.flag("privileged"),
         entrypoint=fields.text("entrypoint"),
-        volumes=_volumes(fields),
-        resources=_resources(fields),
+        volumes=volumes,
+        resources=resources,
     )
 
 
@@ -221,52 +221,18 @@ def _resources(fields: Fields) -> Resources:
     if place is None:
         return Resources()
     found = place.fields(RESOURCES)
-    memory = found.size("memory")
-    if 0 < memory < _LEAST_MEMORY and (given := found.get("memory")) is not None:
-        given.error(f"{memory} bytes are less than a container engine gives", "at least 6Mi; without it, no limit")
-    processors = found.processors("cpu")
-    if 0 < processors < _LEAST_PROCESSORS and (given := found.get("cpu")) is not None:
-        given.error(
-            f"{processors}m of a processor are less than a container engine gives",
-            "at least 0.01; without it, no limit",
-        )
-    return Resources(processors, memory)
-
-
-def _volumes(fields: Fields) -> tuple[Volume, ...]:
-    volumes: dict[str, Volume] = {}
-    for place in fields.items("volumes"):
-        volume = _volume(place)
-        if volumes.setdefault(_normal(volume.path), volume) is not volume:
-            place.error(f"duplicate volume at {quoted(volume.path)}", "give each volume a path of its own")
-    return tuple(volumes.values())
+    return Resources(found.processors("cpu"), found.size("memory"))
 
 
 def _volume(place: Cursor) -> Volume:
-    if place.is_null:
-        place.error("the volume is empty")
+    if place.is_null:  # the volume without a path is reported
         return Volume("", 0)
     fields = place.fields(VOLUME)
-    path = fields.text("path")
-    if (given := fields.get("path")) is not None and _is_taken(path):
-        given.error(f"a volume cannot be at {quoted(path)}, which the container has already", "such as /scratch")
-    elif given is not None and not path.startswith("/"):
-        given.error(f"the path {quoted(path)} of the volume is not absolute", "such as /scratch")
     tmpfs = fields.get("tmpfs")
     if tmpfs is None:
         place.error("the volume has no tmpfs", "tmpfs is the only kind of volume; `tmpfs: {}` has no limit")
-        return Volume(path, 0)
-    return Volume(path, tmpfs.fields(TMPFS).size("size"))
-
-
-def _is_taken(path: str) -> bool:
-    """Return whether a path is the root of a container, or a place that its engine mounts itself."""
-    normal = _normal(path)
-    return normal in ("/", "/proc", "/sys", "/dev") or normal.startswith("/proc/")
-
-
-def _normal(path: str) -> str:
-    return posixpath.normpath(f"/{path.strip('/')}")
+        return Volume(fields.text("path"), 0)
+    return Volume(fields.text("path"), tmpfs.fields(TMPFS).size("size"))
 
 
 def _depends(fields: Fields) -> list[tuple[Cursor, DependSpec]]:

@@ -48,6 +48,7 @@ from runstream.gateway.runs.create import PreparedRun
 from runstream.gateway.runs.repository_paths import URL_NAMES
 from runstream.git.committed import CommittedConfig
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
+from runstream.runconfig.containers import container_problems
 from runstream.runconfig.graph import check_graph, with_levels
 from runstream.runconfig.parse import ParsedConfig, notices
 from runstream.runconfig.problems import ConfigError, Problem, as_errors, quoted
@@ -170,6 +171,9 @@ def _runtime_problems(task: TaskBody) -> Iterator[str]:
         yield f"task {task.name!r} runs on the host and has containers"
     if "" in task.runtime.labels:
         yield f"task {task.name!r} needs a label without a name"
+    for index, container in enumerate(map(_container, task.runtime.containers)):
+        for problem in container_problems(container.resources, container.volumes):
+            yield f"task {task.name!r}: runtime.containers[{index}].{problem}"
 
 
 def _step_problems(step: StepBody) -> Iterator[str]:
