@@ -49,6 +49,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", "/users/{user}/tokens"): (OWN, "/users/owner/tokens", None),
     ("POST", "/users/{user}/tokens"): (OWN, "/users/owner/tokens", {"token_name": "x"}),
     ("DELETE", "/users/{user}/tokens/{name}"): (OWN, "/users/owner/tokens/test", None),
+    ("POST", "/users/{user}/linkedaccounts"): ((401, 400, 400, 0, 403, 403), "/users/owner/linkedaccounts", {}),
     ("DELETE", "/users/{user}/linkedaccounts/{account}"): (OWN, f"/users/owner/linkedaccounts/{UUID}", None),
     ("GET", "/user/orgs"): (USERS, "", None),
     ("GET", "/user/org_invitations"): (USERS, "", None),
@@ -98,6 +99,9 @@ ROWS: dict[tuple[str, str], Row] = {
         for method in ("GET", "POST", "PUT", "DELETE")
     },
     ("GET", "/audit"): (LOGGED_IN, "", None),
+    ("POST", "/auth/login"): (ANY, "", {}),
+    ("POST", "/auth/authorize"): (ANY, "", {}),
+    ("POST", "/auth/register"): (ANY, "", {}),
     ("POST", "/auth/loginlink"): (LOGGED_IN, "", {}),
     ("POST", "/auth/session"): ((401,) * 6, "", {}),
     ("GET", "/auth/session"): (LOGGED_IN, "", None),

@@ -22,10 +22,13 @@ class FakeGitea(FakeHost):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.made: dict[str, str] = {}
+        """Access tokens made with a password, by name."""
         v1 = self.api
         self.routes = [
             ("GET", route(f"{v1}/user"), lambda r: FakeAnswer(200, self.user_json(self.user_of(r)))),
             ("POST", route(f"{v1}/users/{{name}}/tokens"), self.make_token),
+            ("DELETE", route(f"{v1}/users/{{name}}/tokens/{{token}}"), self.delete_token),
             ("GET", route(f"{v1}/user/repos"), self.own_repos),
             ("GET", route(f"{v1}/repositories/{{id}}"), self.repo_by_id),
             ("GET", route(f"{v1}/repos/{{path:2}}/raw/{{name:*}}"), self.raw),
@@ -69,6 +72,15 @@ class FakeGitea(FakeHost):
             "permissions": {"admin": user is not None and user.name in repo.admins, "push": True, "pull": True},
         }
 
+    def delete_token(self, request: FakeRequest, name: str, token: str) -> FakeAnswer:
+        user, password = request.login()
+        if user != name or name not in self.users or self.users[name].password != password:
+            raise Refused(401, "user's password is invalid")
+        if token not in self.made:
+            raise Refused(404, "Not Found")
+        self.users[name].tokens.remove(self.made.pop(token))
+        return FakeAnswer(204)
+
     def make_token(self, request: FakeRequest, name: str) -> FakeAnswer:
         user, password = request.login()
         if user != name or name not in self.users or self.users[name].password != password:
@@ -76,6 +88,7 @@ class FakeGitea(FakeHost):
         body = request.json()
         token = secrets.token_hex(20)
         self.users[name].tokens.add(token)
+        self.made[body["name"]] = token
         told = {"id": self.next_id(), "name": body["name"], "sha1": token, "token_last_eight": token[-8:]}
         return FakeAnswer(201, {**told, "scopes": body["scopes"]})
 

@@ -239,11 +239,20 @@ async def test_a_password_makes_a_token_where_the_host_takes_one(place: Place) -
         if place.fake.type != "gitea":
             with pytest.raises(BadRequestError):
                 await host.login("ada", "password of ada", "runstream-1")
+            with pytest.raises(BadRequestError):
+                await host.delete_login("ada", "password of ada", "runstream-1")
             return
         login = await host.login("ada", "password of ada", "runstream-1")
         assert (await host.user(login.token)) == login.user
         with pytest.raises(HostError) as refused:
             await host.login("ada", "wrong", "runstream-2")
+        with pytest.raises(HostError):
+            await host.delete_login("ada", "wrong", "runstream-1")
+        for _ in range(2):
+            await host.delete_login("ada", "password of ada", "runstream-1")
+        with pytest.raises(HostError) as deleted:
+            await host.user(login.token)
+    assert deleted.value.code == "hostCredentialsRefused"
     assert refused.value.code == "hostCredentialsRefused"
 
 

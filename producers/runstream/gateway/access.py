@@ -40,6 +40,7 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("GET", "/users/{user}/tokens"): LoginNeed.REQUIRED,
     ("POST", "/users/{user}/tokens"): LoginNeed.REQUIRED,
     ("DELETE", "/users/{user}/tokens/{name}"): LoginNeed.REQUIRED,
+    ("POST", "/users/{user}/linkedaccounts"): LoginNeed.REQUIRED,
     ("DELETE", "/users/{user}/linkedaccounts/{account}"): LoginNeed.REQUIRED,
     ("GET", "/user/orgs"): LoginNeed.REQUIRED,
     ("GET", "/user/org_invitations"): LoginNeed.REQUIRED,
@@ -79,6 +80,9 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
         for method in ("PUT", "DELETE")
     },
     ("GET", "/audit"): LoginNeed.REQUIRED,
+    ("POST", "/auth/login"): LoginNeed.NONE,
+    ("POST", "/auth/authorize"): LoginNeed.NONE,
+    ("POST", "/auth/register"): LoginNeed.NONE,
     ("POST", "/auth/loginlink"): LoginNeed.REQUIRED,
     ("POST", "/auth/session"): LoginNeed.NONE,
     ("GET", "/auth/session"): LoginNeed.REQUIRED,

@@ -43,6 +43,7 @@ from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.flaky import flaky_routes
 from runstream.gateway.routes.groups import run_group_routes
 from runstream.gateway.routes.history import history_routes
+from runstream.gateway.routes.host_accounts import host_account_routes
 from runstream.gateway.routes.logins import login_routes, login_url
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.organizations import organization_routes
@@ -118,6 +119,7 @@ _ROUTERS: tuple[Callable[[GatewayContext], APIRouter], ...] = (
     remote_source_routes,
     audit_routes,
     login_routes,
+    host_account_routes,
 )
 """Runs are created by the most frequent requests, whose routes come first."""
 

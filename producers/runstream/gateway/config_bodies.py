@@ -44,6 +44,28 @@ class CreateTokenBody(ConfigBody, frozen=True):
     expires_at: ZonedTime | None = None
 
 
+class HostLoginBody(ConfigBody, frozen=True):
+    """POST /auth/login, POST /auth/authorize."""
+
+    remote_source_name: Label = ""
+    login_name: Label = ""
+    password: Word = ""
+
+
+class LinkAccountBody(ConfigBody, frozen=True):
+    """POST /users/{user}/linkedaccounts."""
+
+    remote_source_name: Label = ""
+    remote_source_login_name: Label = ""
+    remote_source_login_password: Word = ""
+
+
+class RegisterBody(LinkAccountBody, frozen=True):
+    """POST /auth/register."""
+
+    username: Label = ""
+
+
 class CreateOrganizationBody(ConfigBody, frozen=True):
     """POST /orgs."""
 
@@ -232,6 +254,9 @@ BODIES: tuple[type[ConfigBody], ...] = (
     CreateUserBody,
     UpdateUserBody,
     CreateTokenBody,
+    HostLoginBody,
+    LinkAccountBody,
+    RegisterBody,
     CreateOrganizationBody,
     UpdateOrganizationBody,
     MemberBody,

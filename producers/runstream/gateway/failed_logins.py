@@ -24,7 +24,7 @@ MAX_ADDRESSES = 10_000
 """Maximum number of addresses that are remembered; the oldest are forgotten first."""
 GUESSABLE_LENGTH = 32
 """An admin token that is shorter, in characters, may be guessed."""
-_FAILURES = frozenset({"invalidToken", "invalidLoginLink", "invalidSession"})
+_FAILURES = frozenset({"invalidToken", "invalidLoginLink", "invalidSession", "invalidPassword"})
 _IPV6_NETWORK = 64
 
 

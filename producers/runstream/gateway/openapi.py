@@ -78,6 +78,10 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.SessionView,
     api.LoginLink,
     api.LoginView,
+    api.LinkedAnswer,
+    api.HostLoginAnswer,
+    api.HostAuthorizedAnswer,
+    api.RegisteredAnswer,
     api.AuditEntry,
 )
 _OPTIONAL = frozenset({("Why", "omitted"), ("ErrorEntry", "chain"), ("Part", "under_way"), ("Maintenance", "tag")})

@@ -140,11 +140,11 @@ class Sessions:
         """
         guessable = len(self.admin_token) < GUESSABLE_LENGTH and self.failures.limited(address)
         if not guessable and _same(text, _digest(self.admin_token)):
-            return await self._begin("", user_agent)
+            return await self.begin("", user_agent)
         if tokens.is_token(text):
             user_id = tokens.authenticate(self._state, text, self.now()).user_id
-            return await self._begin(user_id, user_agent, tokens.digest_of(text))
-        return await self._begin(await self._redeem(text), user_agent)
+            return await self.begin(user_id, user_agent, tokens.digest_of(text))
+        return await self.begin(await self._redeem(text), user_agent)
 
     async def _redeem(self, text: str) -> str:
         """Return the user of a login link, and remove it."""
@@ -160,7 +160,11 @@ class Sessions:
             )
         return link.user_id
 
-    async def _begin(self, user_id: str, user_agent: str, user_token: str = "") -> tuple[Actor, list[tuple[str, str]]]:
+    async def begin(self, user_id: str, user_agent: str, user_token: str = "") -> tuple[Actor, list[tuple[str, str]]]:
+        """Begin a session of a user who has proven to be that user; return the user, and the headers with its cookies.
+
+        `user_token` is the digest of the token that proved it, which limits the session.
+        """
         primary, secondary, now = (
             secrets.token_urlsafe(_SECRET_BYTES),
             secrets.token_urlsafe(_SECRET_BYTES),

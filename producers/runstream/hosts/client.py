@@ -114,8 +114,8 @@ class HostRequest:
 
     @property
     def caller(self) -> str:
-        """A digest of the token, by which limits and kept answers are told apart."""
-        return hashlib.sha256(self.token.encode()).hexdigest()
+        """A digest of the token or login, by which limits and kept answers are told apart."""
+        return hashlib.sha256("\0".join((self.token, *(self.login or ()))).encode()).hexdigest()
 
     def shown(self, text: str) -> str:
         """Return what the host says of this request, for a message: short, printable, without the request's secrets."""

@@ -121,6 +121,15 @@ class GiteaHost(GitHubLikeHost):
         token = answer.decode(_AccessToken).sha1
         return PasswordLogin(await self.user(token), token)
 
+    async def delete_login(self, username: str, password: str, token_name: str) -> None:
+        """Delete an access token with a password."""
+        place = f"/users/{segments(username)}/tokens/{segments(token_name)}"
+        try:
+            await self.client.send("DELETE", place, login=(username, password))
+        except HostError as error:
+            if not missing(error):
+                raise
+
     def ref_link(self, repository: HostRepository, ref: RefName) -> str:
         """Return the page of a ref."""
         kinds = {RefKind.BRANCH: "src/branch", RefKind.TAG: "src/tag", RefKind.PULL_REQUEST: "pulls"}

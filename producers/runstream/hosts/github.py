@@ -124,6 +124,10 @@ class GitHubHost(GitHubLikeHost):
         """Raise BadRequestError: GitHub has no login with a password."""
         raise BadRequestError("GitHub has no login with a password", code="invalidRemoteSourceAuthType")
 
+    async def delete_login(self, username: str, password: str, token_name: str) -> None:
+        """Raise BadRequestError: GitHub has no login with a password."""
+        await self.login(username, password, token_name)
+
     def ref_link(self, repository: HostRepository, ref: RefName) -> str:
         """Return the page of a ref."""
         kind = "pull" if ref.kind is RefKind.PULL_REQUEST else "tree"

@@ -246,6 +246,10 @@ class GitLabHost:
         """Raise BadRequestError: GitLab has no login with a password."""
         raise BadRequestError("GitLab has no login with a password", code="invalidRemoteSourceAuthType")
 
+    async def delete_login(self, username: str, password: str, token_name: str) -> None:
+        """Raise BadRequestError: GitLab has no login with a password."""
+        await self.login(username, password, token_name)
+
     def commit_link(self, repository: HostRepository, sha: str) -> str:
         """Return the page of a commit."""
         return f"{repository.page_url}/-/commit/{quote(sha)}"

@@ -208,6 +208,9 @@ class GitHost(Protocol):
     async def login(self, username: str, password: str, token_name: str) -> PasswordLogin:
         """Create an access token of this name with a password. Raises BadRequestError where a host has only OAuth2."""
 
+    async def delete_login(self, username: str, password: str, token_name: str) -> None:
+        """Delete the access token that `login` created. Raises BadRequestError where a host has only OAuth2."""
+
     def authorization_url(self, state: str, redirect_url: str, challenge: str) -> str:
         """Return where a browser goes to authorize; `challenge` is of PKCE (S256)."""
 

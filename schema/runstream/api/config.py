@@ -24,6 +24,52 @@ class LinkedAccountView(Answer, frozen=True):
     remote_user_avatar_url: str
 
 
+class CreatedAccountView(Answer, frozen=True, omit_defaults=True):
+    """An account at a git host that was linked. Empty fields are left out."""
+
+    id: str = ""
+    remote_user_id: str = ""
+    remote_username: str = ""
+    remote_user_avatar_url: str = ""
+    remote_source_id: str = ""
+
+
+class LinkedAnswer(Answer, frozen=True):
+    """A linked account."""
+
+    linked_account: CreatedAccountView
+    oauth2_redirect: str = ""
+
+
+class HostLoginAnswer(Answer, frozen=True):
+    """A login through a git host; its cookies are in the headers."""
+
+    user: UserView
+    oauth2_redirect: str = ""
+
+
+class RemoteUserInfo(Answer, frozen=True, rename={"id": "ID", "login_name": "LoginName", "email": "Email"}):
+    """A user of a git host."""
+
+    id: str
+    login_name: str
+    email: str
+
+
+class HostAuthorizedAnswer(Answer, frozen=True):
+    """A user of a git host who gave the right password."""
+
+    remote_user_info: RemoteUserInfo
+    remote_source_name: str
+    oauth2_redirect: str = ""
+
+
+class RegisteredAnswer(Answer, frozen=True):
+    """A registration, which is done when `oauth2_redirect` is empty."""
+
+    oauth2_redirect: str = ""
+
+
 class PrivateUserView(Answer, frozen=True):
     """A user, as that user and administrators see it."""
 

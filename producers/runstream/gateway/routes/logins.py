@@ -41,7 +41,7 @@ def login_routes(context: GatewayContext) -> APIRouter:
     async def create_link(request: Request) -> Response:
         """Make a link that logs a user in once, within five minutes; without a name, the sender."""
         asked = ConfigRequest(context, request)
-        body, sessions = await asked.body(LoginLinkBody), _sessions(context)
+        body, sessions = await asked.body(LoginLinkBody), sessions_of(context)
         asked_for = _owner(asked, body.username or "")
         text, ends = await sessions.link("" if asked_for == ADMIN else asked_for)
         link = api.LoginLink(login_url(context.settings.exposed_url or str(request.base_url), text), ends)
@@ -54,7 +54,7 @@ def login_routes(context: GatewayContext) -> APIRouter:
         """Log in with the secret of a login link, or with a token; the response sets the cookies of a session."""
         body = await ConfigRequest(context, request).body(LoginTokenBody)
         actor, headers = await _logged_in(context, request, body.token)
-        return _with_headers(json_response(_login(context, actor), status=201), headers)
+        return with_headers(json_response(_login(context, actor), status=201), headers)
 
     @router.get("/auth/session", openapi_extra=documented(None, api.LoginView))
     async def get_login(request: Request) -> Response:
@@ -64,23 +64,23 @@ def login_routes(context: GatewayContext) -> APIRouter:
     @router.delete("/auth/session", status_code=204)
     async def log_out(request: Request) -> Response:
         """End the session of the request."""
-        sender, sessions = sender_of(request), _sessions(context)
+        sender, sessions = sender_of(request), sessions_of(context)
         if not sender.session:
             raise BadRequestError("the request has no session", code="sessionDoesNotExist", hint="tokens have none")
         await sessions.revoke(sender.actor.user_id or ADMIN, sender.session)
-        return _with_headers(Response(status_code=204), sessions.ended_cookies())
+        return with_headers(Response(status_code=204), sessions.ended_cookies())
 
     @router.get("/auth/sessions", openapi_extra=documented(None, list[api.SessionView]))
     async def get_sessions(request: Request, user: _User = "") -> Response:
         """Return the sessions of a user, the oldest first."""
         asked = ConfigRequest(context, request)
-        found = await _sessions(context).of(_owner(asked, user))
+        found = await sessions_of(context).of(_owner(asked, user))
         return json_response([_view(one, asked.sender.session) for one in found])
 
     @router.delete("/auth/sessions/{session_id}", status_code=204)
     async def end_session(request: Request, session_id: str, user: _User = "") -> Response:
         """End a session of a user."""
-        if not await _sessions(context).revoke(_owner(ConfigRequest(context, request), user), session_id):
+        if not await sessions_of(context).revoke(_owner(ConfigRequest(context, request), user), session_id):
             raise missing("session", session_id, code="sessionDoesNotExist")
         return Response(status_code=204)
 
@@ -93,7 +93,8 @@ def _view(session: BrowserSession, current: str) -> api.SessionView:
     )
 
 
-def _sessions(context: GatewayContext) -> Sessions:
+def sessions_of(context: GatewayContext) -> Sessions:
+    """Return the sessions of browsers. Raises BadRequestError in a gateway without them."""
     if context.sessions is None:
         raise BadRequestError("this gateway has no sessions", code="sessionDoesNotExist", hint="use a token")
     return context.sessions
@@ -121,15 +122,21 @@ def _login(context: GatewayContext, actor: Actor) -> api.LoginView:
     return api.LoginView(shown, actor.admin, actor.scope)
 
 
-async def _logged_in(context: GatewayContext, request: Request, token: str) -> tuple[Actor, list[tuple[str, str]]]:
+def require_own_site(request: Request) -> None:
+    """Raise ForbiddenError for a login that the page of another site asks for."""
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise ForbiddenError(
             "a page of another site may not log you in", code="crossSiteRequest", hint="open the link itself"
         )
-    return await _sessions(context).log_in(token, address_of(request.scope), request.headers.get("user-agent", ""))
 
 
-def _with_headers(response: Response, headers: list[tuple[str, str]]) -> Response:
+async def _logged_in(context: GatewayContext, request: Request, token: str) -> tuple[Actor, list[tuple[str, str]]]:
+    require_own_site(request)
+    return await sessions_of(context).log_in(token, address_of(request.scope), request.headers.get("user-agent", ""))
+
+
+def with_headers(response: Response, headers: list[tuple[str, str]]) -> Response:
+    """Add the headers of a session to a response, which no cache keeps."""
     for name, value in headers:
         response.headers.append(name, value)
     response.headers["Cache-Control"] = "no-store"

@@ -261,6 +261,15 @@ export type CreateUserBody = {
   username?: string;
 };
 
+/** An account at a git host that was linked. Empty fields are left out. */
+export type CreatedAccountView = {
+  id?: string;
+  remote_user_id?: string;
+  remote_username?: string;
+  remote_user_avatar_url?: string;
+  remote_source_id?: string;
+};
+
 /** A task (by its id) that a task waits for, and the outcomes that let it run. */
 export type DependBody = {
   task_id: string;
@@ -464,6 +473,26 @@ export type HealthFinding = {
   todo: string;
 };
 
+/** A user of a git host who gave the right password. */
+export type HostAuthorizedAnswer = {
+  remote_user_info: RemoteUserInfo;
+  remote_source_name: string;
+  oauth2_redirect: string;
+};
+
+/** A login through a git host; its cookies are in the headers. */
+export type HostLoginAnswer = {
+  user: UserView;
+  oauth2_redirect: string;
+};
+
+/** POST /auth/login, POST /auth/authorize. */
+export type HostLoginBody = {
+  remote_source_name?: string;
+  login_name?: string;
+  password?: string;
+};
+
 /** A file of variables or secrets (YAML or JSON); its name is for messages. */
 export type InputFileBody = {
   name: string;
@@ -505,12 +534,25 @@ export type InviteBody = {
   role?: string;
 };
 
+/** POST /users/{user}/linkedaccounts. */
+export type LinkAccountBody = {
+  remote_source_name?: string;
+  remote_source_login_name?: string;
+  remote_source_login_password?: string;
+};
+
 /** An account at a git host that is linked to a user. */
 export type LinkedAccountView = {
   id: string;
   remote_source_id: string;
   remote_user_name: string;
   remote_user_avatar_url: string;
+};
+
+/** A linked account. */
+export type LinkedAnswer = {
+  linked_account: CreatedAccountView;
+  oauth2_redirect: string;
 };
 
 /** A line of a log. */
@@ -810,6 +852,19 @@ export type ReasonShape = {
   details: Record<string, unknown>;
 };
 
+/** POST /auth/register. */
+export type RegisterBody = {
+  remote_source_name?: string;
+  remote_source_login_name?: string;
+  remote_source_login_password?: string;
+  username?: string;
+};
+
+/** A registration, which is done when `oauth2_redirect` is empty. */
+export type RegisteredAnswer = {
+  oauth2_redirect: string;
+};
+
 /** How to log in at a container registry. */
 export type RegistryAuthBody = {
   type?: string;
@@ -825,6 +880,13 @@ export type RemoteSourceView = {
   auth_type: "oauth2" | "password";
   registration_enabled: boolean;
   login_enabled: boolean;
+};
+
+/** A user of a git host. */
+export type RemoteUserInfo = {
+  ID: string;
+  LoginName: string;
+  Email: string;
 };
 
 /** Any repository that git can clone, and the access to it. */
