@@ -48,6 +48,7 @@ REQUEST_AIM_MS = 50.0
 IMPORT_AIM_SECONDS = 30.0
 SAMPLES = 400
 WRITERS = 8
+NEW_COMMITS = 100
 FIRST_RUNS = 20
 """Projects whose repository has no mirror yet."""
 _IMPORT_SECONDS = 300.0
@@ -84,7 +85,7 @@ async def measure(servers: Servers, figures: Figures, repetitions: int) -> None:
         settings = servers.folder / "projects.yml"
         settings.write_text(f"git_folders: [{servers.folder}]\nsecrets_key_file: {keys}\n")
         async with deployment.running(gateway=("--config", str(settings)), scheduler=(), configstore=()):
-            await _requests(deployment, state, figures, repetitions)
+            await _requests(deployment, state, repository, figures, repetitions)
         await _import(servers, namespace, state, figures, repetitions)
 
 
@@ -164,15 +165,13 @@ async def _loads(log: JetStreamLog, repetitions: int) -> list[float]:
     return seconds
 
 
-async def _requests(deployment: Deployment, state: State, figures: Figures, repetitions: int) -> None:
+async def _requests(deployment: Deployment, state: State, repository: Path, figures: Figures, repetitions: int) -> None:
     async with connections(deployment.url, state.token, 1) as (first,):
         await _create_run(first, 0)  # makes the mirror
         for name, send in (("get", _get), ("list", _list), ("createrun, mirror warm", _create_run_again)):
-            samples = [await _samples(first, send) for _ in range(repetitions)]
-            figures.add("k", f"{name}: p50", "ms", [percentile(one, 50) for one in samples], better="less")
-            figures.add(
-                "k", f"{name}: p99", "ms", [percentile(one, 99) for one in samples], aim=REQUEST_AIM_MS, better="less"
-            )
+            _add(figures, name, [await _samples(first, send) for _ in range(repetitions)])
+        new = [[await _of_new_commit(first, repository) for _ in range(NEW_COMMITS)] for _ in range(repetitions)]
+        _add(figures, "createrun, new commit", new)
         cold = [await _timed(first, _create_run, number) for number in range(1, FIRST_RUNS + 1)]
         figures.add("k", "createrun, first of a project: p50", "ms", [percentile(cold, 50)], better="less")
     numbers = itertools.count()
@@ -180,6 +179,11 @@ async def _requests(deployment: Deployment, state: State, figures: Figures, repe
         async with connections(deployment.url, state.token, clients) as opened:
             rates = [await _writes(opened, numbers) for _ in range(repetitions)]
         figures.add("k", f"writes, clients: {clients}", "/s", rates)
+
+
+def _add(figures: Figures, name: str, samples: Sequence[list[float]]) -> None:
+    figures.add("k", f"{name}: p50", "ms", [percentile(one, 50) for one in samples], better="less")
+    figures.add("k", f"{name}: p99", "ms", [percentile(one, 99) for one in samples], aim=REQUEST_AIM_MS, better="less")
 
 
 Send = Callable[[Connection, int], Awaitable[object]]
@@ -235,6 +239,19 @@ async def _create_run(connection: Connection, number: int) -> object:
 
 async def _create_run_again(connection: Connection, _number: int) -> object:
     return await _create_run(connection, 0)
+
+
+async def _of_new_commit(connection: Connection, repository: Path) -> float:
+    """Time a request for the branch of a repository whose mirror lacks the last commit."""
+    await asyncio.to_thread(_commit_again, repository)
+    return await _timed(connection, _create_run, 0)
+
+
+def _commit_again(repository: Path) -> None:
+    git = ("git", "-c", "user.name=b", "-c", "user.email=b@example.com", "-C", str(repository))
+    words = ("commit-tree", "-m", "again", "-p", "main", "main^{tree}")
+    made = subprocess.run([*git, *words], check=True, capture_output=True, text=True)
+    subprocess.run([*git, "update-ref", "refs/heads/main", made.stdout.strip()], check=True)
 
 
 async def _writes(opened: Sequence[Connection], numbers: Iterator[int]) -> float:

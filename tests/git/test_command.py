@@ -13,7 +13,9 @@ import pytest
 from runstream.errors import BadRequestError
 from runstream.git.command import Git, GitError, GitLimits, service_git, user_git
 from runstream.git.login import ended_lines, ssh_config, with_password, with_ssh
+from runstream.open_files import out_of_files
 from tests.git.repositories import git, new_repository
+from tests.open_files import free_descriptors
 
 
 @pytest.fixture
@@ -120,6 +122,29 @@ async def test_output_that_is_not_read_leaves_no_descriptor(repository: Path, se
         await running.write_all()
         assert await running.ended() == 0
     assert open_descriptors() == before
+
+
+async def test_git_is_started_without_a_fork_of_this_process(service: Git) -> None:
+    forks: list[None] = []
+    os.register_at_fork(before=lambda: forks.append(None))
+    assert (await service.run("version")).status == 0
+    assert forks == []
+
+
+async def test_a_start_without_descriptors_leaves_no_process_and_no_descriptor(service: Git) -> None:
+    await service.run("version")
+    before, children = open_descriptors(), psutil.Process().children()
+    for free in range(40):
+        with free_descriptors(free):
+            try:
+                assert (await service.run("version")).status == 0
+                break
+            except OSError as error:
+                assert out_of_files(error)  # noqa: PT017
+        await asyncio.sleep(0)  # the loop closes pipes in its next round
+        assert open_descriptors() == before
+        assert psutil.Process().children() == children
+    assert free >= 6
 
 
 def open_descriptors() -> int:

@@ -16,7 +16,6 @@ import os
 import re
 import signal
 import subprocess
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from types import MappingProxyType
 from runstream.atomic_files import replace_file
 from runstream.counting import counted
 from runstream.errors import BadRequestError
+from runstream.git.process import PipedProcess
 from runstream.git_variables import is_setting
 from runstream.lifecycle import StrictTaskGroup
 
@@ -198,15 +198,7 @@ class Git:
 
     async def _start(self, arguments: Sequence[str], folder: Path | None) -> RunningGit:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(arguments),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                cwd=folder or "/",
-                env=dict(self.environment),
-                start_new_session=True,
-            )
+            process = await PipedProcess.start(self._command(arguments), folder or Path("/"), self.environment)
         except FileNotFoundError as error:
             raise _missing() from error
         return RunningGit(process)
@@ -242,7 +234,7 @@ class Git:
 class RunningGit:
     """A git command that runs."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: PipedProcess) -> None:
         self._process = process
         self._errors = bytearray()
         self._reading = asyncio.create_task(self._read_errors(), name="git messages")
@@ -255,7 +247,6 @@ class RunningGit:
     async def write(self, data: bytes) -> None:
         """Give it input; once it reads no more, the input is dropped, and its status says why."""
         stdin = self._process.stdin
-        assert stdin is not None  # noqa: S101
         try:
             if data and not stdin.is_closing():  # uvloop raises RuntimeError for a write to a closed pipe
                 stdin.write(data)
@@ -266,15 +257,11 @@ class RunningGit:
     async def write_all(self, data: bytes = b"") -> None:
         """Give it the rest of its input."""
         await self.write(data)
-        stdin = self._process.stdin
-        assert stdin is not None  # noqa: S101
-        stdin.close()
+        self._process.stdin.close()
 
     async def read(self) -> bytes:
         """Return the next part of its output; empty at the end."""
-        stdout = self._process.stdout
-        assert stdout is not None  # noqa: S101
-        return await stdout.read(_READ_BYTES)
+        return await self._process.stdout.read(_READ_BYTES)
 
     async def read_all(self, limit: int) -> bytes:
         """Return its output. Raises BadRequestError for more than `limit` bytes."""
@@ -298,17 +285,16 @@ class RunningGit:
     async def end(self) -> None:
         """End it and its children, if they still run."""
         try:
-            if self._process.returncode is None or not self._reading.done():  # or else its children have its pipes
+            if self._process.status is None or not self._reading.done():  # or else its children have its pipes
                 await self._kill()
         finally:
             self._reading.cancel()
-            # The pipes: their other ends may still be open, and output may be unread. There is no public way.
-            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            self._process.close()
             await asyncio.sleep(0)  # the loop closes them in its next round
 
     async def _kill(self) -> None:
         try:
-            if self._process.returncode is None:
+            if self._process.status is None:
                 self._signal(signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):  # it is killed below
                     async with asyncio.timeout(_GRACE_SECONDS):
@@ -321,12 +307,10 @@ class RunningGit:
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # the whole group has ended
-            os.killpg(self._process.pid, number)
+            self._process.signal_all(number)
 
     async def _read_errors(self) -> None:
-        stderr = self._process.stderr
-        assert stderr is not None  # noqa: S101
-        while part := await stderr.read(_READ_BYTES):
+        while part := await self._process.stderr.read(_READ_BYTES):
             self._errors += part
             del self._errors[:-_ERROR_BYTES]
 
