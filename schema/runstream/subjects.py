@@ -2,10 +2,12 @@
 
     <namespace>.<service>.<epoch>.<partition>.<kind>.<id>
     <namespace>.<service>.<epoch>.<partition>.task.<executor id>.<id>   an executor task
+    <namespace>.<service>.<epoch>.<partition>.webhook.<project id>.<id> a webhook of a project's git host
     <namespace>.<service>.<epoch>.<partition>.skip.<…>                  decisions to skip commits of the subject `…`
     <namespace>.<service>.<epoch>.<partition>.lost.<sequence>           a commit that NATS has lost; no aggregate
 
-The executor's id in the subject of its tasks lets the server filter for it. The partition is computed from
+The executor's id in the subject of its tasks lets the server filter for it, and the project's in that of its webhooks.
+The partition is computed from
 the group root, so that everything of one project, or of one user's direct runs, is in one order.
 """
 
@@ -19,7 +21,7 @@ from msgspec import Struct
 
 from runstream.errors import BadRequestError
 
-RunsKind = Literal["run", "runconfig", "task", "executor"]
+RunsKind = Literal["run", "runconfig", "task", "executor", "webhook"]
 ConfigKind = Literal["user", "org", "projectgroup", "project", "secret", "variable", "remotesource"]
 AggregateKind = Literal[RunsKind, ConfigKind, "skip"]
 CONFIG_KINDS: tuple[ConfigKind, ...] = get_args(ConfigKind)
@@ -61,6 +63,11 @@ class Address(Struct, frozen=True, gc=False):
     def aggregate(self) -> str:
         """The aggregate's name without its partition: `run/<id>`."""
         return f"{self.kind}/{self.id}"
+
+
+def webhook_address(project_id: str, webhook_id: str, partitions: int) -> Address:
+    """Return the address of a webhook: beside the runs of its project."""
+    return Address(partition_of(f"/project/{project_id}", partitions), "webhook", f"{project_id}.{webhook_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,10 @@ class Subjects:
         """Return the subject that readers give to a message that the stream has lost."""
         return f"{self.prefix(partition)}.lost.{sequence}"
 
+    def webhooks(self, partition: int, project_id: str = "*") -> str:
+        """Return the filter for the webhooks of a project, or of all projects of a partition."""
+        return f"{self.prefix(partition)}.webhook.{project_id}.*"
+
     def tasks_of(self, partition: int, executor_id: str) -> str:
         """Return the filter for all tasks of one executor in a partition."""
         return f"{self.prefix(partition)}.task.{executor_id}.*"
@@ -130,8 +141,10 @@ def parse_subject(subject: str) -> Address:
     kind = next((k for k in KINDS if len(tokens) > 4 and tokens[4] == k), None)
     if kind == "skip" and tokens[3].isdigit() and len(tokens) > 5:
         return Address(partition=int(tokens[3]), kind=kind, id=".".join(tokens[5:]))
-    if kind is None or not tokens[3].isdigit() or len(tokens) != (7 if kind == "task" else 6):
+    if kind is None or not tokens[3].isdigit() or len(tokens) != (7 if kind in ("task", "webhook") else 6):
         raise BadRequestError(f"subject {subject!r} is not one of the log", code="invalidSubject")
+    if kind == "webhook":
+        return Address(partition=int(tokens[3]), kind=kind, id=f"{tokens[5]}.{tokens[6]}")
     return Address(partition=int(tokens[3]), kind=kind, id=tokens[-1], executor_id=tokens[5] if kind == "task" else "")
 
 

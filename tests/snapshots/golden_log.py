@@ -58,12 +58,13 @@ from runstream.events.run import (
 )
 from runstream.events.run_config import Depend, RunConfig, RunConfigStored
 from runstream.events.skip import CommitSkipped
+from runstream.events.webhook import WebhookChange, WebhookHandled, WebhookReceived, WebhookReplayed
 from runstream.ids import derived_id, executor_task_id, run_task_id
 from runstream.log.port import RawMessage
 from runstream.run_states import RunResult
 from runstream.runconfig.resolve import config_hash
 from runstream.skips import hash_of
-from runstream.subjects import Address, group_root, partition_of, skip_address
+from runstream.subjects import Address, group_root, partition_of, skip_address, webhook_address
 from tests.domain.world import config, task
 from tests.factories import executor_registered, task_kept
 from tests.log.memory import MemoryLog
@@ -198,12 +199,23 @@ def golden_log() -> MemoryLog:
     running.on(running.task("build", 2), ExecutorTaskStarted(story.now()))
     _is_restarted(story, running)
     _is_retried(story.run("is retried", ONE, "/user/ada/localrepo/2"))
+    _is_pushed(story, running.address.id)
     queued = story.run("is queued", CHAIN, "/project/web/branch/main")
     story.write(executor, ExecutorDrained())
     story.write(executor, ExecutorUndrained())
     story.write(executor, ExecutorDeleted())
     story.log.put(queued.address.partition, story.log.subjects.of(queued.address), PARKED)
     return story.log
+
+
+def _is_pushed(story: Story, run_id: str) -> None:
+    """A webhook makes no run, and is replayed."""
+    address = webhook_address("web", derived_id("golden", "webhook"), PARTITIONS)
+    change = WebhookChange("push", "refs/heads/main", "1f2e3d", "Grüße", "", same_repository=True, link="")
+    story.write(address, WebhookReceived("web", "gitea", "a delivery", "push", "ada", "7", change))
+    story.write(address, WebhookHandled((), "fetchFailed", "git cannot fetch"))
+    story.write(address, WebhookReplayed())
+    story.write(address, WebhookHandled((run_id,), "", ""))
 
 
 def _succeeds(run: RunStory) -> None:

@@ -26,6 +26,7 @@ from runstream.database.database import Database
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated
+from runstream.events.webhook import WebhookReceived
 from runstream.feed import read_up_to
 from runstream.importing.loading import Target, loaded_meanwhile, loading, open_verified
 from runstream.jetstream.publisher import Publisher
@@ -164,8 +165,9 @@ class _Router:
     def _begun(self, commit: DecodedCommit) -> int:
         """Return the partition of a new aggregate, from its group."""
         for event in commit.events:
-            if isinstance(event, RunCreated | ExecutorTaskAssigned):
-                partition = partition_of(group_root(event.group), self._partitions)
+            if isinstance(event, RunCreated | ExecutorTaskAssigned | WebhookReceived):
+                root = f"/project/{event.project_id}" if isinstance(event, WebhookReceived) else group_root(event.group)
+                partition = partition_of(root, self._partitions)
                 self._note(commit.address.aggregate, partition)
                 return partition
         raise BadRequestError(

@@ -173,6 +173,7 @@ WITHOUT_LOGIN = frozenset(
         ("GET", "/healthz"),
         ("GET", "/readyz"),
         ("GET", "/metrics"),
+        ("POST", "/webhooks"),
         *((method, f"{PREFIX}{path}") for (method, path), login in LOGIN.items() if login is LoginNeed.NONE),
     }
 )

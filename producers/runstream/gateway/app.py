@@ -62,6 +62,7 @@ from runstream.gateway.routes.runs import (
 from runstream.gateway.routes.secrets import secret_routes
 from runstream.gateway.routes.service import executor_routes, service_routes
 from runstream.gateway.routes.users import user_routes
+from runstream.gateway.routes.webhooks import receiving_routes
 from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation, SharedData
 from runstream.gateway.runs.restart import Restarts
@@ -149,6 +150,7 @@ def gateway_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
+    routers = [*routers, receiving_routes(context)]
     app.router.routes.extend(route for router in routers for route in router.routes)
     if context.git is not None:
         access = GitAccess(context, partial(datetime.now, UTC))

@@ -523,27 +523,30 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-async def read_content(request: Request, limit: int) -> bytes:
-    """Read the request's body. Raises BadRequestError for more than `limit` bytes."""
+_RAISE_LIMIT = "send less, or raise max_body_bytes of the gateway"
+
+
+async def read_content(request: Request, limit: int, hint: str = _RAISE_LIMIT) -> bytes:
+    """Read the request's body. Raises BadRequestError with this hint for more than `limit` bytes."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit, int(declared))
+        raise _too_large(limit, int(declared), hint)
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _too_large(limit, size)
+            raise _too_large(limit, size, hint)
         parts.append(part)
     return b"".join(parts)
 
 
-def _too_large(limit: int, size: int) -> BadRequestError:
+def _too_large(limit: int, size: int, hint: str) -> BadRequestError:
     return BadRequestError(
         f"the body is larger than the {limit} bytes that this gateway takes",
         code="bodyTooLarge",
         details={"limit": limit, "size": size},
-        hint="send less, or raise max_body_bytes of the gateway",
+        hint=hint,
     )
 
 

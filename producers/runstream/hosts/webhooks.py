@@ -28,6 +28,16 @@ HOST_REFS: Mapping[HostType, RefNames] = {
     "github": RefNames("refs/pull/"),
     "gitlab": RefNames("refs/merge-requests/"),
 }
+_EVENT_HEADERS: Mapping[HostType, tuple[str, ...]] = {
+    "gitea": ("x-gitea-event", "x-forgejo-event"),
+    "gitlab": ("x-gitlab-event",),
+    "github": ("x-github-event",),
+}
+_DELIVERY_HEADERS: Mapping[HostType, tuple[str, ...]] = {
+    "gitea": ("x-gitea-delivery", "x-forgejo-delivery", "x-github-delivery"),
+    "gitlab": ("webhook-id", "idempotency-key", "x-gitlab-event-uuid"),
+    "github": ("x-github-delivery",),
+}
 T = TypeVar("T")
 
 
@@ -86,17 +96,54 @@ def read_webhook(
 
     Raises BadRequestError `webhookNotSigned`, `invalidWebhookSignature` or `invalidWebhook`.
     """
-    found = {name.lower(): value for name, value in headers.items()}
+    check_signature(host, secret, headers, body, now=now)
+    return parse_webhook(host, headers, body)
+
+
+def sending_host(headers: Mapping[str, str]) -> HostType:
+    """Return the type of the host that sends a webhook. Raises BadRequestError `webhookNotSigned` for none of them."""
+    found = _lower(headers)
+    # Gitea sends the headers of GitHub, too.
+    for host, names in _EVENT_HEADERS.items():
+        if _first(found, *names):
+            return host
+    raise BadRequestError(
+        "the webhook is of no known git host: it has none of the headers "
+        + ", ".join(names[0] for names in _EVENT_HEADERS.values()),
+        code="webhookNotSigned",
+        hint="Gitea, Forgejo, GitHub and GitLab send them",
+    )
+
+
+def check_signature(host: HostType, secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> None:
+    """Check the signature of a webhook; `now` is the Unix time.
+
+    Raises BadRequestError `webhookNotSigned` or `invalidWebhookSignature`.
+    """
+    found = _lower(headers)
     match host:
         case "gitea":
             _check_hex(found, ("x-forgejo-signature", "x-gitea-signature"), "", secret, body)
-            return _github_like(found, "gitea", _first(found, "x-gitea-event", "x-forgejo-event"), body)
         case "github":
             _check_hex(found, ("x-hub-signature-256",), "sha256=", secret, body)
-            return _github_like(found, "github", found.get("x-github-event", ""), body)
         case "gitlab":
             _check_gitlab(found, secret, body, now)
-            return _gitlab(found, body)
+
+
+def event_of(host: HostType, headers: Mapping[str, str]) -> tuple[str, str]:
+    """Return the names of a webhook's event and delivery at the host; empty for one that it does not name."""
+    found = _lower(headers)
+    return _first(found, *_EVENT_HEADERS[host]), _first(found, *_DELIVERY_HEADERS[host])
+
+
+def parse_webhook(host: HostType, headers: Mapping[str, str], body: bytes) -> ReceivedWebhook:
+    """Return what happened, of a webhook whose signature is right. Raises BadRequestError `invalidWebhook`."""
+    event, delivery = event_of(host, headers)
+    return _gitlab(event, delivery, body) if host == "gitlab" else _github_like(host, event, delivery, body)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _check_hex(headers: Mapping[str, str], names: tuple[str, ...], prefix: str, secret: str, body: bytes) -> None:
@@ -227,9 +274,7 @@ class _PullRequest(_Known, kw_only=True):
 _OPENED = {"gitea": ("opened", "reopened", "synchronized"), "github": ("opened", "reopened", "synchronize")}
 
 
-def _github_like(headers: Mapping[str, str], host: HostType, event: str, body: bytes) -> ReceivedWebhook:
-    delivery = _first(headers, "x-github-delivery", "x-gitea-delivery", "x-forgejo-delivery")
-
+def _github_like(host: HostType, event: str, delivery: str, body: bytes) -> ReceivedWebhook:
     def received(known: _Known, change: HookChange | None, ignored: str = "") -> ReceivedWebhook:
         return ReceivedWebhook(delivery, event, str(known.repository.id), known.sender.login, change, ignored)
 
@@ -319,9 +364,7 @@ class _GitLabMerge(msgspec.Struct):
     user: GitLabHookUser = msgspec.field(default_factory=GitLabHookUser)
 
 
-def _gitlab(headers: Mapping[str, str], body: bytes) -> ReceivedWebhook:
-    event = headers.get("x-gitlab-event", "")
-    delivery = _first(headers, "webhook-id", "idempotency-key", "x-gitlab-event-uuid")
+def _gitlab(event: str, delivery: str, body: bytes) -> ReceivedWebhook:
     match event:
         case "Push Hook" | "Tag Push Hook":
             push = _decoded(body, _GitLabPush)

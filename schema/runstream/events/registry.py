@@ -15,9 +15,10 @@ from runstream.events.secret import SECRET_EVENTS
 from runstream.events.skip import CommitSkipped
 from runstream.events.user import USER_EVENTS
 from runstream.events.variable import VARIABLE_EVENTS
+from runstream.events.webhook import WEBHOOK_EVENTS
 
 SERVICE_EVENTS: dict[str, tuple[type[DomainEvent], ...]] = {
-    "runs": (*RUN_EVENTS, RunConfigStored, *EXECUTOR_TASK_EVENTS, *EXECUTOR_EVENTS),
+    "runs": (*RUN_EVENTS, RunConfigStored, *EXECUTOR_TASK_EVENTS, *EXECUTOR_EVENTS, *WEBHOOK_EVENTS),
     "config": (
         *USER_EVENTS,
         *ORGANIZATION_EVENTS,
