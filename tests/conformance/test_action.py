@@ -53,6 +53,7 @@ def test_restart(case: dict[str, Any]) -> None:
     restarted = decide_restart(run_of(case["run"]["tasks"], names), config, asked)
     new = evolve(created("newrun", CREATED, config, AT, lambda _run, name: f"$out:{name}"), restarted, AT)
     answer = run_answer(new, config, {})
+    assert answer.run_config is not None
 
     expected = case["expect"]["run_config"]["tasks"]
     assert {key: _depends(task) for key, task in expected.items()} == {

@@ -181,13 +181,13 @@ class Sent:
     data: Any
 
 
-async def _events(url: str, run: str, after: str = "") -> AsyncGenerator[Sent, None]:
+async def _events(url: str, run: str, after: str = "", query: str = "") -> AsyncGenerator[Sent, None]:
     """The events of a history; a break of the connection ends them."""
     headers = {"Authorization": f"token {TOKEN}", "Accept": "text/event-stream"}
     headers |= {"Last-Event-ID": after} if after else {}
     async with (
         httpx2.AsyncClient(headers=headers) as http,
-        http.stream("GET", f"{url}/api/v1alpha/runs/{run}/history") as answer,
+        http.stream("GET", f"{url}/api/v1alpha/runs/{run}/history{query}") as answer,
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         fields: dict[str, str] = {}
@@ -356,3 +356,23 @@ async def test_the_client_follows_a_run_across_a_restart_of_the_gateway() -> Non
         await server.stop()
     assert [commit.number for commit, _ in seen] == [1, 2, 3, 4]
     assert seen[-1][1].result == "stopped"
+
+
+async def test_a_response_without_the_run_config_is_the_same_but_for_it() -> None:
+    world = World.make()
+    run, task = await _created(world)
+    await _play(world, run, task)
+    async with world.http() as http:
+        last = (await http.get(f"/runs/{run.id}/history")).json()["commits"][-1]["position"]
+        of_run = f"/runs/{run.id}"
+        for path, params in ((of_run, {}), (of_run, {"at": last}), (f"{of_run}/history", {})):
+            whole = (await http.get(path, params=params)).json()
+            brief = (await http.get(path, params={**params, "config": "false"})).json()
+            answer = whole.get("answer", whole)
+            assert answer["run_config"]["tasks"], path
+            answer["run_config"] = None
+            assert brief == whole, path
+    async with world.served() as url:
+        events = _events(url, run.id, query="?config=false")
+        assert (await anext(events)).data["run_config"] is None
+        await events.aclose()

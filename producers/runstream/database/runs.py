@@ -108,11 +108,11 @@ def _no_run(which: str) -> NotExistError:
 
 async def _with_tasks(transaction: Transaction, run: RunRow) -> RunRecord:
     tasks = select(tables.run_tasks).where(tables.run_tasks.c.run_id == run.id).order_by(tables.run_tasks.c.name)
-    task_rows = [RunTaskRow(**row) for row in await transaction.rows(tasks)]
+    task_rows = map(RunTaskRow._make, await transaction.tuples(tasks))
     state = run_of(run, task_rows)
     ids = {key for task in state.tasks.values() for key in (task.executor_task_id, *task.executions) if key}
     executor_tasks = select(tables.executor_tasks).where(tables.executor_tasks.c.id == any_of(ids))
-    executed = [executor_task_of(ExecutorTaskRow(**row)) for row in await transaction.rows(executor_tasks)]
+    executed = map(executor_task_of, map(ExecutorTaskRow._make, await transaction.tuples(executor_tasks)))
     return RunRecord(state, run.head, run.partition, {task.id: task for task in executed})
 
 

@@ -103,6 +103,9 @@ OFFERS_SECONDS = 1.0
 POSITION_HEADER = "Runstream-Position"
 
 Flag = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="a flag: there, or not")]
+WithConfig = Annotated[
+    str, Query(max_length=MAX_WORD_BYTES, description="`false`: respond without the run config, half of the response")
+]
 
 
 async def _named_positions(

@@ -100,7 +100,8 @@ class RunAnswer(Answer, frozen=True):
     """One run."""
 
     run: api.Run
-    run_config: RunConfigShape
+    run_config: RunConfigShape | None
+    """None if the request asks for the run without it."""
     change_groups_update_tokens: str = ""
     """A token for actions that are refused once the run has changed; empty unless the request asks for one."""
 
@@ -161,10 +162,12 @@ APPROVERS = "approvers"
 """The annotation of a task that names its approvers."""
 
 
-def run_answer(run: RunState, config: RunConfig, executions: Mapping[str, ExecutorTask]) -> RunAnswer:
-    """Return the response for a run and its config; `executions` are its executor tasks, by id."""
+def run_answer(
+    run: RunState, config: RunConfig, executions: Mapping[str, ExecutorTask], *, with_config: bool = True
+) -> RunAnswer:
+    """Return the response for a run, by default with its config; `executions` are its executor tasks, by id."""
     tasks = {task.id: task_answer(run, task, config, executions) for task in run.tasks.values()}
-    return RunAnswer(run_with(run, config, tasks), _run_config(run, config))
+    return RunAnswer(run_with(run, config, tasks), _run_config(run, config) if with_config else None)
 
 
 def run_with(run: RunState, config: RunConfig, tasks: dict[str, api.Task]) -> api.Run:
@@ -222,6 +225,7 @@ def task_answer(
         api.Task,
         level=config.level,
         depends={parent: api.Depend(parent, conditions) for parent, conditions in _parents(run, config)},
+        image=next((container.image for container in config.runtime.containers), ""),
         status=task.status.value,
         max_attempts=1 + (config.retry.max if config.retry is not None else 0),
         attempts=tuple(

@@ -58,6 +58,8 @@ class Task(Answer, frozen=True, kw_only=True):
     """0 for a task without dependencies."""
     depends: dict[str, Depend]
     """By the id of the task that it depends on."""
+    image: str = ""
+    """The image of its first container; empty without one."""
     status: str
     """notstarted, skipped, cancelled, running, stopped, success or failed."""
     kept: bool

@@ -16,7 +16,7 @@ from runstream.api import RestartPreview, Run, RunDiff
 from runstream.commits import Position, parse_point
 from runstream.database.run_lists import MAX_LIMIT, RunQuery
 from runstream.errors import BadRequestError, NotExistError
-from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
+from runstream.gateway.context import AtLeast, Flag, GatewayContext, WithConfig, documented, flag, json_response
 from runstream.gateway.open_access import access_of
 from runstream.gateway.requests import CreateRunBody
 from runstream.gateway.responses import RunAnswer, RunHistoryAnswer, run_answer
@@ -58,6 +58,7 @@ def history_routes(context: GatewayContext) -> APIRouter:
         last_event_id: Annotated[
             str, Header(max_length=MAX_WORD_BYTES, description="position of the commit to continue behind")
         ] = "",
+        config: WithConfig = "true",
     ) -> Response:
         """Return the run after a commit, and what each commit from there on changed.
 
@@ -78,10 +79,10 @@ def history_routes(context: GatewayContext) -> APIRouter:
         required = await require_run(context, sender_of(request), run_id, Wish.SEE)
         found = await context.past.history(run_id)
         if events:
-            writer = partial(write_history, found, begin)
+            writer = partial(write_history, found, begin, with_config=flag(config))
             access = access_of(context, request, required)
             return EventResponse(writer, stopping=context.stopping, access=access)
-        return json_response(await history_answer(found, first, count))
+        return json_response(await history_answer(found, first, count, with_config=flag(config)))
 
     @router.get("/runs/{run_id}/diff", openapi_extra=documented(None, RunDiff))
     async def diff(

@@ -38,7 +38,16 @@ from runstream.domain.run import RunState
 from runstream.domain.why import Explanation
 from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.events.run import RunEvent
-from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
+from runstream.gateway.context import (
+    AtLeast,
+    Flag,
+    GatewayContext,
+    WithConfig,
+    documented,
+    flag,
+    json_response,
+    no_content,
+)
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
 from runstream.gateway.responses import APPROVERS, ActionAnswer, RunAnswer, RunsCreatedAnswer, run_answer
@@ -215,20 +224,21 @@ def run_routes(context: GatewayContext) -> APIRouter:
         at_least: AtLeast,
         at: At = "",
         changegroup: ChangeGroups = [],  # noqa: B006
+        config: WithConfig = "true",
     ) -> Response:
         """Return one run with its tasks and its run config; with `at`, as it was then."""
         require_uuid(run_id, "run id")
         sender = sender_of(request)
         if at:
             await require_run(context, sender, run_id, Wish.SEE)
-            return _answer(await context.past.run(run_id, parse_point(at)))
+            return _answer(await context.past.run(run_id, parse_point(at)), with_config=flag(config))
         try:
             read = await context.reads.run(run_id, at_least)
         except NotExistError:
             await require_run(context, sender, run_id, Wish.SEE)
             raise
         require_seen(context, sender, run_id, read.record.run.group)
-        return _answer(read, changegroup)
+        return _answer(read, changegroup, with_config=flag(config))
 
     return router
 
@@ -285,9 +295,9 @@ def _page(page: RunPage, next_start: int | None, cursor: str) -> Response:
     return json_response(shape, headers=headers)
 
 
-def _answer(read: ReadRun, names: Sequence[str] = ()) -> Response:
+def _answer(read: ReadRun, names: Sequence[str] = (), *, with_config: bool = True) -> Response:
     record = read.record
-    shape = run_answer(record.run, read.config, record.executor_tasks)
+    shape = run_answer(record.run, read.config, record.executor_tasks, with_config=with_config)
     token = update_token(names, record.run.id, record.head.version)
     return json_response(msgspec.structs.replace(shape, change_groups_update_tokens=token) if token else shape)
 

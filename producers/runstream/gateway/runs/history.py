@@ -111,7 +111,7 @@ _KINDS = {"lost": "executor_lost", "timeout": "timeout", "retention": "retention
 """The kinds of the causes that schedulers name."""
 
 
-async def history_answer(history: ReadHistory, first: int, count: int) -> RunHistoryAnswer:
+async def history_answer(history: ReadHistory, first: int, count: int, *, with_config: bool = True) -> RunHistoryAnswer:
     """Return up to `count` commits of the history, from the number `first` on, and the run after the first of them."""
     answers, causes, base, last, size = AnswerChanges(), Causes(), None, None, 0
     commits: list[api.RunCommit] = []
@@ -134,7 +134,7 @@ async def history_answer(history: ReadHistory, first: int, count: int) -> RunHis
     record = shown.record
     following = first + len(commits)
     return RunHistoryAnswer(
-        run_answer(record.run, shown.config, record.executor_tasks),
+        run_answer(record.run, shown.config, record.executor_tasks, with_config=with_config),
         tuple(commits),
         following if following <= history.count else None,
         history.count,
@@ -142,19 +142,21 @@ async def history_answer(history: ReadHistory, first: int, count: int) -> RunHis
     )
 
 
-async def write_history(history: ReadHistory, after: Position | None, send: SendBytes) -> None:
+async def write_history(
+    history: ReadHistory, after: Position | None, send: SendBytes, *, with_config: bool = True
+) -> None:
     """Send the history as events: from its beginning, or behind a commit of it; a comment while the run is quiet.
 
     It ends with the run. A failure ends it with an event `error`.
     """
     try:
-        await _write(history, after, send)
+        await _write(history, after, send, with_config)
     except Exception as error:
         log.exception("the stream of a run's history failed", action="event_stream_failed")
         await send(sent_event("error", msgspec.json.encode([error_entry(error, detailed=False)])))
 
 
-async def _write(history: ReadHistory, after: Position | None, send: SendBytes) -> None:
+async def _write(history: ReadHistory, after: Position | None, send: SendBytes, with_config: bool) -> None:
     first = (history.number_of(after) or 0) + 1 if after is not None else 1
     answers, causes, ended, unsent = AnswerChanges(), Causes(), False, list[bytes]()
 
@@ -165,7 +167,7 @@ async def _write(history: ReadHistory, after: Position | None, send: SendBytes) 
         ended = moment.read.record.run.archived
         if moment.number == 1:
             record = moment.read.record
-            answer = run_answer(record.run, moment.read.config, record.executor_tasks)
+            answer = run_answer(record.run, moment.read.config, record.executor_tasks, with_config=with_config)
             unsent.append(sent_event("run", msgspec.json.encode(answer)))
         commit = _commit(moment, causes.of(moment), changes, removals)
         unsent.append(sent_event("commit", msgspec.json.encode(commit), commit.position))

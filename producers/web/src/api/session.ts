@@ -3,13 +3,13 @@ import { signal } from "@preact/signals";
 import { ApiError, cameBack, get, loggedOut, send } from "./client";
 import type { LoginView } from "./types";
 
-/** The login; null without one, undefined before it is known. */
-export const session = signal<LoginView | null | undefined>(undefined);
-
 /** Whether this browser has the cookies of a session: one of them is for scripts. */
 function hasCookies(): boolean {
   return /(?:^|; )(?:__Host-)?csrf=/.test(document.cookie);
 }
+
+/** The login; null without one, undefined before it is known. */
+export const session = signal<LoginView | null | undefined>(hasCookies() ? undefined : null);
 
 /** Reads the session of this browser. */
 export async function readSession(): Promise<void> {

@@ -944,7 +944,7 @@ export type RunActionBody = {
 /** One run. */
 export type RunAnswer = {
   run: RunShape;
-  run_config: RunConfigShape;
+  run_config: RunConfigShape | null;
   change_groups_update_tokens?: string;
 };
 
@@ -1077,6 +1077,7 @@ export type RunTaskShape = {
   name: string;
   level: number;
   depends: Record<string, DependBody>;
+  image: string;
   status: string;
   kept: boolean;
   timedout: boolean;

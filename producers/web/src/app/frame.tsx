@@ -146,7 +146,7 @@ function Page() {
     }
   }, [login, route, path]);
   if (route?.open) return <>{route.render(match(route.pattern, path) ?? {})}</>;
-  if (!login) return <Skeleton />;
+  if (!login && !(login === undefined && route?.early)) return <Skeleton />;
   if (!route) return <NotFound />;
   return <div class="page" key={route.pattern}>{route.render(match(route.pattern, path) ?? {})}</div>;
 }

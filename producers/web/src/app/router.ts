@@ -13,6 +13,8 @@ export type Route = {
   render: (params: Params) => ComponentChildren;
   /** Shown without a login. */
   open?: boolean;
+  /** Reads its data before the login is known: it shows nothing that depends on who looks. */
+  early?: boolean;
 };
 
 export const BASE = "/ui";

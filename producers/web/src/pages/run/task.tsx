@@ -25,12 +25,11 @@ type Props = {
   hrefOf: (step: StepRef, attempt?: number) => string;
 };
 
-export function TaskPanel({ answer: { run, run_config: config }, task, step, attempt, reasons, at, hrefOf }: Props) {
+export function TaskPanel({ answer: { run }, task, step, attempt, reasons, at, hrefOf }: Props) {
   const live = at === null;
   const shown = task.attempts.find((one) => one.attempt === attempt) ?? task;
   const ended = shown.end_time !== null;
   const chosen = step === "setup" ? shown.setup_step : shown.steps[step];
-  const image = config.tasks[task.id]?.runtime.containers?.[0]?.image;
   return (
     <section class="task-panel" aria-label={`Task ${visible(task.name)}`}>
       <header>
@@ -42,7 +41,7 @@ export function TaskPanel({ answer: { run, run_config: config }, task, step, att
         {task.start_time && <div><dt>Started</dt><dd><Clock at={shown.start_time} /></dd></div>}
         {!task.kept && !task.skip && <div><dt>Waited</dt><dd><Duration from={readyTime(run, task)} to={task.start_time ?? task.end_time ?? run.end_time ?? at} /></dd></div>}
         {shown.start_time && <div><dt>Took</dt><dd><Duration from={shown.start_time} to={shown.end_time ?? at} /></dd></div>}
-        {image && <div><dt>Image</dt><dd><Mono value={image} /></dd></div>}
+        {task.image && <div><dt>Image</dt><dd><Mono value={task.image} /></dd></div>}
         {shown.executor_id && <div><dt>Executor</dt><dd><ShortId value={shown.executor_id} /></dd></div>}
         {task.annotations.approvers && <div><dt>Approved by</dt><dd><Text value={approvers(task.annotations.approvers)} /></dd></div>}
       </dl>

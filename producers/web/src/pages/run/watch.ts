@@ -1,11 +1,14 @@
 // One run as it is, as it changes, and as it was: the answer, its history, and the moment that the address names.
 import { computed, effect, signal, type ReadonlySignal, type Signal } from "@preact/signals";
-import { useEffect, useMemo } from "preact/hooks";
+import { useLayoutEffect, useMemo } from "preact/hooks";
 import { ApiError, cameBack, get } from "../../api/client";
 import { openStream, type Stream } from "../../api/stream";
 import type { RunAnswer, RunCommit, RunHistoryAnswer } from "../../api/types";
 import { query, setQuery } from "../../app/router";
 import { isPosition, Replay } from "./replay";
+
+/** The run config is half of an answer, and the page shows none of it. */
+const BRIEF = { config: "false" };
 
 /** A moment: the last commit up to it, and its time, at which logs are clipped. */
 export type Moment = { number: number; commit: RunCommit; time: string };
@@ -61,19 +64,19 @@ function watchRun(id: string): Watch & { start: () => () => void } {
 
   const read = async (mine: AbortController): Promise<void> => {
     try {
-      latest.value = await get<RunAnswer>(`/runs/${id}`, {}, mine.signal);
+      latest.value = await get<RunAnswer>(`/runs/${id}`, BRIEF, mine.signal);
       error.value = undefined;
       await shown();
       let ended = false;
       for (let from: number | null = replay.count + 1; from !== null; ) {
-        const part: RunHistoryAnswer = await get<RunHistoryAnswer>(`/runs/${id}/history`, { from, count: 1000 }, mine.signal);
+        const part: RunHistoryAnswer = await get<RunHistoryAnswer>(`/runs/${id}/history`, { ...BRIEF, from, count: 1000 }, mine.signal);
         replay.add(part);
         count.value = replay.count;
         from = part.next;
         ended = part.ended;
       }
-      // The run may have gone on since it was read.
-      latest.value = replay.after(replay.count) ?? latest.peek();
+      // The run may have gone on since it was read; of one that had ended, nothing would differ but the objects.
+      if (!latest.peek()?.run.archived) latest.value = replay.after(replay.count) ?? latest.peek();
       complete.value = true;
       if (!ended) follow();
     } catch (failure) {
@@ -87,6 +90,7 @@ function watchRun(id: string): Watch & { start: () => () => void } {
     stream?.close();
     stream = openStream({
       path: `/runs/${id}/history`,
+      query: BRIEF,
       after: last?.position ?? "",
       onEvents: (events) => {
         for (const event of events) {
@@ -133,7 +137,8 @@ function watchRun(id: string): Watch & { start: () => () => void } {
 /** Watches a run while a component is shown. */
 export function useRun(id: string): Watch {
   const watch = useMemo(() => watchRun(id), [id]);
-  useEffect(() => watch.start(), [watch]);
+  // Before the first paint: the answer takes longer.
+  useLayoutEffect(() => watch.start(), [watch]);
   return watch;
 }
 
