@@ -8,7 +8,7 @@ has an empty object `runs/<run id>` beside it. Both sides of a race write first 
 
 So either the restart finds the deletion, and is refused, or the deletion finds the restart's reference. A gateway that
 is killed in between leaves a reference without a run. For `GRACE` it counts as one of a run on its way into the log;
-after that it is dropped with the next reference of the same data.
+after that it is dropped with the next reference of the same data, or by `runstream.retention.uncreated`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ a hundred bytes for each object, and the references of all runs that are not del
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from runstream.counting import counted
 from runstream.database.database import Database
@@ -16,7 +18,7 @@ from runstream.database.removals import load_marks
 from runstream.errors import NotExistError
 from runstream.log.port import Log
 from runstream.objects.port import ObjectStorage
-from runstream.objects.references import Shared, shared_of
+from runstream.objects.references import GRACE, Shared, shared_of
 from runstream.retention.referring import Referring, StoredObjects, fold_referring, list_stored, run_task_of
 
 MAX_SHOWN = 1000
@@ -36,6 +38,12 @@ class ObjectsReport:
     """Those of them that are data without any reference: an import has just stored them, or did not end."""
     first_unreferenced: str = ""
     """The path of one of these."""
+    uncreated: int = 0
+    """References of runs that are not in the log to data of this log: being created, or never created."""
+    first_uncreated: str = ""
+    """The path of one of these."""
+    uncreated_until: datetime | None = None
+    """When the cleaner removes the last of these, unless its run is created."""
     count: int = 0
     findings: list[str] = field(default_factory=list)
     """The first findings."""
@@ -62,6 +70,12 @@ class ObjectsReport:
         if self.unreferenced:
             without = f"{counted(self.unreferenced, 'object')} of these without a reference"
             notes.append(f"{without}, such as {self.first_unreferenced}: unused, unless an import is under way")
+        if self.uncreated and self.uncreated_until is not None:
+            notes.append(
+                f"{counted(self.uncreated, 'reference')} of runs being created, or never created because a gateway was "
+                f"killed, such as {self.first_uncreated}: nothing is lost, the cleaner removes what is left at "
+                f"{self.uncreated_until:%Y-%m-%d %H:%M:%S} UTC"
+            )
         verdict = f"{counted(self.count, 'difference')}" if self.count else "no difference"
         return [
             *self.findings,
@@ -91,7 +105,7 @@ class ObjectsCheck:
         referring = await fold_referring(self._log, marks)
         own = {path for path in stored.data if run_task_of(shared_of(path)) in referring.known}
         report.foreign = len(stored.data) - len(own)
-        report.foreign += sum(len(runs - referring.runs) for runs in stored.references.values())
+        await self._count_unknown_runs(stored, referring, report)
         findings = [*_of_data(own, referring), *_of_references(stored, referring)]
         for path, finding in findings:
             if await self._exists(path):
@@ -113,6 +127,21 @@ class ObjectsCheck:
                 else:
                     report.missing += 1
         return report
+
+    async def _count_unknown_runs(self, stored: StoredObjects, referring: Referring, report: ObjectsReport) -> None:
+        """Count references of runs that are not in the log, as the cleaner removes them (`UncreatedRuns`), or not."""
+        with_data = {shared_of(path) for path in stored.data}
+        for shared, runs in stored.references.items():
+            unknown = sorted(runs - referring.runs)
+            if shared in with_data and run_task_of(shared) not in referring.known:
+                report.foreign += len(unknown)
+                continue
+            for path in map(shared.reference, unknown):
+                with suppress(NotExistError):  # removed meanwhile
+                    until = (await self._objects.stat(path)).modified.astimezone(UTC) + GRACE
+                    report.uncreated += 1
+                    report.first_uncreated = report.first_uncreated or path
+                    report.uncreated_until = max(report.uncreated_until or until, until)
 
     async def _is_referred(self, shared: Shared) -> bool:
         async for _ in self._objects.list(shared.references):

@@ -29,6 +29,7 @@ from runstream.projections.ownership import PartitionOwnership
 from runstream.retention.caches import CachePolicy, CacheRetention
 from runstream.retention.referring import restore_references
 from runstream.retention.removal import Release, Removal, release_of
+from runstream.retention.uncreated import UncreatedRuns
 
 KEEP_CACHES = CachePolicy()
 MAX_CONCURRENT = 8
@@ -107,7 +108,9 @@ class Cleaner(Component):
         if not await load_marks(self._database, self._log.subjects):
             await restore_references(self._log, self._objects, self._clock)
             await begin_marks(self._database, self._log.subjects, self._log.partitions)
+        uncreated = UncreatedRuns(self._log, self._objects, self._database, self._clock)
         async with BackgroundTasks() as background:
+            background.keep(keep_running("removal of references of runs that were never created", uncreated.run))
             for partition in range(self._log.partitions):
                 cleaning = PartitionCleaning(
                     self._log, self._objects, self._database, self._clock, partition, self._positions
