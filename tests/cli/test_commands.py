@@ -605,7 +605,8 @@ def test_mistyped_options_are_one_sentence(
         ("run list --phase flying", "invalid value", "`runstream run list --help` shows how it is used"),
         ("run list --limt 3", "unknown option: --limt. Did you mean --limit?", "`runstream run list --help`"),
         ("run list --limit 100", "invalid value", "`runstream run list --help`"),
-        ("run get", 'command "run get" parameter RUN requires an argument', "`runstream run get --help`"),
+        ("executor drain", 'command "executor drain" parameter EXECUTOR requires', "`runstream executor drain --help`"),
+        ("run get", "no run is named: give RUN, or --runnumber with --project", "`runstream --help`"),
     ],
 )
 def test_usage_errors_end_with_2_and_a_hint(runstream: Command, words: str, says: str, hint: str) -> None:

@@ -143,6 +143,29 @@ def test_runs_and_logs_of_an_owner(
     assert "you may not read direct runs" in lee("run", "list", "--username", "kim").err
     assert "does not exist" in kim("run", "list", "--project", "user/kim/gone").err
     assert "either --project or --username" in kim("run", "list", "--username", "kim", "--project", "user/kim/x").err
+    one = ("--username", "kim", "--runnumber", "1")
+    named = succeeded(kim("run", "get", *one)).out
+    assert "shown" in named
+    assert succeeded(kim("run", "get", "user/kim/1")).out == named
+    assert "ticket" in succeeded(kim("run", "annotate", "build", "ticket=A-1", *one)).out
+    assert "does not wait for approval" in kim("run", "approve", "build", *one).err
+    for command in ("why", "history", "diff", "get"):
+        succeeded(kim("run", command, *(["user/kim/1"] * (command == "diff")), *one, "--output", "json"))
+        assert (
+            "give either RUN, or --runnumber"
+            in kim("run", command, *(["latest"] * (1 + (command == "diff"))), *one).err
+        )
+        assert (
+            "you may not read" in lee("run", command, *one).err
+            or "or you may not see it" in lee("run", command, *one).err
+        )
+    assert "is cancelled" in succeeded(kim("run", "cancel", *one)).out
+    for command in ("stop", "cancel", "pause", "resume", "delete", "restart", "follow"):
+        assert "has no run 9" in kim("run", command, *one[:-1], "9").err, command
+        assert "no run is named" in kim("run", command).err
+        assert "does not exist" in kim("run", command, "--project", "user/kim/gone", "--runnumber", "1").err
+    assert "user of group '/project/web'" in kim("run", "get", "--project", "web", "--runnumber", "1").err
+    assert "no task is named" in kim("run", "approve", *one).err
     log = ("log", "get", "--username", "kim", "--runnumber", "1", "--taskname", "build")
     assert "(no log)" not in succeeded(kim(*log, "--step", "1")).out
     succeeded(kim(*log, "--step", "1", "--output", str(tmp_path / "step.log")))

@@ -5,6 +5,8 @@
 latest, @         the latest run: of this repository's project, else of all that the user sees
 /project/web/latest, /project/web/branch/main/@     the latest run of a project, a user or a group
 0b9f7f6e          a prefix of an id; one of less than 7 characters among the latest runs
+org/acme/web/12   the number of a run of a project, by the project's path or id
+user/alice/12     the number of a direct run of a user
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Parameter
 
 from runstream.cli.repository import enclosing_commit
 from runstream.client import Client, ClientError, Run, RunSummary, Task
@@ -28,6 +31,7 @@ from runstream.limits import require_group
 from runstream.names import numbered_name, project_of
 
 _NUMBERED = re.compile(r"(/.+)/(\d{1,18})")
+_OWNED = re.compile(r"((?:org|user)/.+|[0-9a-f-]{36})/(\d{1,18})")
 _LATEST_OF = re.compile(r"(/.+)/(?:latest|@)")
 _NUMBER = re.compile(r"#?(\d{1,18})")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
@@ -38,14 +42,68 @@ _INDEXED_FROM, _INDEXED = 7, 8
 """Number of characters of an id from which on, and up to which, the service finds runs by them."""
 _SHOWN = 3
 _HINT = (
-    "name it as `runstream run list` does, such as /project/web/12, by its id or the beginning of it, as `latest`, or "
-    "as /project/web/latest"
+    "name it as `runstream run list` does, such as /project/web/12 or org/acme/web/12, by its id or the beginning of "
+    "it, as `latest`, or as /project/web/latest"
 )
 
 RunName: TypeAlias = Annotated[
     str,
     Parameter(help="PROJECT/NUMBER such as /project/web/12, an id or the beginning of one, `latest`, or GROUP/latest."),
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunNumber:
+    """A run of a project or user, instead of RUN."""
+
+    project: str = ""
+    """The project's path, such as org/acme/web, or its id; needs --runnumber."""
+    username: str = ""
+    """The user whose direct run it is; needs --runnumber."""
+    runnumber: int | None = None
+    """The number of the run."""
+
+    def __bool__(self) -> bool:
+        return bool(self.project or self.username or self.runnumber is not None)
+
+    def require(self) -> int:
+        """Return the number. Raises BadRequestError unless there is one, of either a project or a user."""
+        if bool(self.project) == bool(self.username) or self.runnumber is None:
+            raise BadRequestError("give --runnumber, and either --project or --username", code="invalidRun")
+        return self.runnumber
+
+    def name(self, run: str | None) -> str:
+        """Return the run's name: RUN, or that of the options. Raises as `words` does."""
+        (name,) = self.words(run)
+        return name
+
+    def words(self, *given: str | None, least: int = 1, most: int | None = 1) -> list[str]:
+        """Return the words of a command that begin with RUN, for which the options stand if there are any.
+
+        Raises CycloptsError for too few words, as for a missing argument, and BadRequestError for too many.
+        """
+        words = [word for word in given if word is not None]
+        if self:
+            words.insert(0, self._name())
+        if not words:
+            raise CycloptsError(msg="no run is named: give RUN, or --runnumber with --project or --username")
+        if len(words) < least:
+            raise CycloptsError(msg="no task is named: give its name or its id, behind the run")
+        if most is not None and len(words) > most:
+            raise BadRequestError("give either RUN, or --runnumber with --project or --username", code="invalidRun")
+        return words
+
+    def _name(self) -> str:
+        number = self.require()
+        if self.username:
+            return f"user/{self.username}/{number}"
+        owned = is_uuid(self.project) or self.project.startswith(("org/", "user/", "/"))
+        return f"{self.project}/{number}" if owned else f"/project/{self.project}/{number}"
+
+
+BY_NAME = RunNumber()
+"""No options: RUN names the run."""
 
 
 def run_name(run: RunSummary) -> str:
@@ -75,6 +133,8 @@ async def find_run(client: Client, text: str) -> Run:
         return await client.runs.get(text)
     if numbered := _NUMBERED.fullmatch(text):
         return await _by_number(client, numbered[1], int(numbered[2]))
+    if owned := _OWNED.fullmatch(text):
+        return await _by_number(client, await _owned_group(client, owned[1]), int(owned[2]))
     if text in _LATEST:
         return await _latest(client)
     if latest := _LATEST_OF.fullmatch(text):
@@ -123,6 +183,14 @@ async def _by_number_here(client: Client, project: str, number: int) -> Run:
         if error.kind != "not-exist" or error.code == "runDeleted" or not (own := await own_group(client)):
             raise
     return await _by_number(client, own, number)
+
+
+async def _owned_group(client: Client, owner: str) -> str:
+    """Return the group root of the runs of `user/NAME`, or of a project."""
+    kind, _, name = owner.partition("/")
+    if kind == "user" and "/" not in name:
+        return f"/user/{(await client.users.get(name)).id}"
+    return f"/project/{(await client.projects.get(owner)).id}"
 
 
 async def own_group(client: Client) -> str:

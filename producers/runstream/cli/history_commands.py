@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 
 from runstream.cli.client_session import with_client
-from runstream.cli.finding import RunName, find_run_id, position_text
+from runstream.cli.finding import BY_NAME, RunName, RunNumber, find_run_id, position_text
 from runstream.cli.output import Cell, Column, Output, display_word, print_items, print_json, say
 from runstream.client import Client, Difference, DiffSide, RunCommit, RunDiff, TaskTiming
 from runstream.names import numbered_name
@@ -21,9 +21,10 @@ _ACTOR = 18
 
 
 def run_history(
-    run: RunName,
+    run: RunName | None = None,
     /,
     *,
+    of: RunNumber = BY_NAME,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
     output: Output = "table",
 ) -> int:
@@ -34,9 +35,10 @@ def run_history(
     follow
         Print further commits until the run has ended; with --output json, each on a line.
     """
+    name = of.name(run)
 
     async def work(client: Client) -> None:
-        run_id = await find_run_id(client, run)
+        run_id = await find_run_id(client, name)
         if follow:
             begun: datetime | None = None
             async for commit, _ in client.runs.follow(run_id):
@@ -100,10 +102,11 @@ def _cause(commit: RunCommit) -> str:
 
 
 def run_diff(
-    run: RunName,
-    vs: Annotated[str, Parameter(help="The run to compare with: PROJECT/NUMBER, an id, or `latest`.")] = "",
+    run: RunName | None = None,
+    vs: Annotated[str | None, Parameter(help="The run to compare with: PROJECT/NUMBER, an id, or `latest`.")] = None,
     /,
     *,
+    of: RunNumber = BY_NAME,
     at: str = "",
     vs_at: str = "",
     output: Output = "table",
@@ -119,10 +122,11 @@ def run_diff(
     vs_at
         Take the other run as of such a moment; without another run, the same one.
     """
+    name, *others = of.words(run, vs, most=2)
 
     async def work(client: Client) -> None:
-        run_id = await find_run_id(client, run)
-        other = await find_run_id(client, vs) if vs else run_id if vs_at else ""
+        run_id = await find_run_id(client, name)
+        other = await find_run_id(client, others[0]) if others else run_id if vs_at else ""
         moment, before = (position_text(text) if text else "" for text in (at, vs_at))
         found = await client.runs.diff(run_id, other, at=moment, vs_at=before)
         if output == "json":

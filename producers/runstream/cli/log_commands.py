@@ -153,10 +153,7 @@ def get_log(
                 hint="or name the run: RUN",
             )
         return print_owned_log(owned, choice.step, setup=choice.setup, follow=follow, output=output)
-    if run is None:
-        raise BadRequestError(
-            "no run is named", code="invalidRun", hint="give RUN, or --runnumber with --project or --username"
-        )
+    name = owned.name(run)
     choice.require_one(task)
     part.require_one()
     since = part.first_time()
@@ -166,8 +163,6 @@ def get_log(
     if follow and task is None:
         hint = f"`{program_command()} run follow` follows all tasks of a run"
         raise BadRequestError("--follow needs a task", code="invalidRunTaskStepNumber", hint=hint)
-
-    name = run
 
     async def work(client: Client) -> int:
         found, tasks = await _find(client, name, task)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import Flag
-from runstream.cli.finding import did_you_mean
+from runstream.cli.finding import RunNumber, did_you_mean
 from runstream.cli.log_files import STDOUT, writing_log
 from runstream.cli.output import Cell, Column, Output, ago, duration, print_items, print_json, say, styled, timestamp
 from runstream.client import Client, OwnedRun, OwnedRunSummary, OwnedTask
@@ -86,15 +86,9 @@ def list_owned(
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class OwnedLog:
+class OwnedLog(RunNumber):
     """A log of a run of a project or user, instead of RUN and TASK."""
 
-    project: str = ""
-    """The project's path, such as org/acme/web, or its id; needs --runnumber."""
-    username: str = ""
-    """The user whose direct run it is; needs --runnumber."""
-    runnumber: int | None = None
-    """The number of the run."""
     taskname: str = ""
     """The name of the task."""
     taskid: str = ""
@@ -106,7 +100,7 @@ class OwnedLog:
         return OwnerName(self.project, self.username)
 
     def __bool__(self) -> bool:
-        return bool(self.project or self.username or self.runnumber is not None or self.taskname or self.taskid)
+        return bool(RunNumber.__bool__(self) or self.taskname or self.taskid)
 
 
 def print_owned_log(wanted: OwnedLog, step: str | None, *, setup: bool, follow: bool, output: str = STDOUT) -> int:
@@ -152,13 +146,12 @@ def delete_log(
 
 def _require_whole(wanted: OwnedLog, step: str | None, *, setup: bool) -> int:
     """Return the number of the run. Raises BadRequestError for options that do not name one log."""
-    if bool(wanted.project) == bool(wanted.username) or wanted.runnumber is None:
-        raise BadRequestError("give --runnumber, and either --project or --username", code="invalidRun")
+    number = wanted.require()
     if bool(wanted.taskname) == bool(wanted.taskid):
         raise BadRequestError("give either --taskname or --taskid", code="invalidRun")
     if setup == (step is not None):
         raise BadRequestError("give either --step or --setup", code="invalidRunTaskStepNumber")
-    return wanted.runnumber
+    return number
 
 
 async def _chosen(runs: OwnedRuns, wanted: OwnedLog, number: int, step: str | None) -> tuple[str, int | None]:

@@ -20,7 +20,9 @@ from runstream.cli.config_inputs import ConfigFile, ConfigPath, Flag, InputOptio
 from runstream.cli.confirming import require_confirmed
 from runstream.cli.connection import program_command, with_program
 from runstream.cli.finding import (
+    BY_NAME,
     RunName,
+    RunNumber,
     find_run,
     find_run_id,
     find_task,
@@ -224,7 +226,7 @@ def list_runs(
     return with_client(work)
 
 
-def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
+def get_run(run: RunName | None = None, /, *, of: RunNumber = BY_NAME, at: str = "", output: Output = "table") -> int:
     """Show a run: its tasks, their steps, how they ended.
 
     Parameters
@@ -233,12 +235,13 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
         Show the run as of a time such as 2026-11-23T09:30 (in this machine's time zone unless it names one), or as of a
         position in the log such as 1:812,40,0,97 or, for one commit, 1/0/812.
     """
+    name = of.name(run)
 
     async def work(client: Client) -> None:
         if at:
-            found = await client.runs.get(await find_run_id(client, run), at=position_text(at))
+            found = await client.runs.get(await find_run_id(client, name), at=position_text(at))
         else:
-            found = await find_run(client, run)
+            found = await find_run(client, name)
         if output == "json":
             print_json(found)
         else:
@@ -250,11 +253,12 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
     return with_client(work)
 
 
-def follow_run(run: RunName, /) -> int:
+def follow_run(run: RunName | None = None, /, *, of: RunNumber = BY_NAME) -> int:
     """Watch a run until it ends; exit code 0 for success, 1 for failure, 3 when it was stopped or cancelled."""
+    name = of.name(run)
 
     async def work(client: Client) -> int:
-        return await watch_runs(client, [await find_run(client, run)])
+        return await watch_runs(client, [await find_run(client, name)])
 
     return with_client(work, reads_on=True)
 
@@ -332,11 +336,12 @@ def _step_cells(step: Step, now: datetime | None) -> tuple[Cell, ...]:
     return name, styled(step.phase), status, duration(step.start_time, step.end_time, now)
 
 
-def why(run: RunName, /, *, output: Output = "table") -> int:
+def why(run: RunName | None = None, /, *, of: RunNumber = BY_NAME, output: Output = "table") -> int:
     """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance."""
+    name = of.name(run)
 
     async def work(client: Client) -> None:
-        found = await client.runs.why(await find_run_id(client, run))
+        found = await client.runs.why(await find_run_id(client, name))
         if output == "json":
             print_json(found)
         else:
@@ -366,17 +371,17 @@ def _why_state(found: Why) -> str:
     return display_word(found.phase) if found.result == "unknown" else f"{found.phase}, {found.result}"
 
 
-def stop_run(run: RunName, /) -> int:
+def stop_run(run: RunName | None = None, /, *, of: RunNumber = BY_NAME) -> int:
     """Stop a running run."""
-    return _steer(run, Runs.stop, _stopping)
+    return _steer(of.name(run), Runs.stop, _stopping)
 
 
-def cancel_run(run: RunName, /) -> int:
+def cancel_run(run: RunName | None = None, /, *, of: RunNumber = BY_NAME) -> int:
     """Withdraw a queued run."""
-    return _steer(run, Runs.cancel, lambda found: f"run {run_name(found)} is cancelled")
+    return _steer(of.name(run), Runs.cancel, lambda found: f"run {run_name(found)} is cancelled")
 
 
-def delete_runs(run: RunName, /, *more: RunName, yes: Flag = False) -> int:
+def delete_runs(run: RunName | None = None, /, *more: RunName, of: RunNumber = BY_NAME, yes: Flag = False) -> int:
     """Delete runs that have ended, with the logs and archives that no other run refers to.
 
     They stay in the log of events: `run get --at` shows them as they were. Asks first on a terminal.
@@ -386,9 +391,10 @@ def delete_runs(run: RunName, /, *more: RunName, yes: Flag = False) -> int:
     yes
         Delete without asking.
     """
+    wanted = of.words(run, *more, most=None)
 
     async def work(client: Client) -> None:
-        found = {one.id: one for one in [await find_run(client, text) for text in (run, *more)]}
+        found = {one.id: one for one in [await find_run(client, text) for text in wanted]}
         names = [run_name(one) for one in found.values()]
         require_confirmed(
             f"delete {listed(names, MAX_NAMED)}, and the logs and archives that no other run refers to?", yes=yes
@@ -412,22 +418,23 @@ async def _delete(client: Client, run_id: str) -> None:
     return await client.runs.delete(run_id)
 
 
-def pause_run(run: RunName, /) -> int:
+def pause_run(run: RunName | None = None, /, *, of: RunNumber = BY_NAME) -> int:
     """Pause a run: start no further tasks until it is resumed. Running tasks continue."""
-    return _steer(run, Runs.pause, _paused)
+    return _steer(of.name(run), Runs.pause, _paused)
 
 
-def resume_run(run: RunName, /) -> int:
+def resume_run(run: RunName | None = None, /, *, of: RunNumber = BY_NAME) -> int:
     """Resume a paused run."""
-    return _steer(run, Runs.resume, lambda found: f"run {run_name(found)} is resumed")
+    return _steer(of.name(run), Runs.resume, lambda found: f"run {run_name(found)} is resumed")
 
 
-def approve_task(run: RunName, task: TaskName, /) -> int:
+def approve_task(run: RunName | None = None, task: TaskName | None = None, /, *, of: RunNumber = BY_NAME) -> int:
     """Approve a task that waits for it."""
+    name, task_name = of.words(run, task, least=2, most=2)
 
     async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        wanted = find_task(found, task)
+        found = await find_run(client, name)
+        wanted = find_task(found, task_name)
         await client.runs.approve(found.id, wanted.id)
         say(f"task {wanted.name} of run {run_name(found)} is approved")
 
@@ -457,10 +464,11 @@ def _paused(run: Run) -> str:
 
 
 def annotate_task(
-    run: RunName,
-    task: TaskName,
+    run: RunName | None = None,
+    task: TaskName | None = None,
     /,
     *notes: str,
+    of: RunNumber = BY_NAME,
     remove: Annotated[list[str] | None, Parameter(negative="")] = None,
     replace: Flag = False,
 ) -> int:
@@ -475,17 +483,18 @@ def annotate_task(
     replace
         Remove all earlier notes.
     """
-    given = pairs(notes, "annotation")
+    name, task_name, *rest = of.words(run, task, *notes, least=2, most=None)
+    given = pairs(rest, "annotation")
     if not (given or remove or replace):
         raise BadRequestError("no note was given", code="invalidAnnotations", hint="give NAME=VALUE, or --remove")
 
     def changed(before: Mapping[str, str]) -> dict[str, str]:
         dropped = before.keys() if replace else {_APPROVERS, *(remove or ())}
-        return {name: value for name, value in before.items() if name not in dropped} | given
+        return {note: value for note, value in before.items() if note not in dropped} | given
 
     async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        wanted = find_task(found, task)
+        found = await find_run(client, name)
+        wanted = find_task(found, task_name)
         noted = await client.runs.change_annotations(found.id, wanted.id, changed)
         names = ", ".join(sorted(noted)) or "none"
         say(f"notes of task {wanted.name} of run {run_name(found)}: {names}")
@@ -722,9 +731,10 @@ class RestartOptions:
 
 
 def restart(
-    run: RunName,
+    run: RunName | None = None,
     /,
     *,
+    of: RunNumber = BY_NAME,
     which: RestartOptions = RestartOptions(),
     fresh: Flag = False,
     config: ConfigPath = None,
@@ -748,18 +758,19 @@ def restart(
     follow
         Watch the run until it ends.
     """
+    name = of.name(run)
     which.require_one()
     inputs = _fresh_inputs(config, given, fresh=fresh)
 
     async def work(client: Client) -> int:
-        earlier = await find_run(client, run)
+        earlier = await find_run(client, name)
         names = which.task or ()
         if dry_run:
             return await _preview(client, earlier, which, output)
         new = await client.runs.restart(
             earlier.id,
             from_start=not (which.from_failed or names),
-            tasks=[find_task(earlier, name).name for name in names],
+            tasks=[find_task(earlier, one).name for one in names],
             descendants=which.and_descendants,
             environment=which.environment,
             fresh=inputs,
