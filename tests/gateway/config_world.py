@@ -87,7 +87,7 @@ class MemoryRecords:
         return self.kept.get(key)
 
     async def keep(self, key: str, value: bytes, seconds: int, revision: int | None = None) -> bool:
-        if revision is not None and (key not in self.kept or self.kept[key].revision != revision):
+        if revision is not None and revision != (self.kept[key].revision if key in self.kept else 0):
             return False
         self.revision += 1
         self.kept[key] = Record(value, self.revision)

@@ -61,6 +61,7 @@ TABLE = (
     ("POST", "/auth/login", "N"),
     ("POST", "/auth/authorize", "N"),
     ("POST", "/auth/register", "N"),
+    ("GET", "/auth/oauth2/callback", "N"),
     ("POST", "/users/{user}/tokens", "F"),
     ("DELETE", "/users/{user}/tokens/{name}", "F"),
     ("GET", "/remotesources", "N"),

@@ -102,6 +102,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", "/auth/login"): (ANY, "", {}),
     ("POST", "/auth/authorize"): (ANY, "", {}),
     ("POST", "/auth/register"): (ANY, "", {}),
+    ("GET", "/auth/oauth2/callback"): (ANY, "", None),
     ("POST", "/auth/loginlink"): (LOGGED_IN, "", {}),
     ("POST", "/auth/session"): ((401,) * 6, "", {}),
     ("GET", "/auth/session"): (LOGGED_IN, "", None),

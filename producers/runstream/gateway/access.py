@@ -83,6 +83,7 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("POST", "/auth/login"): LoginNeed.NONE,
     ("POST", "/auth/authorize"): LoginNeed.NONE,
     ("POST", "/auth/register"): LoginNeed.NONE,
+    ("GET", "/auth/oauth2/callback"): LoginNeed.NONE,
     ("POST", "/auth/loginlink"): LoginNeed.REQUIRED,
     ("POST", "/auth/session"): LoginNeed.NONE,
     ("GET", "/auth/session"): LoginNeed.REQUIRED,
@@ -170,6 +171,7 @@ LOGIN: Mapping[tuple[str, str], LoginNeed | Action] = {**_CONFIG, **_COMMIT_RUNS
 WITHOUT_LOGIN = frozenset(
     {
         ("GET", "/"),
+        ("GET", "/oauth2/callback"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
         ("GET", "/metrics"),

@@ -81,7 +81,8 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.LinkedAnswer,
     api.HostLoginAnswer,
     api.HostAuthorizedAnswer,
-    api.RegisteredAnswer,
+    api.HostRedirectAnswer,
+    api.OAuth2CallbackAnswer,
     api.AuditEntry,
 )
 _OPTIONAL = frozenset({("Why", "omitted"), ("ErrorEntry", "chain"), ("Part", "under_way"), ("Maintenance", "tag")})

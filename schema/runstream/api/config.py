@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from runstream.api.answer import Answer, one_of
 
@@ -64,10 +64,20 @@ class HostAuthorizedAnswer(Answer, frozen=True):
     oauth2_redirect: str = ""
 
 
-class RegisteredAnswer(Answer, frozen=True):
-    """A registration, which is done when `oauth2_redirect` is empty."""
+class HostRedirectAnswer(Answer, frozen=True):
+    """Where the browser goes to log in at the git host. Empty after a registration by password, which is done."""
 
     oauth2_redirect: str = ""
+
+
+class OAuth2CallbackAnswer(Answer, frozen=True):
+    """What a login at a git host was for (`createuserla`, `loginuser`, `authorize` or `registeruser`), and its answer.
+
+    The answer is that of the same request with a password.
+    """
+
+    request_type: str
+    response: dict[str, Any]
 
 
 class PrivateUserView(Answer, frozen=True):

@@ -1,145 +1,299 @@
-"""Accounts at git hosts, by password: links, logins, registrations.
+"""Accounts at git hosts: links, logins and registrations, by password or by OAuth2.
 
-The host checks a password by making an access token for it. Only a linked account keeps that token; it is deleted after
-a login, and when the link is refused. Each token has a name of its own: no other account loses its token.
+With OAuth2, the first request answers where the browser goes. The host sends it back to `/oauth2/callback`, which ends
+on the page; a client that shows a page of its own asks `/auth/oauth2/callback`, which answers JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
+from html import escape
+from types import MappingProxyType
+from typing import Annotated, TypeAlias
 
-import structlog
-from fastapi import APIRouter
-from msgspec.structs import replace
+import msgspec
+from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from runstream import api
-from runstream.config.sealed import open_text, seal_text
-from runstream.domain.config.decisions.users import NewAccount, decide_add_account, decide_create_user
+from runstream.api.answer import Answer
+from runstream.domain.config.decisions.users import (
+    NewAccount,
+    decide_add_account,
+    decide_change_account,
+    decide_create_user,
+)
 from runstream.domain.config.permissions import Action
 from runstream.domain.config.references import find_remote_source, find_user
 from runstream.domain.config.refusals import missing
 from runstream.domain.config.remote_source import RemoteSource
 from runstream.domain.config.state import ConfigState, Decision
 from runstream.domain.config.user import User
-from runstream.errors import BadRequestError, ForbiddenError, UnauthorizedError
-from runstream.events.user import AccountCredentials
+from runstream.errors import BadRequestError, ForbiddenError, RunstreamError
 from runstream.gateway.config_bodies import HostLoginBody, LinkAccountBody, RegisterBody
 from runstream.gateway.config_requests import ConfigRequest, Ref
 from runstream.gateway.context import GatewayContext, documented, json_response
-from runstream.gateway.failed_logins import address_of, too_many
+from runstream.gateway.errors import error_response
+from runstream.gateway.failed_logins import address_of
+from runstream.gateway.host_logins import HostLogin, code_login, open_host, password_login
+from runstream.gateway.oauth2_states import OAuth2RequestType, OAuth2State, OAuth2States
 from runstream.gateway.routers import api_router
 from runstream.gateway.routes.logins import require_own_site, sessions_of, with_headers
 from runstream.gateway.views import user_view
-from runstream.hosts.errors import HostError
-from runstream.hosts.gitea import GiteaHost
-from runstream.hosts.github import GitHubHost
-from runstream.hosts.gitlab import GitLabHost
-from runstream.hosts.port import GitHost, HostSettings, HostUser
+from runstream.gateway.web_page import PREFIX as PAGE
+from runstream.gateway.web_page import SAFETY
 from runstream.ids import new_id
-from runstream.sealing import Keyring
+from runstream.limits import MAX_WORD_BYTES
 from runstream.telemetry import current_traceparent
 
-log = structlog.get_logger()
-_NO_CREDENTIALS = AccountCredentials(None, None, None)
+CALLBACK = "/oauth2/callback"
+"""Where a git host sends the browser back, below the URL of the gateway."""
+_Headers: TypeAlias = list[tuple[str, str]]
+_Word = Annotated[str, Query(max_length=MAX_WORD_BYTES)]
+_Long = Annotated[str, Query(max_length=8192)]
+_FAILED = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Login failed - Runstream</title>
+<h1>The login failed</h1>
+<p>{message}</p>
+<p>{hint}</p>
+<p><a href="{page}/login">Log in</a></p>
+</html>
+"""
 
 
 def host_account_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of linked accounts, and of logins and registrations through a git host."""
     router = api_router("git hosts")
-    _login_routes(router, context)
-    _linking_routes(router, context)
+    accounts = _HostAccounts(context)
+    _login_routes(router, accounts)
+    _callback_routes(router, accounts)
     return router
 
 
-def _login_routes(router: APIRouter, context: GatewayContext) -> None:
+def _login_routes(router: APIRouter, accounts: _HostAccounts) -> None:
     @router.post(
-        "/auth/login", status_code=201, openapi_extra=documented(HostLoginBody, api.HostLoginAnswer, statuses=(201,))
+        "/auth/login",
+        status_code=201,
+        openapi_extra=documented(HostLoginBody, api.HostLoginAnswer, api.HostRedirectAnswer, statuses=(201,)),
     )
     async def log_in_at_host(request: Request) -> Response:
-        """Log in with a password of a git host, as the user to whom the account is linked; sets a session's cookies."""
-        asked = ConfigRequest(context, request)
-        body, sessions = await asked.body(HostLoginBody), sessions_of(context)
+        """Log in as the user to whom an account at a git host is linked; sets a session's cookies."""
+        asked = ConfigRequest(accounts.context, request)
+        body = await asked.body(HostLoginBody)
         require_own_site(request)
         source = find_remote_source(await asked.fresh(), body.remote_source_name)
-        _require_enabled(source, "logins", enabled=source.settings.login_enabled)
-        async with _passed(context, request, source, body.login_name, body.password) as login:
-            remote = login.user
-        found = asked.state.remote_user(source.id, remote.id)
-        if found is None:
-            raise missing("an account linked to the remote user", remote.name, code="linkedAccountDoesNotExist")
-        _, headers = await sessions.begin(found[0].id, request.headers.get("user-agent", ""))
-        return with_headers(json_response(api.HostLoginAnswer(user_view(found[0])), status=201), headers)
+        _logins(source)
+        if source.settings.auth_type == "oauth2":
+            return await accounts.redirect(request, "loginuser", source)
+        async with accounts.passed(request, source, body.login_name, body.password) as login:
+            pass
+        answer, headers = await accounts.log_in(request, login)
+        return with_headers(json_response(answer, status=201), headers)
 
     @router.post(
         "/auth/authorize",
         status_code=201,
-        openapi_extra=documented(HostLoginBody, api.HostAuthorizedAnswer, statuses=(201,)),
+        openapi_extra=documented(HostLoginBody, api.HostAuthorizedAnswer, api.HostRedirectAnswer, statuses=(201,)),
     )
     async def authorize_at_host(request: Request) -> Response:
-        """Check a password of a git host; return its user there."""
-        asked = ConfigRequest(context, request)
+        """Return the user of a git host, as one who registers; the user needs no account here."""
+        asked = ConfigRequest(accounts.context, request)
         body = await asked.body(HostLoginBody)
+        require_own_site(request)
         source = find_remote_source(await asked.fresh(), body.remote_source_name)
-        async with _passed(context, request, source, body.login_name, body.password) as login:
-            info = api.RemoteUserInfo(login.user.id, login.user.name, login.user.email)
-        headers = {"Cache-Control": "no-store"}
-        return json_response(api.HostAuthorizedAnswer(info, source.name), status=201, headers=headers)
+        if source.settings.auth_type == "oauth2":
+            return await accounts.redirect(request, "authorize", source)
+        async with accounts.passed(request, source, body.login_name, body.password) as login:
+            pass
+        return with_headers(json_response(_authorized(login), status=201), [])
 
     @router.post(
-        "/auth/register", status_code=201, openapi_extra=documented(RegisterBody, api.RegisteredAnswer, statuses=(201,))
+        "/auth/register",
+        status_code=201,
+        openapi_extra=documented(RegisterBody, api.HostRedirectAnswer, statuses=(201,)),
     )
     async def register(request: Request) -> Response:
-        """Create a user with a linked account, for a user of a git host with the right password."""
-        asked = ConfigRequest(context, request)
-        body, user_id, root_id = await asked.body(RegisterBody), new_id(), new_id()
-
-        def decide(state: ConfigState, account: NewAccount) -> Decision:
-            _registering(state, body.remote_source_name)
-            return decide_create_user(
-                state, user_id=user_id, root_group_id=root_id, name=body.username, account=account
-            )
-
-        source = _registering(await asked.fresh(), body.remote_source_name)
+        """Create a user with a linked account, for a user of a git host."""
+        asked = ConfigRequest(accounts.context, request)
+        body = await asked.body(RegisterBody)
+        require_own_site(request)
+        source = find_remote_source(await asked.fresh(), body.remote_source_name)
+        _registrations(source)
+        if source.settings.auth_type == "oauth2":
+            return await accounts.redirect(request, "registeruser", source, body.username)
         name, password = body.remote_source_login_name, body.remote_source_login_password
-        async with _passed(context, request, source, name, password) as login:
-            account = login.account(context.keyring)
-            await context.config.change(
-                lambda state: decide(state, account), actor=f"user:{body.username}", trace=current_traceparent()
-            )
-            login.kept = True
-        return json_response(api.RegisteredAnswer(), status=201)
+        async with accounts.passed(request, source, name, password) as login:
+            await accounts.register(login, body.username)
+        return json_response(api.HostRedirectAnswer(), status=201)
 
-
-def _linking_routes(router: APIRouter, context: GatewayContext) -> None:
     @router.post(
         "/users/{user}/linkedaccounts",
         status_code=201,
-        openapi_extra=documented(LinkAccountBody, api.LinkedAnswer, statuses=(201,)),
+        openapi_extra=documented(LinkAccountBody, api.LinkedAnswer, api.HostRedirectAnswer, statuses=(201,)),
     )
     async def link_account(request: Request, user: Ref) -> Response:
         """Link an account at a git host to the user who asks."""
-        asked = ConfigRequest(context, request)
+        asked = ConfigRequest(accounts.context, request)
         body = await asked.body(LinkAccountBody)
         state = await asked.fresh()
-        _own(asked, state, user)
+        found = _own(asked, state, user)
         source = find_remote_source(state, body.remote_source_name)
+        if source.settings.auth_type == "oauth2":
+            return await accounts.redirect(request, "createuserla", source, found.id)
         name, password = body.remote_source_login_name, body.remote_source_login_password
-        async with _passed(context, request, source, name, password) as login:
-            account = login.account(context.keyring)
+        async with accounts.passed(request, source, name, password) as login:
+            account = login.account(accounts.context.keyring)
             headers = await asked.change(lambda state: decide_add_account(state, _own(asked, state, user), account))
             login.kept = True
-        view = api.CreatedAccountView(
+        return json_response(_linked(account), status=201, headers=headers)
+
+
+def _callback_routes(router: APIRouter, accounts: _HostAccounts) -> None:
+    @router.get("/auth/oauth2/callback", openapi_extra=documented(None, api.OAuth2CallbackAnswer))
+    async def finish_oauth2(
+        request: Request, state: _Long = "", code: _Long = "", error: _Word = "", error_description: _Long = ""
+    ) -> Response:
+        """Do what was asked for before the browser went to the git host; a login sets a session's cookies."""
+        asked, answer, headers = await accounts.finish(request, state, code, error_description or error)
+        shown = api.OAuth2CallbackAnswer(asked.request_type, msgspec.to_builtins(answer))
+        return with_headers(json_response(shown), headers)
+
+    async def finish_on_page(request: Request) -> Response:
+        query = request.query_params
+        try:
+            asked, _, headers = await accounts.finish(
+                request,
+                query.get("state", ""),
+                query.get("code", ""),
+                query.get("error_description", "") or query.get("error", ""),
+                log_in=True,
+            )
+        except RunstreamError as error:
+            status = error_response(error).status_code
+            page = _FAILED.format(message=escape(error.message), hint=escape(error.hint), page=PAGE)
+            return with_headers(HTMLResponse(page, status, headers=dict(SAFETY)), [])
+        place = {"createuserla": "/user", "authorize": "/login"}.get(asked.request_type, "/")
+        return with_headers(RedirectResponse(f"{PAGE}{place}", 303, headers=dict(SAFETY)), headers)
+
+    router.routes.append(Route(CALLBACK, finish_on_page, methods=["GET"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _HostAccounts:
+    """What the routes share: logins at hosts, and what follows from one."""
+
+    context: GatewayContext
+
+    def passed(
+        self, request: Request, source: RemoteSource, name: str, password: str
+    ) -> AbstractAsyncContextManager[HostLogin]:
+        failures = sessions_of(self.context).failures
+        return password_login(self.context.keyring, failures, address_of(request.scope), source, name, password)
+
+    async def redirect(
+        self, request: Request, request_type: OAuth2RequestType, source: RemoteSource, name: str = ""
+    ) -> Response:
+        """Return where the browser goes, and the cookie with which it comes back."""
+        base = self.context.settings.exposed_url or str(request.base_url)
+        redirect_url = f"{base.rstrip('/')}{CALLBACK}"
+        begun = self._states.begin(request_type, source.id, name, redirect_url)
+        async with open_host(source, self.context.keyring) as host:
+            url = host.authorization_url(begun.state, redirect_url, begun.challenge)
+        return with_headers(json_response(api.HostRedirectAnswer(url), status=201), [begun.header])
+
+    async def finish(
+        self, request: Request, state: str, code: str, problem: str, *, log_in: bool = False
+    ) -> tuple[OAuth2State, Answer, _Headers]:
+        """Do what a state stands for; return the answer, and the headers of a session for a login.
+
+        With `log_in`, a user who registers is logged in, too.
+        """
+        asked = await self._states.redeem(state, request.cookies)
+        if not code:
+            raise BadRequestError(
+                f"the git host sent no code: {problem[:200]!r}" if problem else "the git host sent no code",
+                code="invalidOAuth2Code",
+                hint="begin the login again, and allow the access at the host",
+            )
+        source = find_remote_source(self.context.config.state, asked.remote_source_id)
+        if asked.request_type in _ENABLED:
+            _ENABLED[asked.request_type](source)
+        login = await code_login(self.context.keyring, source, code, asked.redirect_url, asked.verifier)
+        match asked.request_type:
+            case "loginuser":
+                return asked, *await self.log_in(request, login)
+            case "authorize":
+                return asked, _authorized(login), []
+            case "registeruser":
+                await self.register(login, asked.name)
+                headers = (await self.log_in(request, login))[1] if log_in else []
+                return asked, api.HostRedirectAnswer(), headers
+            case "createuserla":
+                return asked, await self._link(login, asked.name), []
+
+    async def log_in(self, request: Request, login: HostLogin) -> tuple[api.HostLoginAnswer, _Headers]:
+        """Begin a session of the user to whom the account is linked. The account takes the new tokens of OAuth2."""
+        found = self.context.config.state.remote_user(login.source.id, login.user.id)
+        if found is None:
+            raise missing("an account linked to the remote user", login.user.name, code="linkedAccountDoesNotExist")
+        user, account = found
+        if login.oauth2 is not None and not login.kept:
+            renewed = partial(
+                decide_change_account,
+                account_id=account.id,
+                remote_username=login.user.name,
+                remote_user_avatar_url=login.user.avatar_url,
+                credentials=login.credentials(self.context.keyring, account.id),
+                oauth2_expires_at=login.expires_at,
+            )
+            await self._change(lambda state: renewed(find_user(state, user.id)), user.name)
+        _, headers = await sessions_of(self.context).begin(user.id, request.headers.get("user-agent", ""))
+        return api.HostLoginAnswer(user_view(user)), headers
+
+    async def register(self, login: HostLogin, username: str) -> None:
+        account, user_id, root_id = login.account(self.context.keyring), new_id(), new_id()
+
+        def decide(state: ConfigState) -> Decision:
+            _registrations(find_remote_source(state, login.source.id))
+            return decide_create_user(state, user_id=user_id, root_group_id=root_id, name=username, account=account)
+
+        await self._change(decide, username)
+        login.kept = True
+
+    async def _link(self, login: HostLogin, user_id: str) -> api.LinkedAnswer:
+        account = login.account(self.context.keyring)
+        user = find_user(self.context.config.state, user_id)
+        await self._change(lambda state: decide_add_account(state, find_user(state, user_id), account), user.name)
+        return _linked(account)
+
+    async def _change(self, decide: Callable[[ConfigState], Decision], username: str) -> None:
+        await self.context.config.change(decide, actor=f"user:{username}", trace=current_traceparent())
+
+    @property
+    def _states(self) -> OAuth2States:
+        return OAuth2States(self.context.keyring, sessions_of(self.context))
+
+
+def _authorized(login: HostLogin) -> api.HostAuthorizedAnswer:
+    info = api.RemoteUserInfo(login.user.id, login.user.name, login.user.email)
+    return api.HostAuthorizedAnswer(info, login.source.name)
+
+
+def _linked(account: NewAccount) -> api.LinkedAnswer:
+    return api.LinkedAnswer(
+        api.CreatedAccountView(
             account.id,
             account.remote_user_id,
             account.remote_username,
             account.remote_user_avatar_url,
             account.remote_source_id,
         )
-        return json_response(api.LinkedAnswer(view), status=201, headers=headers)
+    )
 
 
 def _own(asked: ConfigRequest, state: ConfigState, name: str) -> User:
@@ -151,10 +305,12 @@ def _own(asked: ConfigRequest, state: ConfigState, name: str) -> User:
     return user
 
 
-def _registering(state: ConfigState, name: str) -> RemoteSource:
-    source = find_remote_source(state, name)
+def _logins(source: RemoteSource) -> None:
+    _require_enabled(source, "logins", enabled=source.settings.login_enabled)
+
+
+def _registrations(source: RemoteSource) -> None:
     _require_enabled(source, "registrations", enabled=source.settings.registration_enabled)
-    return source
 
 
 def _require_enabled(source: RemoteSource, what: str, *, enabled: bool) -> None:
@@ -166,92 +322,6 @@ def _require_enabled(source: RemoteSource, what: str, *, enabled: bool) -> None:
         )
 
 
-@dataclass(slots=True)
-class _Login:
-    """A user of a git host who gave the right password."""
-
-    id: str
-    source: RemoteSource
-    user: HostUser
-    token: str
-    kept: bool = False
-    """Set once a linked account has the token."""
-
-    def account(self, keyring: Keyring) -> NewAccount:
-        sealed = seal_text(keyring, self.token, "linkedaccount", self.id, "user_access_token")
-        return NewAccount(
-            self.id,
-            self.source.id,
-            self.user.id,
-            self.user.name,
-            self.user.avatar_url,
-            replace(_NO_CREDENTIALS, user_access_token=sealed),
-            None,
-        )
-
-
-@asynccontextmanager
-async def _passed(
-    context: GatewayContext, request: Request, source: RemoteSource, name: str, password: str
-) -> AsyncIterator[_Login]:
-    """Check a password at a git host. The token made for it is deleted unless the login is kept.
-
-    Raises UnauthorizedError `invalidPassword`, BadRequestError, HostError.
-    """
-    if source.settings.auth_type != "password":
-        raise BadRequestError(
-            f"remote source {source.name!r} has no login with a password",
-            code="invalidRemoteSourceAuthType",
-            hint="OAuth2 is not supported yet: use a remote source with the authentication type password",
-        )
-    sessions = sessions_of(context)
-    # A password can be guessed: unlike a token, even a right one is refused from an address with many failures.
-    if sessions.failures.limited(address_of(request.scope)):
-        raise too_many()
-    login_id = new_id()
-    token_name = f"runstream-{login_id}"
-    async with _host(source, context.keyring) as host:
-        try:
-            made = await host.login(name, password, token_name)
-        except HostError as error:
-            if error.code not in ("hostCredentialsRefused", "hostObjectDoesNotExist"):
-                raise
-            raise UnauthorizedError(
-                f"remote source {source.name!r} refused the name or the password",
-                code="invalidPassword",
-                hint="log in with the name and the password of the git host",
-            ) from error
-        login = _Login(login_id, source, made.user, made.token)
-        try:
-            yield login
-        finally:
-            if not login.kept:
-                await _delete_token(host, source, name, password, token_name)
-
-
-async def _delete_token(host: GitHost, source: RemoteSource, name: str, password: str, token_name: str) -> None:
-    try:
-        await host.delete_login(name, password, token_name)
-    except HostError as error:
-        # The request has its own answer; the token stays at the host, and nothing here knows it any more.
-        log.warning("a token stays at the git host", action="delete_host_token", source=source.name, error=str(error))
-
-
-@asynccontextmanager
-async def _host(source: RemoteSource, keyring: Keyring) -> AsyncIterator[GitHost]:
-    """Open a client of a remote source, with its settings of now."""
-    found = source.settings
-    secret = open_text(keyring, found.oauth2_client_secret, "remotesource", source.id, "oauth2_client_secret")
-    settings = HostSettings(found.type, found.apiurl, found.oauth2_client_id, secret, verify_tls=not found.skip_verify)
-    host: GitHost
-    match found.type:
-        case "gitea":
-            host = GiteaHost(settings)
-        case "github":
-            host = GitHubHost(settings)
-        case "gitlab":
-            host = GitLabHost(settings)
-    try:
-        yield host
-    finally:
-        await host.close()
+_ENABLED: Mapping[OAuth2RequestType, Callable[[RemoteSource], None]] = MappingProxyType(
+    {"loginuser": _logins, "registeruser": _registrations}
+)

@@ -493,6 +493,11 @@ export type HostLoginBody = {
   password?: string;
 };
 
+/** Where the browser goes to log in at the git host. Empty after a registration by password, which is done. */
+export type HostRedirectAnswer = {
+  oauth2_redirect: string;
+};
+
 /** A file of variables or secrets (YAML or JSON); its name is for messages. */
 export type InputFileBody = {
   name: string;
@@ -636,6 +641,12 @@ export type MembersView = {
 export type MembershipView = {
   Organization: OrganizationView;
   Role: string;
+};
+
+/** What a login at a git host was for (`createuserla`, `loginuser`, `authorize` or `registeruser`), and its answer. The answer is that of the same request with a password. */
+export type OAuth2CallbackAnswer = {
+  request_type: string;
+  response: Record<string, unknown>;
 };
 
 /** An organization. */
@@ -858,11 +869,6 @@ export type RegisterBody = {
   remote_source_login_name?: string;
   remote_source_login_password?: string;
   username?: string;
-};
-
-/** A registration, which is done when `oauth2_redirect` is empty. */
-export type RegisteredAnswer = {
-  oauth2_redirect: string;
 };
 
 /** How to log in at a container registry. */
