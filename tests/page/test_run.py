@@ -104,6 +104,7 @@ async def test_a_run_is_watched_live_and_approved(tab: Page, site: Site) -> None
     await tab.locator(".run-title [data-state=success]").wait_for()
     await tab.get_by_role("log").get_by_text("deployed").wait_for()
     await tab.get_by_text("Approved by").wait_for()
+    await tab.locator(".run-head dd").filter(has_text=re.compile("by admin$")).wait_for()
     assert await tab.evaluate("window.same")
 
 

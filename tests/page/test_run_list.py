@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from runstream.client import Source
 from tests.page.conftest import Site
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Page, Request, Route
 
 
 def config(name: str, command: str = "true", more: str = "") -> str:
@@ -47,6 +48,31 @@ async def test_filters_are_in_the_address_and_come_back_with_it(tab: Page, site:
     await tab.get_by_text("No run matches").wait_for()
     await tab.get_by_role("button", name="Remove the filters").click()
     await rows.nth(2).wait_for()
+    assert not await tab.get_by_label("Only the last of each group").is_checked()
+
+
+async def test_a_slow_list_is_shown_though_runs_change_meanwhile(tab: Page, site: Site) -> None:
+    """A read for each change would end the one before, and the list of a busy service would never be shown."""
+    group = "/project/slow/branch/main"
+    held, asked = asyncio.Event(), asyncio.Event()
+    ended: list[Request] = []
+
+    async def hold(route: Route) -> None:
+        asked.set()
+        await held.wait()
+        await route.continue_()
+
+    await tab.goto(f"/ui/?group={group}")
+    await tab.get_by_text("No run matches").wait_for()
+    tab.on("requestfailed", lambda request: ended.append(request))
+    await tab.route("**/api/v1alpha/runs?**", hold)
+    await site.run(config("slow-one"), group)
+    await asked.wait()
+    run = await site.finished(config("slow-two"), group)
+    held.set()
+    row = tab.locator("tbody tr").filter(has=tab.locator(f'a[href="/ui/runs/{run.id}"]'))
+    await row.get_by_text("Success").wait_for()
+    assert ended == []
 
 
 async def test_a_row_shows_what_ran_and_of_what(tab: Page, site: Site) -> None:

@@ -8,7 +8,7 @@ export type Resource<T> = {
   data: Signal<T | undefined>;
   error: ReadonlySignal<ApiError | undefined>;
   loading: ReadonlySignal<boolean>;
-  /** Reads it again; what is shown stays until the answer is there. */
+  /** Reads it again, after a read that is under way; what is shown stays until the answer is there. */
   reload: () => void;
 };
 
@@ -24,22 +24,30 @@ export function useResource<T>(subject: string | null, key: string | null, read:
     const data = signal<T | undefined>(undefined);
     const error = signal<ApiError | undefined>(undefined);
     const loading = signal(key !== null);
-    let abort = new AbortController();
+    let reading: AbortController | null = null;
+    let again = false;
     let current = read;
     const reload = (): void => {
-      abort.abort();
-      const mine = (abort = new AbortController());
+      // Changes may come faster than answers: a new read for each would end the one before, and none would be shown.
+      again = reading !== null;
+      if (again) return;
+      const mine = (reading = new AbortController());
       loading.value = true;
+      const ended = (): boolean => {
+        if (mine.signal.aborted) return true;
+        reading = null;
+        loading.value = again;
+        if (again) reload();
+        return false;
+      };
       current(mine.signal).then(
         (value) => {
-          if (mine.signal.aborted) return;
+          if (ended()) return;
           data.value = value;
           error.value = undefined;
-          loading.value = false;
         },
         (failure: unknown) => {
-          if (mine.signal.aborted) return;
-          loading.value = false;
+          if (ended()) return;
           if (!(failure instanceof ApiError)) throw failure;
           error.value = failure;
         },
@@ -53,7 +61,10 @@ export function useResource<T>(subject: string | null, key: string | null, read:
       reads: (next: typeof read) => {
         current = next;
       },
-      end: () => abort.abort(),
+      end: () => {
+        reading?.abort();
+        reading = null;
+      },
     };
   }, [subject]);
   state.reads(read);
@@ -62,7 +73,10 @@ export function useResource<T>(subject: string | null, key: string | null, read:
     state.reload();
     let first = true;
     const stop = cameBack.subscribe(() => {
-      if (!first) state.reload();
+      if (!first) {
+        state.end();
+        state.reload();
+      }
       first = false;
     });
     return () => {

@@ -8,7 +8,7 @@ import { Icon } from "../../components/icon";
 import { Choice, Empty, Failure, Note, Skeleton, useTitle } from "../../components/parts";
 import { MANY } from "../../components/rows";
 import { runState, StateBadge, stateOf, taskState } from "../../components/state";
-import { CopyButton, ShortId, Text } from "../../components/text";
+import { Actor, CopyButton, ShortId, Text } from "../../components/text";
 import { Ago, Duration } from "../../components/time";
 import { headline, origin, runRef } from "../../text/run";
 import { TimeBar } from "../time/bar";
@@ -59,7 +59,7 @@ function Shown({ watch, answer, latest }: { watch: Watch; answer: RunAnswer; lat
   useTaskKeys(answer, selection);
   return (
     <div class={moment ? "run-page past" : "run-page"}>
-      <Head answer={answer} latest={latest} at={moment?.time ?? null} />
+      <Head answer={answer} latest={latest} by={watch.creator.value} at={moment?.time ?? null} />
       {watch.wrongMoment.value && <Note icon="clock" tone="warning">{watch.wrongMoment.value}. <a href={link({ at: null })}>Show the run as it is now</a></Note>}
       {answer.run.setup_errors.map((one) => <Note key={one} icon="warning" tone="failed"><Text value={one} /></Note>)}
       {!moment && <WhyRun reasons={reasons} />}
@@ -136,7 +136,7 @@ function useTaskKeys(answer: RunAnswer, selection: Selection): void {
   }
 }
 
-function Head({ answer: { run }, latest, at }: { answer: RunAnswer; latest: RunAnswer; at: string | null }) {
+function Head({ answer: { run }, latest, by, at }: { answer: RunAnswer; latest: RunAnswer; by: string; at: string | null }) {
   const from = origin(run);
   const { commit_sha: commit, message, commit_link: commitLink } = run.annotations;
   return (
@@ -151,7 +151,7 @@ function Head({ answer: { run }, latest, at }: { answer: RunAnswer; latest: RunA
       <dl class="facts">
         {from && <div><dt>{{ branch: "Branch", tag: "Tag", pullrequest: "Pull request" }[from.kind]}</dt><dd class="origin"><Icon name={from.kind} /><Text value={from.name} /></dd></div>}
         {commit && <div><dt>Commit</dt><dd>{commitLink && /^https?:/.test(commitLink) ? <a href={commitLink} rel="noreferrer noopener"><ShortId value={commit} /></a> : <ShortId value={commit} />} <Text value={headline(message)} /></dd></div>}
-        <div><dt>Created</dt><dd><Ago at={run.enqueue_time} /></dd></div>
+        <div><dt>Created</dt><dd><Ago at={run.enqueue_time} />{by && <> by <Actor value={by} /></>}</dd></div>
         <div><dt>Waited</dt><dd><Duration from={run.enqueue_time} to={run.start_time ?? run.end_time ?? at} /></dd></div>
         {run.start_time && <div><dt>Took</dt><dd><Duration from={run.start_time} to={run.end_time ?? at} /></dd></div>}
         {run.priority !== 0 && <div><dt>Priority</dt><dd>{run.priority}</dd></div>}

@@ -25,6 +25,8 @@ export type Watch = {
   count: Signal<number>;
   /** Whether all of the history up to now is read. */
   complete: Signal<boolean>;
+  /** Who created the run; empty before the history is read. */
+  creator: ReadonlySignal<string>;
   /** The moment that is shown; null: now. */
   moment: ReadonlySignal<Moment | null>;
   /** Why the moment in the address cannot be shown. */
@@ -45,6 +47,7 @@ function watchRun(id: string): Watch & { start: () => () => void } {
   const error = signal<ApiError | undefined>(undefined);
   const count = signal(0);
   const complete = signal(false);
+  const creator = computed(() => (count.value && replay.commits[0]?.actor) || "");
   const at = computed(() => query.value.get("at") ?? "");
   const found = computed(() => (at.value && count.value ? replay.numberAt(at.value) : null));
   const moment = computed<Moment | null>(() => {
@@ -131,7 +134,7 @@ function watchRun(id: string): Watch & { start: () => () => void } {
     const commit = number === null ? undefined : replay.commits[number - 1];
     setQuery({ at: commit?.position ?? null });
   };
-  return { id, answer, latest, error, replay, count, complete, moment, wrongMoment, show, reload, start };
+  return { id, answer, latest, error, replay, count, complete, creator, moment, wrongMoment, show, reload, start };
 }
 
 /** Watches a run while a component is shown. */

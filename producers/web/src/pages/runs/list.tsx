@@ -1,7 +1,7 @@
 // /ui/: the runs, the latest first, as they change.
 import { useGet } from "../../api/resource";
 import type { RunsAnswer } from "../../api/types";
-import { address, href, setQuery } from "../../app/router";
+import { address, href, navigate } from "../../app/router";
 import { Icon } from "../../components/icon";
 import { Empty, Loaded, PageHead } from "../../components/parts";
 import { Code } from "../../components/text";
@@ -63,7 +63,7 @@ function NoRuns() {
 function NoMatch() {
   return (
     <Empty icon="filter" title="No run matches">
-      <button type="button" onClick={() => setQuery({ text: null, group: null, name: null, phase: null, result: null, waitingapproval: null, start: null })}>Remove the filters</button>
+      <button type="button" onClick={() => navigate(href("/"), { replace: true })}>Remove the filters</button>
     </Empty>
   );
 }
