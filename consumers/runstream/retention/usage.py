@@ -1,17 +1,17 @@
-"""How much the object storage holds of each kind, and what retention removes next."""
+"""How much the object storage holds of each kind, how much retention would remove now, and what it removes next."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, false, func, or_, select
 
 from runstream import tables
-from runstream.api import StorageStatus, StoredKind
+from runstream.api import Cache, StorageStatus, StoredKind
 from runstream.database.database import Database
 from runstream.database.removals import ages_count_from
 from runstream.domain.retention import EndedRun, Policy, next_retention
@@ -19,20 +19,24 @@ from runstream.log.port import Log
 from runstream.objects import paths
 from runstream.objects.port import ObjectStorage
 from runstream.policies import Policies
-from runstream.retention.caches import CachePolicy
+from runstream.retention.caches import CachePolicy, surplus
 
 MEASURE_AGAIN = timedelta(minutes=1)
 """Age of an answer after which the storage is always listed again: that takes a request for each thousand objects."""
 MEASURE_SHARE = 20
 """An answer is kept for this many times as long as it took, so that listing takes a twentieth of the time."""
 KINDS = ("runs", "logs", "indexes", "archives", "references", "caches", "log", "other")
-_NONE = Policy()
+_RUNS = tables.runs.c
+_ENDED_AT = func.coalesce(_RUNS.end_time, _RUNS.enqueue_time)
 
 
 @dataclass(frozen=True, slots=True)
 class _Next:
-    at: datetime
+    at: datetime | None
     root: str
+
+
+_NEVER = _Next(None, "")
 
 
 class StorageUse:
@@ -71,46 +75,46 @@ class StorageUse:
         now = self._clock()
         objects: defaultdict[str, int] = defaultdict(int)
         sizes: defaultdict[str, int] = defaultdict(int)
-        oldest_cache: datetime | None = None
+        caches: list[Cache] = []
         async for found in self._objects.list():
             kind = kind_of(found.path)
             objects[kind] += 1
             sizes[kind] += found.size
-            if kind == "caches" and (oldest_cache is None or found.modified < oldest_cache):
-                oldest_cache = found.modified
-        ended, following = await self._next_of_runs(now)
+            if kind == "caches" and self._caches:
+                caches.append(Cache("", found.path, found.size, found.modified))
+        ended, following, due = await self._of_runs(now)
         objects["runs"] = ended
-        if oldest_cache is not None and self._caches.age is not None:
-            following["caches"] = _Next(oldest_cache + self._caches.age, "")
-        shown = [kind for kind in KINDS if objects[kind]]
-        return StorageStatus(now, tuple(self._kind(kind, objects, sizes, following.get(kind)) for kind in shown))
+        due["caches"] = len(surplus(caches, self._caches, now))
+        if caches and self._caches.age is not None:
+            following["caches"] = _Next(min(cache.created for cache in caches) + self._caches.age, "")
+        kinds: list[StoredKind] = []
+        for kind in KINDS:
+            if objects[kind]:
+                first = following.get(kind, _NEVER)
+                size = None if kind == "runs" else sizes[kind]
+                kinds.append(StoredKind(kind, objects[kind], size, first.at, first.root, due.get(kind, 0)))
+        return StorageStatus(now, tuple(kinds))
 
-    @staticmethod
-    def _kind(kind: str, objects: dict[str, int], sizes: dict[str, int], following: _Next | None) -> StoredKind:
-        at, root = (following.at, following.root) if following is not None else (None, "")
-        return StoredKind(kind, objects[kind], None if kind == "runs" else sizes[kind], at, root)
-
-    async def _next_of_runs(self, now: datetime) -> tuple[int, dict[str, _Next]]:
-        """Return the number of ended runs, and when retention removes the next run, log and archive."""
+    async def _of_runs(self, now: datetime) -> tuple[int, dict[str, _Next], dict[str, int]]:
+        """Return the number of ended runs; when retention removes the next run, log and archive; and how many now."""
         since = await ages_count_from(self._database, self._log.subjects.service, self._log.epoch)
-        runs = tables.runs.c
-        ended_at = func.coalesce(runs.end_time, runs.enqueue_time)
         roots = (
             select(
-                runs.counter_group.label("root"),
+                _RUNS.counter_group.label("root"),
                 func.count().label("ended"),
-                func.min(ended_at).label("runs"),
-                func.min(ended_at).filter(runs.holds_logs).label("logs"),
-                func.min(ended_at).filter(runs.holds_archives).label("archives"),
+                func.min(_ENDED_AT).label("runs"),
+                func.min(_ENDED_AT).filter(_RUNS.holds_logs).label("logs"),
+                func.min(_ENDED_AT).filter(_RUNS.holds_archives).label("archives"),
             )
-            .where(runs.archived)
-            .group_by(runs.counter_group)
+            .where(_RUNS.archived)
+            .group_by(_RUNS.counter_group)
         )
         async with self._database.snapshot() as transaction:
             rows = await transaction.rows(roots)
         following: dict[str, _Next] = {}
+        due: Counter[str] = Counter()
         for row in rows:
-            policy = self._policies.of(row["root"])
+            policy, is_due = self._policies.of(row["root"]), False
             only = {"runs": Policy(runs=policy.runs), "logs": Policy(logs=policy.logs)}
             for kind, one in (only | {"archives": Policy(archives=policy.archives)}).items():
                 if row[kind] is None:
@@ -118,9 +122,37 @@ class StorageUse:
                 at = next_retention(EndedRun(row[kind], False, True, True), one, since)
                 if kind == "runs" and policy.keep is not None and row["ended"] > policy.keep:
                     at = now
-                if at is not None and (kind not in following or at < following[kind].at):
+                if at is None:
+                    continue
+                is_due = is_due or at <= now
+                first = following.get(kind, _NEVER).at
+                if first is None or at < first:
                     following[kind] = _Next(at, row["root"])
-        return sum(row["ended"] for row in rows), following
+            if is_due:
+                due.update(await self._due(row["root"], policy, since, now))
+        return sum(row["ended"] for row in rows), following, due
+
+    async def _due(self, root: str, policy: Policy, since: datetime, now: datetime) -> dict[str, int]:
+        """Return how many runs of a root retention would remove now, and of how many the logs and archives."""
+        later = func.row_number().over(order_by=_RUNS.counter.desc())
+        ended = (
+            select(_ENDED_AT.label("at"), later.label("rank"), _RUNS.holds_logs, _RUNS.holds_archives)
+            .where(_RUNS.archived, _RUNS.counter_group == root)
+            .subquery()
+        )
+
+        def older(age: timedelta | None) -> ColumnElement[bool]:
+            return ended.c.at <= now - age if age is not None and since + age <= now else false()
+
+        gone = or_(older(policy.runs), ended.c.rank > policy.keep if policy.keep is not None else false())
+        counts = select(
+            func.count().filter(gone).label("runs"),
+            func.count().filter(ended.c.holds_logs, or_(gone, older(policy.logs))).label("logs"),
+            func.count().filter(ended.c.holds_archives, or_(gone, older(policy.archives))).label("archives"),
+        ).select_from(ended)
+        async with self._database.snapshot() as transaction:
+            (found,) = await transaction.rows(counts)
+        return dict(found)
 
 
 def kind_of(path: str) -> str:

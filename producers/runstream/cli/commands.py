@@ -311,7 +311,7 @@ COMMANDS = (
     _command("secrets rotate", "service.secrets_commands:rotate_command",
         "Seal all secrets again with the newest key.", "runstream secrets rotate"),
     _command("storage status", "cli.storage_commands:status",
-        "Show what the object storage holds, and what retention removes next.", "runstream storage status"),
+        "Show what the object storage holds, and what retention removes now and next.", "runstream storage status"),
     _command("version", "cli.version_command:print_versions", "Print the versions of this command and of the service.",
         "runstream version"),
     _command("completion", "service.completion:completion_command",

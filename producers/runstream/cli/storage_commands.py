@@ -22,13 +22,16 @@ _COLUMNS: dict[Column, Callable[[StoredKind], Cell]] = {
     Column("KIND"): lambda one: _NAMES.get(one.kind, one.kind),
     Column("COUNT"): lambda one: f"{one.objects:,}",
     Column("SIZE"): lambda one: "-" if one.bytes is None else size_text(one.bytes),
+    Column("DUE"): lambda one: f"{one.due:,}" if one.due else "-",
     Column("NEXT REMOVAL", drop=1): lambda one: timestamp(one.next_removal) if one.next_removal else "-",
     Column("OF", drop=2): lambda one: one.next_group or "-",
 }
 
 
 def status(*, output: Output = "table") -> int:
-    """Show how much the object storage holds of each kind, and what retention removes next.
+    """Show how much the object storage holds of each kind, how much retention would remove now, and when the next goes.
+
+    DUE counts runs, runs whose logs or archives go, and caches.
 
     The figures of a large storage are up to a minute old.
     """

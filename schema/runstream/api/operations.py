@@ -195,6 +195,8 @@ class StoredKind(Answer, frozen=True):
     """When retention removes the next one; None for never."""
     next_group: str
     """Of which project or user; empty for kinds without one."""
+    due: int = 0
+    """Number that retention would remove now: runs, runs whose logs or archives go, or caches."""
 
 
 class StorageStatus(Answer, frozen=True):

@@ -1250,6 +1250,7 @@ export type StoredKind = {
   bytes: number | null;
   next_removal: string | null;
   next_group: string;
+  due: number;
 };
 
 /** PUT /runs/{id}/tasks/{task}/actions: approve a task, or replace its annotations. */
