@@ -62,6 +62,7 @@ TABLE = (
     ("POST", "/auth/authorize", "N"),
     ("POST", "/auth/register", "N"),
     ("GET", "/auth/oauth2/callback", "N"),
+    ("GET", "/user/remoterepos/{source}", "F"),
     ("POST", "/users/{user}/tokens", "F"),
     ("DELETE", "/users/{user}/tokens/{name}", "F"),
     ("GET", "/remotesources", "N"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -166,6 +167,33 @@ async def test_a_registration_and_an_authorization(each: OAuth2World) -> None:
     assert await each.code_of(each.agreed(taken, "otto"), taken.cookie) == "userAlreadyExists"
     linked = await each.begin("ada", "/users/ada/linkedaccounts")
     assert await each.code_of(each.agreed(linked), linked.cookie) == "linkedAccountAlreadyExists"
+
+
+async def test_the_repositories_of_a_user_with_a_token_that_is_refreshed_once(each: OAuth2World) -> None:
+    path = "/user/remoterepos/host"
+    asked = await each.w.ask("ada", "GET", path)
+    assert (asked.status_code, asked.json()[0]["code"]) == (404, "linkedAccountDoesNotExist")
+    repos = [each.fake.add_repo(name, {"octa"}) for name in ("octa/web", "octa/api")]
+    try:
+        each.w.clock.now = datetime.now(UTC)
+        account = await each.link()
+        listed = [{"id": str(one.id), "path": one.path} for one in reversed(repos)]
+        assert await each.w.done("ada", "GET", path) == listed
+        first = each.credentials(account["id"])
+        # One refresh serves both: a second one with the same token is refused.
+        each.w.clock.now += timedelta(seconds=7200 - 30)
+        both = await asyncio.gather(*(each.w.done("ada", "GET", path) for _ in range(2)))
+        assert both == [listed, listed]
+        assert each.credentials(account["id"]) != first
+        each.fake.refresh_tokens.clear()
+        each.w.clock.now += timedelta(days=1)
+        ended = await each.w.ask("ada", "GET", path)
+        assert (ended.status_code, ended.json()[0]["code"]) == (400, "linkedAccountExpired")
+        await each.finished(await each.begin("", "/auth/login"))
+        each.w.clock.now = datetime.now(UTC)
+        assert await each.w.done("ada", "GET", path) == listed
+    finally:
+        each.fake.repos.clear()
 
 
 async def test_a_state_works_once(h: OAuth2World) -> None:

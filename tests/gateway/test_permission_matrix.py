@@ -52,6 +52,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", "/users/{user}/linkedaccounts"): ((401, 400, 400, 0, 403, 403), "/users/owner/linkedaccounts", {}),
     ("DELETE", "/users/{user}/linkedaccounts/{account}"): (OWN, f"/users/owner/linkedaccounts/{UUID}", None),
     ("GET", "/user/orgs"): (USERS, "", None),
+    ("GET", "/user/remoterepos/{source}"): (USERS, "/user/remoterepos/none", None),
     ("GET", "/user/org_invitations"): (USERS, "", None),
     ("PUT", "/user/org_invitations/{org}/actions"): (
         USERS,

@@ -42,6 +42,7 @@ _CONFIG: Mapping[tuple[str, str], LoginNeed | Action] = {
     ("DELETE", "/users/{user}/tokens/{name}"): LoginNeed.REQUIRED,
     ("POST", "/users/{user}/linkedaccounts"): LoginNeed.REQUIRED,
     ("DELETE", "/users/{user}/linkedaccounts/{account}"): LoginNeed.REQUIRED,
+    ("GET", "/user/remoterepos/{source}"): LoginNeed.REQUIRED,
     ("GET", "/user/orgs"): LoginNeed.REQUIRED,
     ("GET", "/user/org_invitations"): LoginNeed.REQUIRED,
     ("PUT", "/user/org_invitations/{org}/actions"): LoginNeed.REQUIRED,

@@ -83,6 +83,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.HostAuthorizedAnswer,
     api.HostRedirectAnswer,
     api.OAuth2CallbackAnswer,
+    api.RemoteRepositoryView,
     api.AuditEntry,
 )
 _OPTIONAL = frozenset({("Why", "omitted"), ("ErrorEntry", "chain"), ("Part", "under_way"), ("Maintenance", "tag")})

@@ -56,6 +56,13 @@ class RemoteUserInfo(Answer, frozen=True, rename={"id": "ID", "login_name": "Log
     email: str
 
 
+class RemoteRepositoryView(Answer, frozen=True):
+    """A repository of a git host."""
+
+    id: str
+    path: str
+
+
 class HostAuthorizedAnswer(Answer, frozen=True):
     """A user of a git host who gave the right password."""
 

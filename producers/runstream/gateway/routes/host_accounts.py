@@ -6,6 +6,7 @@ on the page; a client that shows a page of its own asks `/auth/oauth2/callback`,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import partial
 from html import escape
 from types import MappingProxyType
 from typing import Annotated, TypeAlias
+from weakref import WeakValueDictionary
 
 import msgspec
 from fastapi import APIRouter, Query
@@ -41,12 +43,15 @@ from runstream.gateway.context import GatewayContext, documented, json_response
 from runstream.gateway.errors import error_response
 from runstream.gateway.failed_logins import address_of
 from runstream.gateway.host_logins import HostLogin, code_login, open_host, password_login
+from runstream.gateway.host_tokens import HostTokens
 from runstream.gateway.oauth2_states import OAuth2RequestType, OAuth2State, OAuth2States
 from runstream.gateway.routers import api_router
 from runstream.gateway.routes.logins import require_own_site, sessions_of, with_headers
+from runstream.gateway.routes.users import own_user
 from runstream.gateway.views import user_view
 from runstream.gateway.web_page import PREFIX as PAGE
 from runstream.gateway.web_page import SAFETY
+from runstream.hosts.port import HostRepository
 from runstream.ids import new_id
 from runstream.limits import MAX_WORD_BYTES
 from runstream.telemetry import current_traceparent
@@ -72,6 +77,7 @@ def host_account_routes(context: GatewayContext) -> APIRouter:
     accounts = _HostAccounts(context)
     _login_routes(router, accounts)
     _callback_routes(router, accounts)
+    _repository_routes(router, context)
     return router
 
 
@@ -181,6 +187,28 @@ def _callback_routes(router: APIRouter, accounts: _HostAccounts) -> None:
         return with_headers(RedirectResponse(f"{PAGE}{place}", 303, headers=dict(SAFETY)), headers)
 
     router.routes.append(Route(CALLBACK, finish_on_page, methods=["GET"]))
+
+
+def _repository_routes(router: APIRouter, context: GatewayContext) -> None:
+    refreshing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @router.get("/user/remoterepos/{source}", openapi_extra=documented(None, list[api.RemoteRepositoryView]))
+    async def get_remote_repositories(request: Request, source: Ref) -> Response:
+        """Return the repositories of a git host that the linked account of the user who asks administers, by path."""
+        asked = ConfigRequest(context, request)
+        state = await asked.fresh()
+        user, found = own_user(asked, state), find_remote_source(state, source)
+        account = next((one for one in user.accounts.values() if one.remote_source_id == found.id), None)
+        if account is None:
+            raise missing("an account linked to the remote source", found.name, code="linkedAccountDoesNotExist")
+        tokens = HostTokens(context.config, context.keyring, sessions_of(context).now, refreshing)
+        async with open_host(found, context.keyring) as host:
+            listed = await host.administered_repositories(await tokens.usable(host, account.id))
+        return json_response([api.RemoteRepositoryView(one.id, one.path) for one in sorted(listed, key=_by_path)])
+
+
+def _by_path(repository: HostRepository) -> str:
+    return repository.path
 
 
 @dataclass(frozen=True, slots=True)

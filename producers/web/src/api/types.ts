@@ -879,6 +879,12 @@ export type RegistryAuthBody = {
   auth?: string;
 };
 
+/** A repository of a git host. */
+export type RemoteRepositoryView = {
+  id: string;
+  path: string;
+};
+
 /** A git host. */
 export type RemoteSourceView = {
   id: string;
