@@ -143,6 +143,54 @@ async def test_a_webhook_of_ten_mebibytes_is_taken_and_a_larger_one_is_refused(h
     refused(await hooks.send(body + b" ", "d-2"), 413, "bodyTooLarge")
 
 
+@pytest.fixture
+def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runstream.gateway.routes.webhooks.MAX_UNVERIFIED_BYTES", 3_000)
+
+
+class BegunPost:
+    """A webhook of which the beginning is sent: a client that reads the answer before it has sent all."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self.answer = asyncio.create_task(reader.read())
+
+    @classmethod
+    async def send(cls, hooks: Hooks, beginning: bytes, size: int) -> BegunPost:
+        url = httpx2.URL(hooks.owners.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        head = f"POST /webhooks?projectid={hooks.project} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        writer.write(f"{head}X-GitHub-Event: push\r\nContent-Length: {size}\r\n\r\n".encode() + beginning)
+        return cls(reader, writer)
+
+    async def answered(self) -> bytes:
+        answer = await self.answer
+        self.writer.close()
+        return answer
+
+
+@pytest.mark.usefixtures("_little_memory")
+async def test_bodies_of_unknown_senders_are_bounded_together(hooks: Hooks) -> None:
+    body = push(padding="x" * 2_000)
+    both = {(post := await BegunPost.send(hooks, body[:2_000], len(body))).answer: post for _ in range(2)}
+    (refused_one,), (waiting,) = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    answer = await both[refused_one].answered()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after" in answer
+    assert b"webhooksBusy" in answer
+    both[waiting].writer.write(body[2_000:])
+    assert b"webhookNotSigned" in await both[waiting].answered()
+    assert (await hooks.send(body)).status_code == 200
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_refused(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runstream.gateway.routes.webhooks.BODY_SECONDS", 0.05)
+    post = await BegunPost.send(hooks, b"{", 10)
+    answer = await post.answered()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"requestTimeout" in answer
+
+
 async def test_the_same_delivery_without_an_id_is_the_same_webhook(hooks: Hooks) -> None:
     headers = {"X-Gitlab-Event": "Push Hook", "X-Gitlab-Token": SECRET}
     body = json.dumps({"ref": "refs/heads/main", "after": "0" * 40, "project": {"id": 7}}).encode()

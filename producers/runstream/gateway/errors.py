@@ -48,8 +48,10 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "projectionBehind": 503,
     "repositoryBusy": 503,
     "repositoryFull": 413,
+    "requestTimeout": 408,
     "tooManyFailedLogins": 429,
     "tooManyOpenFiles": 503,
+    "webhooksBusy": 503,
     **dict.fromkeys(DEPENDENCY_OF_CODE, 503),
 }
 """The status of codes that differ from the status of their kind."""

@@ -526,8 +526,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _RAISE_LIMIT = "send less, or raise max_body_bytes of the gateway"
 
 
-async def read_content(request: Request, limit: int, hint: str = _RAISE_LIMIT) -> bytes:
-    """Read the request's body. Raises BadRequestError with this hint for more than `limit` bytes."""
+async def read_content(
+    request: Request, limit: int, hint: str = _RAISE_LIMIT, on_part: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """Read the request's body; `on_part` is called with the size of each part, in bytes.
+
+    Raises BadRequestError with this hint for more than `limit` bytes, and what `on_part` raises.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit, int(declared), hint)
@@ -537,6 +542,7 @@ async def read_content(request: Request, limit: int, hint: str = _RAISE_LIMIT) -
         size += len(part)
         if size > limit:
             raise _too_large(limit, size, hint)
+        on_part(len(part))
         parts.append(part)
     return b"".join(parts)
 

@@ -7,8 +7,8 @@ derived from the host's id of the delivery, so that one that is sent again is th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -18,10 +18,11 @@ from starlette.responses import Response
 
 from runstream.commits import Head
 from runstream.config.sealed import open_text
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.events.webhook import WebhookChange, WebhookEvent, WebhookHandled, WebhookReceived
 from runstream.gateway.context import GatewayContext, json_response
 from runstream.gateway.requests import read_content
+from runstream.hosts.port import HostType
 from runstream.hosts.webhooks import (
     MAX_WEBHOOK_BYTES,
     PullRequestPushed,
@@ -42,6 +43,10 @@ from runstream.telemetry import current_traceparent
 PATH = "/webhooks"
 ACTOR = "webhook"
 """The author of what a webhook appends, and of its runs."""
+MAX_UNVERIFIED_BYTES = 64 << 20
+"""Maximum size of the bodies, together, whose signatures are not checked yet."""
+BODY_SECONDS = 30.0
+"""Maximum time for a body to arrive."""
 _MESSAGE_BYTES = 16 << 10
 _WORD_BYTES = 1024
 
@@ -49,6 +54,7 @@ _WORD_BYTES = 1024
 def receiving_routes(context: GatewayContext) -> APIRouter:
     """Return the route that takes webhooks. It is for hosts, not for clients: a signature is its login."""
     router = APIRouter(include_in_schema=False)
+    bodies = UnverifiedBodies(MAX_UNVERIFIED_BYTES)
 
     @router.post(PATH)
     async def receive(
@@ -64,9 +70,10 @@ def receiving_routes(context: GatewayContext) -> APIRouter:
                 hint="the URL of a webhook ends with ?projectid= and the project's id",
             )
         secret = open_text(context.keyring, project.webhook_secret, "project", project.id, "webhook_secret")
-        body = await read_content(request, MAX_WEBHOOK_BYTES, "push fewer commits at once")
-        # Ten megabytes take tens of milliseconds.
-        received, refusal = await asyncio.to_thread(_read, project.id, secret, dict(request.headers), body)
+        host = sending_host(request.headers)
+        async with bodies.of(request) as body:
+            # Ten megabytes take tens of milliseconds.
+            received, refusal = await asyncio.to_thread(_read, project.id, secret, host, dict(request.headers), body)
         webhook_id = await _append(context, received, refusal)
         if refusal is not None and refusal.code == "invalidWebhook":
             raise refusal
@@ -75,11 +82,49 @@ def receiving_routes(context: GatewayContext) -> APIRouter:
     return router
 
 
+class UnverifiedBodies:
+    """The bodies of webhooks whose senders are not known yet: anyone can send them, so their sum is bounded."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    @asynccontextmanager
+    async def of(self, request: Request) -> AsyncIterator[bytes]:
+        """Read a body, which counts while the block lasts.
+
+        Raises BadRequestError `bodyTooLarge` or `requestTimeout`, and InternalError `webhooksBusy` while there are too
+        many.
+        """
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            taken += size
+            self._held += size
+            if self._held > self._limit:
+                raise InternalError("too many webhooks arrive at once", code="webhooksBusy", hint="send it again soon")
+
+        try:
+            yield await _body(request, take)
+        finally:
+            self._held -= taken
+
+
+async def _body(request: Request, take: Callable[[int], None]) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await read_content(request, MAX_WEBHOOK_BYTES, "push fewer commits at once", take)
+    except TimeoutError as error:
+        raise BadRequestError(
+            f"the webhook did not arrive within {BODY_SECONDS:.0f} s", code="requestTimeout", hint="send it again"
+        ) from error
+
+
 def _read(
-    project_id: str, secret: str, headers: Mapping[str, str], body: bytes
+    project_id: str, secret: str, host: HostType, headers: Mapping[str, str], body: bytes
 ) -> tuple[WebhookReceived, BadRequestError | None]:
     """Return a webhook, and why it starts nothing. Raises BadRequestError for one without the right signature."""
-    host = sending_host(headers)
     check_signature(host, secret, headers, body, now=datetime.now(UTC).timestamp())
     event, delivery = event_of(host, headers)
     refusal: BadRequestError | None = None
