@@ -157,7 +157,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("DELETE", "/runs/{run_id}"): (ACTS, "/runs/RUN", None),
     ("PUT", "/runs/{run_id}/actions"): (ACTS, "/runs/RUN/actions", {"action_type": "stop"}),
     ("PUT", "/runs/{run_id}/tasks/{task_id}/actions"): (
-        ACTS,
+        (401, 404, 403, 0, 0, 403),
         f"/runs/RUN/tasks/{UUID}/actions",
         {"action_type": "approve"},
     ),

@@ -117,6 +117,18 @@ async def test_only_those_who_may_act_on_a_run_do(w: Runs) -> None:
             assert answer.status_code == (409 if expected == 200 else expected), (place, who, answer.text)
 
 
+async def test_a_task_is_approved_by_an_owner_who_is_logged_in_as_a_user(w: Runs) -> None:
+    """The admin token approves only in runs that no project or user owns, where there is nobody else."""
+    for place in PLACES:
+        path = f"/runs/{w.runs[place]}/tasks/gone/actions"
+        for who in SENDERS:
+            answer = await w.ask(who, "PUT", path, {"action_type": "approve"})
+            may = who in OWNS[place] and (who != "admin" or place == "ad hoc")
+            assert (answer.json()[0]["code"] == "runTaskDoesNotExist") is may, (place, who, answer.text)
+            expected = 404 if may or who not in SEES[place] else 403
+            assert answer.status_code == (expected if who else 401), (place, who, answer.text)
+
+
 async def test_only_those_who_may_create_runs_do(w: Runs) -> None:
     for place in PLACES:
         for who in SENDERS:

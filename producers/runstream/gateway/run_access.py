@@ -31,6 +31,7 @@ from runstream.domain.config.user import User
 from runstream.errors import BadRequestError, ForbiddenError, NotExistError, RunstreamError
 from runstream.gateway.context import GatewayContext
 from runstream.gateway.sender import Sender
+from runstream.ids import is_uuid
 from runstream.log.runs import find_run, locate_run
 from runstream.names import project_of
 
@@ -58,12 +59,15 @@ async def require_run(context: GatewayContext, sender: Sender, run_id: str, wish
     """
     if sender.actor.admin:
         _require_scope(sender.actor, wish)
-        return partial(_require_admin, wish)
+        if wish is not Wish.APPROVE:  # by a user, where the run has an owner
+            return partial(_require_admin, wish)
     try:
         found = await find_run(context.log, await locate_run(context.log, run_id), also_deleted=True)
     except NotExistError as error:
         raise _hidden_run(run_id) from error
     group = found.run.group
+    if sender.actor.admin and not is_uuid(project_of(group).rpartition("/")[2]):
+        return partial(_require_admin, wish)
     _require(context, sender, group, wish, _hidden_run(run_id))
     return lambda later: _require(context, later, group, wish, _hidden_run(run_id))
 
