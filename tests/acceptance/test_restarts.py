@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from runstream.client import Client, Run
+from runstream.client import Client, ClientError, Run
 from runstream.objects import PosixObjects
 from runstream.objects.references import Shared
 from tests.acceptance.deployment import Deployment, Done, deployed, in_one_process
@@ -105,7 +105,25 @@ async def _deleted_with_the_last(deployment: Deployment, folder: Path, first: Ru
     assert (await deployment.run("run", "get", second.id)).out.count("success") >= 3
     assert (await deployment.run("run", "delete", second.id, "--yes")).code == 0
     await until(lambda: stored(objects), [])
+    await _found_by_their_numbers(deployment, first, second, third)
     assert (await deployment.fsck()).code == 0
+
+
+async def _found_by_their_numbers(deployment: Deployment, *runs: Run) -> None:
+    """Deleted runs: command and API say when each was deleted."""
+    async with deployment.client() as client:
+        for run in runs:
+
+            async def refusal(run: Run = run) -> list[str]:
+                try:
+                    return [(await client.runs.by_number(run.group, run.counter)).id]
+                except ClientError as error:
+                    return [error.code]
+
+            await until(refusal, ["runDeleted"])
+            got = await deployment.run("run", "get", f"{run.group}/{run.counter}")
+            assert got.code == 1
+            assert f"run {run.id} was deleted by a user at " in got.err
 
 
 async def stored(objects: PosixObjects) -> list[str]:
