@@ -305,7 +305,8 @@ def test_a_large_file_is_saved(clone: Path) -> None:
 
 def test_a_clone_keeps_its_id_and_takes_that_of_the_other_command(clone: Path, tmp_path: Path) -> None:
     first = save_working_tree(clone)
-    assert save_working_tree(clone).clone_id == first.clone_id
+    assert save_working_tree(clone).clone_id == first.clone_id == git(clone, "config", "agola.repouuid")
+    assert git(clone, "rev-parse", f"refs/gitsave/gitsavebranch-{first.clone_id}")
     git(tmp_path, "clone", "-q", str(clone), "second")
     assert save_working_tree(tmp_path / "second").clone_id != first.clone_id
     third = new_repository(tmp_path / "third", START)

@@ -24,10 +24,10 @@ MESSAGE = "runstream direct run"
 SAVE_SECONDS = 600.0
 """Maximum time of each git command of a save or push."""
 _OUTPUT_BYTES = 256 << 20
-_REF = "refs/gitsave/"
+_REF = "refs/gitsave/gitsavebranch-"
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_UUID_SETTINGS = ("runstream.repouuid", "agola.repouuid")
-"""Where the id of a clone is; the second is read where the first is missing."""
+_UUID_SETTING = "agola.repouuid"
+"""Where the id of a clone is, with the model's name: a clone has the same repository and caches by either command."""
 _EVERY_FILE = {
     "core.safecrlf": "false",
     "core.splitIndex": "false",
@@ -141,12 +141,11 @@ class _WorkingTree:
         return found.text.removeprefix("refs/heads/")
 
     def clone_id(self) -> str:
-        for name in _UUID_SETTINGS:
-            found = self.git.run_here("config", "--local", "--get", name, folder=self.top).text
-            if _UUID.fullmatch(found):
-                return found
+        found = self.git.run_here("config", "--local", "--get", _UUID_SETTING, folder=self.top).text
+        if _UUID.fullmatch(found):
+            return found
         made = str(uuid.uuid4())
-        self.ask("config", "--local", "--replace-all", _UUID_SETTINGS[0], made, what="write its configuration")
+        self.ask("config", "--local", "--replace-all", _UUID_SETTING, made, what="write its configuration")
         return made
 
     def save(self, index: Path, *, untracked: bool, ignored: bool, message: str) -> tuple[str, tuple[str, ...]]:
