@@ -168,6 +168,48 @@ async def test_menus_and_choices_are_used_by_keyboard(tab: Page, site: Site) -> 
     await items.first.wait_for(state="hidden")
 
 
+async def test_a_run_is_deleted_by_keyboard(tab: Page, site: Site) -> None:
+    run = await site.finished(STEPS, "/project/deleted/branch/main")
+    await tab.goto(f"/ui/runs/{run.id}")
+    more = tab.get_by_role("button", name="More")
+    delete = tab.get_by_role("dialog").get_by_role("button", name="Delete run").and_(tab.locator(":focus"))
+    for key in ("Escape", "Enter"):
+        await press(more)
+        await tab.get_by_role("menuitem").first.and_(tab.locator(":focus")).wait_for()
+        await tab.keyboard.press("End")
+        await tab.keyboard.press("Enter")
+        await delete.wait_for()
+        await tab.keyboard.press(key)
+        await delete.wait_for(state="detached")
+        if key == "Escape":
+            await more.and_(tab.locator(":focus")).wait_for()
+    await tab.wait_for_url(f"{site.url}/ui/")
+    commits = (await site.client.runs.history(run.id)).commits
+    assert "RunDeleted" in [event.type for commit in commits for event in commit.events]
+
+
+async def test_a_wide_graph_is_a_list_by_levels_in_a_narrow_window(tab: Page, site: Site) -> None:
+    names = ["one", "two", "three", "four"]
+    tasks = "\n".join(
+        f"      - {{name: {name}, depends: [{before}], runtime: {{type: host}}, steps: [{{run: echo}}]}}"
+        for name, before in zip(names, ["", *names], strict=False)
+    )
+    run = await site.finished(f"runs:\n  - name: chain\n    tasks:\n{tasks}\n", "/project/wide/branch/main")
+    await tab.set_viewport_size({"width": 390, "height": 844})
+    await tab.goto(f"/ui/runs/{run.id}?view=graph")
+    levels = tab.locator(".graph.levels > div")
+    await levels.nth(3).wait_for()
+    assert [name.strip() for name in await levels.locator(".cut").all_inner_texts()] == names
+    for node in await levels.locator(".node").all():
+        box = await node.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+    await press(levels.locator(".node").nth(1))
+    await tab.wait_for_url(re.compile("task=two"))
+    await tab.set_viewport_size({"width": 1440, "height": 900})
+    await tab.locator(".graph .edges path").first.wait_for(state="attached")
+
+
 async def test_lines_of_a_log_are_chosen_folded_and_found_by_keyboard(tab: Page, site: Site) -> None:
     config = HELD.replace("approval: true, ", "").replace(
         "echo deployed", "echo ::group::many; seq 5; echo ::endgroup::; echo last"

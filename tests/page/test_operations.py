@@ -14,6 +14,7 @@ import pytest
 from runstream.client import Client
 from tests.conftest import drop_schema
 from tests.page.conftest import WAIT_MS, Site
+from tests.page.test_keyboard import press
 from tests.service.running import serving
 
 if TYPE_CHECKING:
@@ -186,17 +187,19 @@ async def _export_and_import(site: Site, tab: Page, folder: Path) -> None:
     for service in ("Runs", "Projects and people"):
         await tab.goto("/ui/ops/maintenance")
         block = tab.locator(".block").filter(has_text=service)
-        await block.get_by_role("button", name="Begin maintenance").click()
-        await tab.get_by_label("Reason").fill("an import")
-        await tab.get_by_role("dialog").get_by_role("button", name="Begin maintenance").click()
+        await press(block.get_by_role("button", name="Begin maintenance"))
+        await tab.get_by_label("Reason").and_(tab.locator(":focus")).wait_for()
+        await tab.keyboard.type("an import")
+        await tab.keyboard.press("Enter")
         await block.get_by_text("in maintenance").wait_for()
     await tab.goto("/ui/ops/snapshots")
     await tab.get_by_label("Snapshot file").set_input_files(file)
     await tab.get_by_role("button", name="Check the file").click()
     await tab.get_by_text("The file can be imported: ").wait_for()
-    await tab.get_by_role("button", name="Import…").click()
-    await tab.get_by_role("dialog").get_by_role("textbox").fill("import")
-    await tab.get_by_role("dialog").get_by_role("button", name="Import").click()
+    await press(tab.get_by_role("button", name="Import…"))
+    await tab.get_by_role("dialog").get_by_role("textbox").and_(tab.locator(":focus")).wait_for()
+    await tab.keyboard.type("import")
+    await tab.keyboard.press("Enter")
     await tab.get_by_text("The file is imported: ").wait_for()
     await tab.goto("/ui/")
     await tab.get_by_text("In maintenance", exact=True).wait_for()

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from runstream.client import Client
 from tests.page.conftest import WAIT_MS, Site
+from tests.page.test_keyboard import press
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Locator, Page
+
+MAX_STOPS = 12
 
 
 @asynccontextmanager
@@ -33,17 +36,30 @@ async def tab_of(site: Site, browser: Browser, name: str, *expected: str) -> Asy
 
 
 async def fill(tab: Page, opener: str, submit: str, **fields: str) -> Locator:
-    """Fill in the form that a button opens, by the labels of its fields, and send it."""
-    await tab.get_by_role("button", name=opener).click()
+    """Fill in the form that a button opens, by the labels of its fields, and send it: by keyboard alone."""
+    await press(tab.get_by_role("button", name=opener))
     dialog = tab.get_by_role("dialog")
+    await dialog.locator("input, select, textarea").first.and_(tab.locator(":focus")).wait_for()
     for label, value in fields.items():
         field = dialog.get_by_label(label.replace("_", " ")).first
-        if await field.evaluate("one => one.localName") == "select":
-            await field.select_option(value)
-        else:
-            await field.fill(value)
-    await dialog.get_by_role("button", name=submit).click()
+        await tab_to(field)
+        if await field.evaluate("one => one.localName") != "select":
+            await tab.keyboard.type(value)
+        elif await field.input_value() != value:
+            # A choice goes to the next option that begins with the letter.
+            await tab.keyboard.press(value[0])
+    await tab_to(dialog.get_by_role("button", name=submit))
+    await tab.keyboard.press("Enter")
     return dialog
+
+
+async def tab_to(target: Locator) -> None:
+    """Press Tab until an element of the dialog has the focus."""
+    for _ in range(MAX_STOPS):
+        if await target.evaluate("one => one === document.activeElement"):
+            return
+        await target.page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not reach {target}")
 
 
 async def test_a_private_project_is_made_with_its_secret_and_variable_and_an_outsider_does_not_see_it(
@@ -66,6 +82,7 @@ async def test_a_private_project_is_made_with_its_secret_and_variable_and_an_out
         await tab.get_by_text("private", exact=True).wait_for()
         await tab.get_by_role("link", name="Secrets").click()
         await fill(tab, "New secret", "Create secret", Name="deploy", Keys_and_values="password=a=b c")
+        await tab.get_by_role("button", name="New secret").and_(tab.locator(":focus")).wait_for()
         await tab.get_by_role("row").filter(has_text="deploy").get_by_text("here").wait_for()
         await tab.get_by_role("link", name="Variables").click()
         await fill(
@@ -95,16 +112,20 @@ async def test_a_token_is_shown_once_works_and_is_revoked(site: Site, browser: B
     async with tab_of(site, browser, "tove") as tab:
         await tab.goto("/ui/user")
         dialog = await fill(tab, "New token", "Create token", Name="laptop", Scope="read")
+        done = dialog.get_by_role("button", name="Done")
+        await done.and_(tab.locator(":focus")).wait_for()
         token = await dialog.locator("pre").inner_text()
         async with Client(site.url, token=token) as client:
             assert (await client.users.current()).username == "tove"
-        await dialog.get_by_role("button", name="Done").click()
+        await tab.keyboard.press("Enter")
+        await tab.get_by_role("button", name="New token").and_(tab.locator(":focus")).wait_for()
         await tab.reload()
         row = tab.get_by_role("row").filter(has_text="laptop")
         await row.get_by_text("read").wait_for()
         assert token not in await tab.content()
-        await row.get_by_role("button", name="Revoke").click()
-        await tab.get_by_role("dialog").get_by_role("button", name="Revoke token").click()
+        await press(row.get_by_role("button", name="Revoke"))
+        await dialog.get_by_role("button", name="Revoke token").and_(tab.locator(":focus")).wait_for()
+        await tab.keyboard.press("Enter")
         await tab.get_by_text("You have no tokens").wait_for()
 
 
@@ -115,11 +136,12 @@ async def test_a_project_is_deleted_after_its_name_is_typed(site: Site, browser:
             tab, "New project", "Create project", Name="gone", URL_of_the_repository="https://git.invalid/gone.git"
         )
         await tab.get_by_role("link", name="Settings").click()
-        await tab.get_by_role("button", name="Delete project").click()
+        await press(tab.get_by_role("button", name="Delete project"))
         dialog = tab.get_by_role("dialog")
+        await dialog.get_by_role("textbox").and_(tab.locator(":focus")).wait_for()
         assert await dialog.get_by_role("button", name="Delete project").is_disabled()
-        await dialog.get_by_role("textbox").fill("gone")
-        await dialog.get_by_role("button", name="Delete project").click()
+        await tab.keyboard.type("gone")
+        await tab.keyboard.press("Enter")
         await tab.wait_for_url(f"{site.url}/ui/g/user/dora")
         await tab.get_by_text("There are no projects here yet").wait_for()
 

@@ -60,7 +60,7 @@ function Asked({ form: asked }: { form: Form }) {
   };
   if (result) {
     return (
-      <Dialog title={asked.title} onClose={close}>
+      <Dialog key="result" title={asked.title} onClose={close}>
         <div class="prose">{result}</div>
         <footer class="dialog-foot"><button type="button" class="primary" autoFocus onClick={close}>Done</button></footer>
       </Dialog>

@@ -7,12 +7,14 @@ import { stateOf, taskState } from "../../components/state";
 import { Text } from "../../components/text";
 import { visible } from "../../text/safe";
 import { counted, duration } from "../../text/time";
-import { layOut, type Layout } from "./layout";
+import { layOut, type Box, type Layout } from "./layout";
 import { edges, orderedTasks } from "./tasks";
 
 /** Above this, a person asks for the drawing: it takes seconds, and a table says more. */
 const DRAWN = 300;
 const MIN_SCALE = 0.55;
+/** Where a graph that is wider than this would be cut, its tasks are listed level by level. */
+const NARROW = 480;
 
 type Props = {
   answer: RunAnswer;
@@ -41,12 +43,21 @@ function Drawing({ answer, selected, hrefOf, at }: Props) {
   const layout = useMemo(() => layOut(tasks.map((one) => one.id), edges(answer)), [answer.run.id]);
   const [frame, width] = useWidth();
   const scale = Math.max(MIN_SCALE, Math.min(1, width / layout.width));
+  const node = (task: RunTaskShape, place?: Box) => <Node key={task.id} task={task} place={place} selected={task.name === selected} href={hrefOf(task)} at={at} />;
+  if (width < NARROW && layout.width * scale > width + 1) {
+    const levels = Map.groupBy(tasks, (one) => one.level);
+    return (
+      <div class="graph levels" ref={frame} role="group" aria-label="Tasks level by level">
+        {[...levels].map(([level, found]) => <div key={level}>{found.map((task) => node(task))}</div>)}
+      </div>
+    );
+  }
   return (
     <div class="graph" ref={frame} tabIndex={layout.width * scale > width + 1 ? 0 : -1} role="group" aria-label="Graph of the tasks">
       <div style={{ width: `${layout.width * scale}px`, height: `${layout.height * scale}px` }}>
         <div class="drawing" style={{ width: `${layout.width}px`, height: `${layout.height}px`, scale: String(scale) }} onKeyDown={(event) => move(event, layout)}>
           <Edges layout={layout} answer={answer} />
-          {tasks.map((task) => <Node key={task.id} task={task} layout={layout} selected={task.name === selected} href={hrefOf(task)} at={at} />)}
+          {tasks.map((task) => node(task, layout.nodes.get(task.id)))}
         </div>
       </div>
     </div>
@@ -68,9 +79,7 @@ function useWidth() {
   return [ref, width] as const;
 }
 
-function Node({ task, layout, selected, href, at }: { task: RunTaskShape; layout: Layout; selected: boolean; href: string; at: string | null }) {
-  const place = layout.nodes.get(task.id);
-  if (!place) return null;
+function Node({ task, place, selected, href, at }: { task: RunTaskShape; place: Box | undefined; selected: boolean; href: string; at: string | null }) {
   const state = stateOf(taskState(task));
   const label = `${visible(task.name)}: ${state.word}`;
   return (
@@ -81,7 +90,7 @@ function Node({ task, layout, selected, href, at }: { task: RunTaskShape; layout
       aria-current={selected ? "true" : undefined}
       aria-label={label}
       title={label}
-      style={{ left: `${place.x}px`, top: `${place.y}px`, width: `${place.width}px`, height: `${place.height}px` }}
+      style={place && { left: `${place.x}px`, top: `${place.y}px`, width: `${place.width}px`, height: `${place.height}px` }}
     >
       <Icon name={state.icon} spin={state.icon === "running"} />
       <span class="cut"><Text value={task.name} /></span>
