@@ -30,6 +30,7 @@ from runstream.domain.executor import (
     demand_of,
     evolve,
     is_full,
+    needed,
     unfit,
 )
 from runstream.domain.run import RunTaskStatus, created
@@ -47,7 +48,7 @@ from runstream.events.run import (
     RunTaskApprovalRequested,
     RunTaskApproved,
 )
-from runstream.events.run_config import Container, Depend, Runtime
+from runstream.events.run_config import Container, Depend, Resources, Runtime
 from runstream.run_states import RunPhase
 from tests.factories import executor_registered, run_created
 
@@ -234,6 +235,22 @@ def test_why_an_executor_does_not_fit() -> None:
     assert unfit(lacking, 0, demand_of(task("t").runtime)) == [
         Lack("host", "refuses tasks on its host: no user namespaces")
     ]
+
+
+def test_a_container_needs_the_processors_and_the_memory_of_its_limits() -> None:
+    small = Container("image", {}, "", False, "", ())
+    large = Container("image", {}, "", False, "", (), Resources(2500, 3 << 30))
+    pod = Runtime("pod", "", (small, large))
+    machine = replace(offer("e"), allow_pod=True, engine_cpu=2000, engine_memory=2 << 30)
+    assert unfit(machine, 0, demand_of(pod)) == [
+        Lack("cpu", "has only 2 CPUs for a container"),
+        Lack("memory", "has only 2 GiB of memory for a container"),
+    ]
+    assert needed(pod) == "containers (image, image), 2.5 CPUs, 3 GiB of memory"
+    assert unfit(replace(machine, engine_cpu=1000), 0, demand_of(pod))[0].sentence == "has only 1 CPU for a container"
+    for fitting in (replace(machine, engine_cpu=2500, engine_memory=3 << 30), replace(offer("e"), allow_pod=True)):
+        assert unfit(fitting, 0, demand_of(pod)) == []
+    assert unfit(machine, 0, demand_of(Runtime("pod", "", (small,)))) == []
 
 
 def test_an_executor_needs_the_labels_that_a_task_asks_for() -> None:

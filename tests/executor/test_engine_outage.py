@@ -183,7 +183,10 @@ async def test_an_engine_that_is_not_there_at_first_is_waited_for_and_used_when_
         assert await _said(running, away=True)
         await engine.start()
         await _said(running, away=False)
-        assert _offer(running).engine.startswith("docker ")
+        offer = _offer(running)
+        assert offer.engine.startswith("docker ")
+        told = engine.cli("info", "--format", "{{.NCPU}} {{.MemTotal}}")
+        assert told.split() == [str(offer.engine_cpu // 1000), str(offer.engine_memory)]
 
 
 async def test_a_full_disk_of_the_engine_fails_setups_and_steps_with_that_reason_until_it_has_room(

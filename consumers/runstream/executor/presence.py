@@ -215,6 +215,8 @@ class Presence:
             refused=self.capabilities.sandbox.partition(": ")[2] if refuses_host else "",
             engine=self.capabilities.engine,
             engine_away=self.capabilities.engine_away,
+            engine_cpu=self.capabilities.engine_cpu,
+            engine_memory=self.capabilities.engine_memory,
             at=self.clock().timestamp(),
         )
         return encode_offer(offer)

@@ -70,6 +70,10 @@ class Offer(Struct, frozen=True, gc=False):
     """Its container engine; empty without one, or before it was reached."""
     engine_away: str = ""
     """Why its container engine cannot be used now; empty if it can, or if there is none."""
+    engine_cpu: int = 0
+    """Thousandths of a processor of the engine's machine; 0 if unknown."""
+    engine_memory: int = 0
+    """Bytes of memory of the engine's machine; 0 if unknown."""
 
 
 class Sighting(Struct, frozen=True, gc=False):
@@ -138,12 +142,16 @@ class Demand(Struct, frozen=True, gc=False):
     """Empty for any."""
     privileged: bool
     labels: tuple[tuple[str, str], ...]
+    cpu: int = 0
+    """The largest limit of its containers, in thousandths of a processor; 0 for none."""
+    memory: int = 0
+    """The largest limit of its containers, in bytes; 0 for none."""
 
 
 class Lack(Struct, frozen=True, gc=False):
     """A reason why an executor cannot take a task."""
 
-    requirement: Literal["host", "pod", "privileged", "arch", "label", "limit", "draining", "disk"]
+    requirement: Literal["host", "pod", "privileged", "arch", "label", "cpu", "memory", "limit", "draining", "disk"]
     sentence: str
     """A sentence without its subject, the executor."""
 
@@ -151,7 +159,9 @@ class Lack(Struct, frozen=True, gc=False):
 def demand_of(runtime: Runtime) -> Demand:
     """Return the requirements of this runtime."""
     privileged = any(container.privileged for container in runtime.containers)
-    return Demand(runtime.type, runtime.arch, privileged, tuple(runtime.labels.items()))
+    cpu = max((container.resources.cpu for container in runtime.containers), default=0)
+    memory = max((container.resources.memory for container in runtime.containers), default=0)
+    return Demand(runtime.type, runtime.arch, privileged, tuple(runtime.labels.items()), cpu, memory)
 
 
 def needed(runtime: Runtime) -> str:
@@ -162,6 +172,8 @@ def needed(runtime: Runtime) -> str:
         "host" if demand.type == "host" else f"{'privileged ' if demand.privileged else ''}containers ({images})",
         *([f"architecture {demand.arch}"] if demand.arch else []),
         *(f"label {name[:_SHOWN]}={value[:_SHOWN]}" for name, value in demand.labels),
+        *([_processors(demand.cpu)] if demand.cpu else []),
+        *([f"{_gibibytes(demand.memory)} of memory"] if demand.memory else []),
     ]
     return listed(parts)
 
@@ -223,6 +235,10 @@ def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
         yield Lack("pod", f"cannot run containers now: its engine is unreachable ({offer.engine_away[:_SHOWN_REASON]})")
     if demand.privileged and not offer.allow_privileged_containers:
         yield Lack("privileged", "does not allow privileged containers")
+    if 0 < offer.engine_cpu < demand.cpu:
+        yield Lack("cpu", f"has only {_processors(offer.engine_cpu)} for a container")
+    if 0 < offer.engine_memory < demand.memory:
+        yield Lack("memory", f"has only {_gibibytes(offer.engine_memory)} of memory for a container")
     if demand.arch and demand.arch not in offer.archs:
         yield Lack("arch", f"has no architecture {demand.arch}")
     for name, value in demand.labels:
@@ -230,6 +246,14 @@ def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
             yield Lack("label", f"has no label {name}")
         elif offer.labels[name] != value:
             yield Lack("label", f"has the label {name} with the value {offer.labels[name]!r}, not {value!r}")
+
+
+def _processors(thousandths: int) -> str:
+    return f"{thousandths / 1000:g} CPU{'' if thousandths == 1000 else 's'}"
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / (1 << 30):.3g} GiB"
 
 
 def _fullness(offer: Offer, loads: Mapping[str, int]) -> float:

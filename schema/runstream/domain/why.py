@@ -243,6 +243,7 @@ def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> WaitReason:
         (f"{name} {' and '.join(lack.sentence for lack in lacks)}" for name, lacks in lacking.items()), separator="; "
     )
     shown = list(lacking.items())[:MAX_EXECUTORS]
+    demand = demand_of(wanted.runtime)
     details: dict[str, object] = {
         "executors": {name: {lack.requirement: lack.sentence for lack in lacks} for name, lacks in shown},
         "requires": {
@@ -251,7 +252,9 @@ def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> WaitReason:
                 ("type", wanted.runtime.type),
                 ("arch", wanted.runtime.arch),
                 ("labels", wanted.runtime.labels),
-                ("privileged", demand_of(wanted.runtime).privileged),
+                ("privileged", demand.privileged),
+                ("cpu", demand.cpu),
+                ("memory", demand.memory),
             )
             if value
         },

@@ -43,6 +43,16 @@ class ByRuntime:
         return self._pods.engine_away
 
     @property
+    def engine_cpu(self) -> int:
+        """Thousandths of a processor of the engine's machine."""
+        return self._pods.engine_cpu
+
+    @property
+    def engine_memory(self) -> int:
+        """Bytes of memory of the engine's machine."""
+        return self._pods.engine_memory
+
+    @property
     def archs(self) -> tuple[str, ...]:
         """The architectures of the container engine, unless host tasks run here: they have this machine's."""
         return () if self._host.allow_host else self._pods.archs

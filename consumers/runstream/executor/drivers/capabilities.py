@@ -30,6 +30,14 @@ class Capabilities(Protocol):
         """Why the container engine cannot be used now; empty if it can, or if there is none."""
 
     @property
+    def engine_cpu(self) -> int:
+        """Thousandths of a processor of the container engine's machine; 0 if unknown."""
+
+    @property
+    def engine_memory(self) -> int:
+        """Bytes of memory of the container engine's machine; 0 if unknown."""
+
+    @property
     def archs(self) -> tuple[str, ...]:
         """The architectures for which it runs tasks; empty for this machine's."""
 

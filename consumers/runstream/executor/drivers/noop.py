@@ -25,6 +25,8 @@ class _AnyTask:
     sandbox = "none: tasks do nothing"
     engine = ""
     engine_away = ""
+    engine_cpu = 0
+    engine_memory = 0
     archs: tuple[str, ...] = ()
 
     def on_change(self, changed: Callable[[], None]) -> None:

@@ -120,6 +120,8 @@ class ProcessDriver:
     allow_pod = False
     engine = ""
     engine_away = ""
+    engine_cpu = 0
+    engine_memory = 0
     archs: tuple[str, ...] = ()
 
     def __init__(self, executor_id: str, rules: HostRules) -> None:

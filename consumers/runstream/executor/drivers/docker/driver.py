@@ -115,6 +115,16 @@ class DockerDriver:
         """Why the engine cannot be used now."""
         return self._engine.away
 
+    @property
+    def engine_cpu(self) -> int:
+        """Thousandths of a processor of the engine's machine."""
+        return self._engine.cpu
+
+    @property
+    def engine_memory(self) -> int:
+        """Bytes of memory of the engine's machine."""
+        return self._engine.memory
+
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when the engine comes or goes."""
         self._changed = changed

@@ -58,6 +58,10 @@ class Engine:
         self.away = "not reached yet"
         """Why it cannot be used now; empty if it can."""
         self.arch = ""
+        self.cpu = 0
+        """Thousandths of a processor of its machine."""
+        self.memory = 0
+        """Bytes of memory of its machine."""
         """Its architecture, as images name it."""
         self._url = url
         self._tls = tls
@@ -158,13 +162,14 @@ class Engine:
 
     async def _ask_version(self) -> None:
         async with self.tried(ANSWER_SECONDS) as docker:
-            told = await docker.version()
+            told, machine = await docker.version(), await docker.system.info()
         name = str((told.get("Platform") or {}).get("Name") or "")
         components = {str(each.get("Name", "")) for each in told.get("Components") or ()}
         kind = "podman" if any("Podman" in each for each in (name, *components)) else "docker"
         self.version = f"{kind} {told.get('Version', '')}".strip()
         arch = str(told.get("Arch", ""))
         self.arch = _ARCHITECTURES.get(arch, arch)
+        self.cpu, self.memory = 1000 * int(machine.get("NCPU") or 0), int(machine.get("MemTotal") or 0)
 
     @contextlib.asynccontextmanager
     async def _events(self, label: str) -> AsyncIterator[asyncio.Queue[dict[str, Any] | None]]:

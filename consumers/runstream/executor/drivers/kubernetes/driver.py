@@ -54,6 +54,8 @@ class KubernetesDriver:
     allow_host = False
     allow_pod = True
     sandbox = ""
+    engine_cpu = 0
+    engine_memory = 0
 
     def __init__(self, executor_id: str, namespace: str, rules: PodRules, visible: Visible) -> None:
         self.engine = ""
