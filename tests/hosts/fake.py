@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from runstream.hosts.port import HostSettings, HostType
 
@@ -305,6 +305,12 @@ class FakeHost:
             others = "&".join(f"{name}={value}" for name, value in request.query.items() if name != "page")
             link["Link"] = f'<{self.url}{request.path}?{others}&page={page + 1}>; rel="next"'
         return FakeAnswer(200, items[count * (page - 1) : count * page], link)
+
+    def agree(self, request: FakeRequest) -> FakeAnswer:
+        """The page where a user authorizes an application: the first user agrees at once."""
+        code = self.authorize(next(iter(self.users)), request.query["code_challenge"])
+        back = urlencode({"code": code, "state": request.query["state"]})
+        return FakeAnswer(302, b"", {"Location": f"{request.query['redirect_uri']}?{back}"})
 
     def tokens(self, request: FakeRequest) -> FakeAnswer:
         """The token endpoint of OAuth2."""

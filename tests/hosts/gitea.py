@@ -45,6 +45,7 @@ class FakeGitea(FakeHost):
             ("DELETE", route(f"{v1}/repos/{{path:2}}/hooks/{{id}}"), self.delete_hook),
             ("POST", route(f"{v1}/repos/{{path:2}}/statuses/{{sha}}"), self.add_status),
             ("GET", route(f"{v1}/repos/{{path:2}}"), self.one_repo),
+            ("GET", route("/login/oauth/authorize"), self.agree),
             ("POST", route("/login/oauth/access_token"), self.tokens),
         ]
 

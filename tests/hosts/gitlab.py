@@ -39,6 +39,7 @@ class FakeGitLab(FakeHost):
             ("PUT", route(f"{project}/hooks/{{id}}"), self.edit_hook),
             ("DELETE", route(f"{project}/hooks/{{id}}"), self.delete_hook),
             ("POST", route(f"{project}/statuses/{{sha}}"), self.add_status),
+            ("GET", route("/oauth/authorize"), self.agree),
             ("POST", route("/oauth/token"), self.tokens),
         ]
 

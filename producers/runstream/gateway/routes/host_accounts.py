@@ -183,7 +183,7 @@ def _callback_routes(router: APIRouter, accounts: _HostAccounts) -> None:
             status = error_response(error).status_code
             page = _FAILED.format(message=escape(error.message), hint=escape(error.hint), page=PAGE)
             return with_headers(HTMLResponse(page, status, headers=dict(SAFETY)), [])
-        place = {"createuserla": "/user", "authorize": "/login"}.get(asked.request_type, "/")
+        place = {"createuserla": "/user?tab=hosts", "authorize": "/login"}.get(asked.request_type, "/")
         return with_headers(RedirectResponse(f"{PAGE}{place}", 303, headers=dict(SAFETY)), headers)
 
     router.routes.append(Route(CALLBACK, finish_on_page, methods=["GET"]))

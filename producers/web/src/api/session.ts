@@ -1,7 +1,7 @@
 // Who looks at the page.
 import { signal } from "@preact/signals";
 import { ApiError, cameBack, get, loggedOut, send } from "./client";
-import type { LoginView } from "./types";
+import type { HostRedirectAnswer, LoginView } from "./types";
 
 /** Whether this browser has the cookies of a session: one of them is for scripts. */
 function hasCookies(): boolean {
@@ -30,6 +30,11 @@ export async function readSession(): Promise<void> {
 export async function logIn(token: string): Promise<void> {
   session.value = await send<LoginView>("POST", "/auth/session", { token });
   loggedOut.value = false;
+}
+
+/** Leaves for a git host, which sends the browser back; `path` is what it is for. */
+export async function goToHost(path: string, name: string): Promise<void> {
+  location.href = (await send<HostRedirectAnswer>("POST", path, { remote_source_name: name })).oauth2_redirect;
 }
 
 export async function logOut(): Promise<void> {

@@ -1,10 +1,12 @@
-// /ui/login: by a link that works once, whose secret is the fragment of the address, or by a token.
+// /ui/login: by a link that works once, whose secret is the fragment of the address, by a git host, or by a token.
 import { useEffect, useState } from "preact/hooks";
 import { ApiError } from "../../api/client";
-import { logIn, session } from "../../api/session";
+import { useGet } from "../../api/resource";
+import { goToHost, logIn, session } from "../../api/session";
+import type { RemoteSourceView } from "../../api/types";
 import { address, BASE, href, navigate, type Route } from "../../app/router";
 import { Failure, Skeleton } from "../../components/parts";
-import { Code } from "../../components/text";
+import { Code, Text } from "../../components/text";
 
 export const loginRoutes: readonly Route[] = [{ pattern: "/login", title: "Log in", open: true, render: () => <Login /> }];
 
@@ -24,10 +26,12 @@ function Login() {
   const [token, setToken] = useState("");
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<ApiError | null>(null);
-  const enter = async (secret: string): Promise<void> => {
+  const sources = useGet<RemoteSourceView[]>("/remotesources");
+  const enter = async (secret: string, host = ""): Promise<void> => {
     setBusy(true);
     setFailure(null);
     try {
+      if (host) return await goToHost("/auth/login", host);
       await logIn(secret);
       navigate(nextOf(address.peek().query.get("next")), { replace: true });
     } catch (error) {
@@ -50,6 +54,9 @@ function Login() {
       <h1>Log in to Runstream</h1>
       {failure && <Failure error={failure} />}
       {session.value && <p>You are logged in as {session.value.user?.username ?? "the administrator"}. <a href={href("/")}>Show the runs</a></p>}
+      {sources.data.value?.map((one) => one.login_enabled && one.auth_type === "oauth2" && (
+        <button key={one.id} type="button" disabled={busy} onClick={() => void enter("", one.name)}>Log in with <Text value={one.name} /></button>
+      ))}
       <form
         onSubmit={(event) => {
           event.preventDefault();

@@ -1,7 +1,7 @@
 // Organizations with their members, the account of who looks at the page, and what administrators see of users.
 import { segment, send } from "../../api/client";
 import { useGet } from "../../api/resource";
-import { readSession, session } from "../../api/session";
+import { goToHost, readSession, session } from "../../api/session";
 import type { InvitationView, LoginLink, MembersView, MembershipView, OrganizationView, PrivateUserView, RemoteSourceView, SessionView, TokenEntry, TokenView, UserView } from "../../api/types";
 import { href, navigate, query, type Route } from "../../app/router";
 import { ask } from "../../components/forms";
@@ -114,12 +114,12 @@ function Account() {
   const user = session.value?.user;
   const tab = query.value.get("tab") ?? "tokens";
   if (!user) return <Note icon="info">You are logged in by the admin token, which belongs to no user. <a href={href("/admin")}>Users</a></Note>;
-  const tabs = [["tokens", "Tokens"], ["sessions", "Sessions"], ["organizations", "Organizations"], ["audit", "Audit"]].map(([name = "", label = ""]) => ({ name, label, href: href("/user", { tab: name === "tokens" ? "" : name }) }));
+  const tabs = [["tokens", "Tokens"], ["sessions", "Sessions"], ["organizations", "Organizations"], ["hosts", "Git hosts"], ["audit", "Audit"]].map(([name = "", label = ""]) => ({ name, label, href: href("/user", { tab: name === "tokens" ? "" : name }) }));
   return (
     <>
       <PageHead title={<Text value={user.username} />} actions={<a class="button" href={groupHref(`user/${user.username}`)}><Icon name="branch" />Your projects</a>} />
       <Tabs tabs={tabs} current={tab} label="Parts of the account" />
-      {tab === "sessions" ? <Sessions /> : tab === "organizations" ? <Memberships /> : tab === "audit" ? <Audit user={user.username} /> : <Tokens name={user.username} />}
+      {tab === "sessions" ? <Sessions /> : tab === "organizations" ? <Memberships /> : tab === "hosts" ? <Hosts name={user.username} /> : tab === "audit" ? <Audit user={user.username} /> : <Tokens name={user.username} />}
     </>
   );
 }
@@ -152,6 +152,33 @@ function Tokens({ name }: { name: string }) {
         )}
       </Loaded>
     </>
+  );
+}
+
+function Hosts({ name }: { name: string }) {
+  const path = `/users/${segment(name)}/linkedaccounts`;
+  const user = useGet<PrivateUserView>("/user");
+  const sources = useGet<RemoteSourceView[]>("/remotesources", { limit: 100 });
+  return (
+    <Loaded of={sources}>
+      {(found) => found.length === 0 ? <Empty icon="link" title="There are no remote sources" /> : (
+        <table>
+          <thead><tr><th>Name</th><th>Your account</th><td /></tr></thead>
+          <tbody>{found.map((one) => {
+            const account = user.data.value?.linked_accounts.find((each) => each.remote_source_id === one.id);
+            return (
+              <tr key={one.id}>
+                <td class="grow"><Text value={one.name} /></td>
+                <td>{account && <Text value={account.remote_user_name} />}</td>
+                <td class="number">{account
+                  ? <button type="button" class="small" onClick={() => askDelete({ what: "link", verb: "Unlink", text: <>You no longer log in through <Text value={one.name} />.</>, path: `${path}/${segment(account.id)}`, then: user.reload })}>Unlink…</button>
+                  : one.auth_type === "oauth2" && <button type="button" class="small" onClick={() => attempt(() => goToHost(path, one.name))}>Link</button>}</td>
+              </tr>
+            );
+          })}</tbody>
+        </table>
+      )}
+    </Loaded>
   );
 }
 
