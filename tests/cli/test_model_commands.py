@@ -8,7 +8,8 @@ import pytest
 
 from runstream.service.main import app
 
-NEEDS_A_HOST = "it acts at a git host through a linked account, and the service does not reach git hosts yet"
+ON_THE_PAGE = "accounts at git hosts are linked and unlinked on the page, or by the API; no command does so yet"
+NO_PROJECTS_OF_HOSTS = "it makes the deploy key and webhook of a project at its git host, and projects have no host yet"
 VALUES = {
     "create": ("--name", "-n", "--file", "-f"),
     "update": ("--name", "-n", "--file", "-f", "--new-name"),
@@ -70,9 +71,9 @@ MODEL: dict[str, tuple[str, ...]] = {
     "user token delete": ("--username", "-n", "--tokenname", "-t"),
 }
 ABSENT = {
-    "user linkedaccount create": NEEDS_A_HOST,
-    "user linkedaccount delete": NEEDS_A_HOST,
-    "project reconfig": NEEDS_A_HOST,
+    "user linkedaccount create": ON_THE_PAGE,
+    "user linkedaccount delete": ON_THE_PAGE,
+    "project reconfig": NO_PROJECTS_OF_HOSTS,
     "migrateexport": "`import` itself reads the exports of every earlier version: no file has to be converted first",
 }
 """Commands that are not there, with the reason."""

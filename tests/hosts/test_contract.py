@@ -25,12 +25,12 @@ from runstream.hosts.webhooks import (
     ReceivedWebhook,
     RefDeleted,
     RefPushed,
-    read_webhook,
 )
 from tests.hosts.fake import FakeAnswer, FakeHost, FakeRepo, FakeRequest, answers, half, pkce, serving
 from tests.hosts.gitea import FakeGitea
 from tests.hosts.github import FakeGitHub
 from tests.hosts.gitlab import FakeGitLab
+from tests.hosts.reading import read_webhook
 from tests.objects.certificates import issued
 
 TOKEN = "token-of-ada-0123456789"

@@ -12,7 +12,8 @@ import pytest
 
 from runstream.errors import BadRequestError
 from runstream.hosts.port import HostType
-from runstream.hosts.webhooks import HOST_REFS, PullRequestPushed, ReceivedWebhook, RefDeleted, RefPushed, read_webhook
+from runstream.hosts.webhooks import HOST_REFS, PullRequestPushed, ReceivedWebhook, RefDeleted, RefPushed
+from tests.hosts.reading import read_webhook
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parents[1] / "data/github/webhooks.json").read_text()

@@ -89,17 +89,6 @@ class ReceivedWebhook:
     """Why it starts nothing."""
 
 
-def read_webhook(
-    host: HostType, secret: str, headers: Mapping[str, str], body: bytes, *, now: float
-) -> ReceivedWebhook:
-    """Check the signature of a webhook and return what happened; `now` is the Unix time.
-
-    Raises BadRequestError `webhookNotSigned`, `invalidWebhookSignature` or `invalidWebhook`.
-    """
-    check_signature(host, secret, headers, body, now=now)
-    return parse_webhook(host, headers, body)
-
-
 def sending_host(headers: Mapping[str, str]) -> HostType:
     """Return the type of the host that sends a webhook. Raises BadRequestError `webhookNotSigned` for none of them."""
     found = _lower(headers)

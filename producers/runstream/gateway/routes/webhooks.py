@@ -1,7 +1,7 @@
 """POST /webhooks: a git host reports a push, a tag or a pull request of a project.
 
-One append and the response: what the webhook asks for is done later (`runstream.webhooks`). The id of the webhook is
-derived from the host's id of the delivery, so that one that is sent again is the same webhook.
+One append and the response; nothing is started by it yet. The id of the webhook is derived from the host's id of the
+delivery, so that one that is sent again is the same webhook.
 """
 
 from __future__ import annotations

@@ -58,11 +58,11 @@ class Engine:
         self.away = "not reached yet"
         """Why it cannot be used now; empty if it can."""
         self.arch = ""
+        """Its architecture, as images name it."""
         self.cpu = 0
         """Thousandths of a processor of its machine."""
         self.memory = 0
         """Bytes of memory of its machine."""
-        """Its architecture, as images name it."""
         self._url = url
         self._tls = tls
         self._client: Docker | None = None
