@@ -119,7 +119,8 @@ def test_what_the_decoder_warns_of_the_schema_refuses(text: str) -> None:
         "retry: {max: 10, on: [failure, timeout]}\nrun_timeout_interval: 1h\nruns: [{name: r, retry: }]",
         "runs: [{name: r, tasks: [{name: a, runtime: {type: host, containers: []}}, "
         "{name: b, runtime: {arch: 386, containers: [{volumes: [{path: /a, tmpfs: {}}, "
-        "{path: /b, tmpfs: {size: 1.5Gi}}]}]}, depends: [a]}, {name: c, runtime: {type: host}, depends: [{b: [on_failure, always]}]}, "
+        "{path: /b, tmpfs: {size: 1.5Gi}}]}]}, depends: [a]}, "
+        "{name: c, runtime: {type: host}, depends: [{b: [on_failure, always]}]}, "
         "{name: d, runtime: {type: host}, depends: [{task: a}]}]}]",
     ],
 )
